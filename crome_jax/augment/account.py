@@ -1,0 +1,49 @@
+"""What augmentation made, and what it dropped and why."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable
+
+from crome_jax.groups import PreferenceGroup
+
+
+@dataclasses.dataclass
+class Account:
+    """Counts that augmentation fills in as it goes; nothing is dropped without being counted here.
+
+    Args:
+        made: (direction, attribute) -> causal comparisons made.
+        dropped: (direction, attribute, reason) -> rewrites that were declined or could not be used; for neutrals
+            ("neutral", "host" or "donor", reason) -> groups that could not take or lend.
+        short: direction or "neutral" -> comparisons that were wanted and could not be made.
+        neutrals: source (human, causal) -> neutral comparisons made.
+        groups: groups that came out.
+        comparisons: kind -> comparisons in them.
+    """
+
+    made: collections.Counter[tuple[str, str]] = dataclasses.field(default_factory=collections.Counter)
+    dropped: collections.Counter[tuple[str, str, str]] = dataclasses.field(default_factory=collections.Counter)
+    short: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    neutrals: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    groups: int = 0
+    comparisons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+    def add_group(self, group: PreferenceGroup) -> None:
+        """Count a finished group."""
+        self.groups += 1
+        self.comparisons.update(comparison.kind.name.lower() for comparison in group.comparisons)
+
+    def __str__(self) -> str:
+        """Return the counts as lines, largest first."""
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.comparisons.items()))
+        lines = [f"{self.groups} groups with {kinds or 'no'} comparisons"]
+        lines += _rows("made", self.made.items())
+        lines += _rows("neutral from", (((source,), count) for source, count in self.neutrals.items()))
+        lines += _rows("dropped", self.dropped.items())
+        lines += _rows("wanted and not made:", (((direction,), count) for direction, count in self.short.items()))
+        return "\n".join(lines)
+
+
+def _rows(verb: str, counts: Iterable[tuple[tuple[str, ...], int]]) -> list[str]:
+    ranked = sorted(counts, key=lambda row: (-row[1], row[0]))
+    return [f"{count:8d} {verb} {', '.join(key)}" for key, count in ranked]

@@ -1,0 +1,74 @@
+"""Completeness: leave out what matters and say again what is there; or put in what the better answer has more."""
+
+import random
+
+from crome_jax.augment.oracles.base import Declined, Rewrite
+from crome_jax.augment.oracles.offline.clauses import drop_member
+from crome_jax.augment.oracles.offline.draft import Draft, by_weight, quote, touched
+from crome_jax.augment.oracles.offline.sentences import Layout, parse
+from crome_jax.augment.oracles.offline.slots import fill
+from crome_jax.augment.words import count_words, overlap
+
+MOST_DROPPED = 0.06
+"""Most that a member dropped from an enumeration may be of an answer, in words: nothing makes up for its length."""
+
+SAID = 0.6
+"""Share of a sentence's content words that the answer must have for the sentence to count as said."""
+
+
+def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
+    """Leave out sentences that say most; in their places stand others of the answer again, or of the question."""
+    document = draft.document
+    ranked = by_weight(document, draft.topic)
+    if len(ranked) < 3:
+        return _shorten_list(draft, rng)
+    count = touched(len(ranked))
+    # Drawn from the better half, so that the same sentence does not always fall.
+    weighty = ranked[: max(count, (len(ranked) + 1) // 2)]
+    # For the longest sentence only shorter ones could be said again: without it answers do not shrink on average.
+    longest = max(weighty, key=lambda i: document.sentences[i].words)
+    if len(weighty) > count:
+        weighty = [i for i in weighty if i != longest]
+    gone = sorted(rng.sample(weighty, count))
+    rest = [document.sentences[i].text for i in ranked if i not in gone]
+    if all(document.sentences[i].layout is Layout.PROSE for i in gone):
+        rest += [s.text for s in parse(draft.prompt).sentences if s.replaceable]
+    texts = fill([(i, document.sentences[i]) for i in gone], rest, rng)
+    if not texts:
+        return Declined("nothing to say again")
+    left_out = "; ".join(quote(document.sentences[i].text) for i in texts)
+    return Rewrite(document.replaced(texts), f"left out, for what is said elsewhere: {left_out}")
+
+
+def _shorten_list(draft: Draft, rng: random.Random) -> Rewrite | Declined:
+    """Drop a member of an enumeration within a sentence."""
+    for index, sentence in enumerate(draft.document.sentences):
+        if sentence.movable and (shorter := drop_member(sentence.text, rng)):
+            text, member = shorter
+            if count_words(member) > MOST_DROPPED * sum(s.words for s in draft.document.sentences):
+                continue
+            return Rewrite(draft.document.replaced({index: text}), f"left out of an enumeration: {quote(member)}")
+    return Declined("too few sentences")
+
+
+def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
+    """Put sentences that only the better answer has in place of those that say least."""
+    document, reference = draft.document, draft.reference
+    missing = [
+        reference.sentences[i].text
+        for i in by_weight(reference, draft.topic)
+        if reference.sentences[i].content
+        and len(reference.sentences[i].content & document.content) < SAID * len(reference.sentences[i].content)
+    ]
+    if not missing:
+        return Declined("nothing is missing")
+    known = draft.topic | reference.content
+    least = [i for i in reversed(by_weight(document, known)) if document.sentences[i].layout is not Layout.INTRODUCTION]
+    if len(least) < 2:
+        return Declined("too few sentences")
+    least.sort(key=lambda i: overlap(document.sentences[i].content, known))
+    count = touched(len(least))
+    texts = fill([(i, document.sentences[i]) for i in least[:count]], missing[: 3 * count], rng)
+    if not texts:
+        return Declined("nothing of a fitting length")
+    return Rewrite(document.replaced(texts), "put in: " + "; ".join(map(quote, texts.values())))

@@ -1,0 +1,88 @@
+"""An answer on the editor's desk, with what the editor may look at."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+from crome_jax.augment.oracles.base import Intervention
+from crome_jax.augment.oracles.offline.sentences import Document, parse
+from crome_jax.augment.words import content_words
+from crome_jax.groups import prompt_text
+
+TOUCHED_SHARE = 0.3
+"""Share of an answer's sentences that one intervention touches: enough to decide, few enough to stay the answer."""
+
+MOST_TOUCHED = 4
+
+PADDING = 4
+"""Words by which a sentence counts as longer when its weight is taken, lest the shortest weigh most."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Draft:
+    """A request with its own texts parsed.
+
+    Args:
+        document: the answer to edit.
+        prompt: the question.
+        conversation: the question with all turns before it.
+        reference: the other answer of the pair, None where there is none.
+        elsewhere: answers to other prompts.
+    """
+
+    document: Document
+    prompt: str
+    conversation: str
+    reference: Document | None
+    elsewhere: tuple[str, ...]
+
+    @classmethod
+    def of(cls, request: Intervention) -> "Draft":
+        """Parse a request's texts."""
+        return cls(
+            parse(request.text),
+            prompt_text(request.prompt),
+            "\n".join(message.content for message in request.prompt),
+            None if request.reference is None else parse(request.reference),
+            request.elsewhere,
+        )
+
+    def foreign(self) -> Iterator[Document]:
+        """Yield the answers to other prompts, parsed as far as they are read."""
+        return map(parse, self.elsewhere)
+
+    @functools.cached_property
+    def topic(self) -> frozenset[str]:
+        """Stems of the question's content words."""
+        return content_words(self.prompt)
+
+
+def touched(count: int) -> int:
+    """Return how many of `count` sentences an intervention touches."""
+    return max(1, min(MOST_TOUCHED, round(TOUCHED_SHARE * count)))
+
+
+def by_weight(document: Document, topic: frozenset[str]) -> list[int]:
+    """Return the replaceable sentences, those first that say most about the topic for their length.
+
+    A word of the topic counts twice a word that only this sentence brings. The sum is divided by the sentence's length
+    plus `PADDING`, which leaves the weight almost independent of length: what weighs most is removed and replaced, and
+    must not be the longest for that.
+    """
+    seen: dict[str, int] = {}
+    for sentence in document.sentences:
+        for word in sentence.content:
+            seen[word] = seen.get(word, 0) + 1
+
+    def weight(index: int) -> float:
+        sentence = document.sentences[index]
+        own = sum(1 for word in sentence.content if seen[word] == 1)
+        return (2 * len(sentence.content & topic) + own) / (sentence.words + PADDING)
+
+    return sorted(document.replaceable, key=lambda index: (-weight(index), index))
+
+
+def quote(text: str, words: int = 8) -> str:
+    """Return the beginning of a sentence in quotation marks, for the account of an edit."""
+    parts = text.split()
+    return '"' + " ".join(parts[:words])[:80] + ('…"' if len(parts) > words else '"')

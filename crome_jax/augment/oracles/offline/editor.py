@@ -1,0 +1,80 @@
+"""The oracle that needs nothing: deterministic edits of English text, one attribute at a time."""
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, Protocol
+
+from crome_jax.augment import rubrics
+from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Rewrite
+from crome_jax.augment.oracles.offline import completeness, compliance, consistency, factuality, order, relevance
+from crome_jax.augment.oracles.offline.band import leaves_band
+from crome_jax.augment.oracles.offline.draft import Draft
+from crome_jax.augment.oracles.offline.sentences import Layout, parse
+from crome_jax.augment.seeds import derive_seed
+from crome_jax.augment.words import is_english
+from crome_jax.groups import Message, prompt_text
+
+
+class _Edit(Protocol):
+    def __call__(self, draft: Draft, rng: random.Random) -> Rewrite | Declined: ...
+
+
+class _Attribute(NamedTuple):
+    degrade: _Edit
+    upgrade: _Edit
+    sentences: int
+    """Fewest sentences an answer must have for the attribute to show in it."""
+
+
+ATTRIBUTES = {
+    rubrics.FACTUALITY.name: _Attribute(factuality.degrade, factuality.upgrade, 1),
+    rubrics.COMPLETENESS.name: _Attribute(completeness.degrade, completeness.upgrade, 1),
+    rubrics.RELEVANCE.name: _Attribute(relevance.degrade, relevance.upgrade, 1),
+    rubrics.ORDER.name: _Attribute(order.degrade, order.upgrade, 3),
+    rubrics.CONSISTENCY.name: _Attribute(consistency.degrade, consistency.upgrade, 1),
+    rubrics.COMPLIANCE.name: _Attribute(compliance.degrade, compliance.upgrade, 1),
+}
+
+
+class OfflineEditor:
+    """Raises and lowers causal attributes of English text by rule, deterministically from each request's seed."""
+
+    name = "offline"
+
+    def rubrics(self, prompt: tuple[Message, ...], responses: tuple[str, ...], count: int) -> tuple[str, ...]:
+        """Return the attributes that can show in answers of these lengths to this prompt, in an order drawn from it."""
+        sentences = max(
+            (sum(s.layout is not Layout.VERBATIM for s in parse(r).sentences) for r in responses), default=0
+        )
+        question = prompt_text(prompt)
+        names = [
+            name
+            for name, attribute in ATTRIBUTES.items()
+            if sentences >= attribute.sentences and (name != rubrics.FACTUALITY.name or factuality.applies(question))
+        ]
+        random.Random(derive_seed("rubrics", question)).shuffle(names)
+        return tuple(names[:count])
+
+    def rewrite(self, requests: Iterable[Intervention]) -> Iterator[Rewrite | Declined]:
+        """Yield an edit within the length and formatting bands, or why there is none, for each request in order."""
+        for request in requests:
+            yield self._rewrite(request)
+
+    def _rewrite(self, request: Intervention) -> Rewrite | Declined:
+        attribute = ATTRIBUTES.get(request.attribute)
+        if attribute is None:
+            return Declined("unknown attribute")
+        upgrade = request.direction is Direction.UPGRADE
+        if upgrade and request.reference is None:
+            return Declined("no better answer to move toward")
+        if not is_english(request.text) or (upgrade and not is_english(request.reference)):
+            return Declined("not English text")
+        rng = random.Random(derive_seed("edit", request.seed, request.direction, request.attribute))
+        reply = (attribute.upgrade if upgrade else attribute.degrade)(Draft.of(request), rng)
+        if isinstance(reply, Declined):
+            return reply
+        if reply.text == request.text or not reply.text.strip():
+            return Declined("nothing would change")
+        if left := leaves_band(request.text, reply.text):
+            return Declined(left)
+        return reply

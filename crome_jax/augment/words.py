@@ -1,0 +1,68 @@
+"""Words of a text: which of them carry content, and whether they are English."""
+
+import functools
+import re
+from collections.abc import Set
+
+WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+
+FUNCTION_WORDS = frozenset(
+    WORD.findall(
+        """
+    a about above after again against all also am an and any are aren't as at be because been before being below between
+    both but by can can't cannot could couldn't did didn't do does doesn't doing don't down during each either else etc
+    even every few for from further get give had has hasn't have haven't having he he's her here here's hers herself him
+    himself his how however i i'd i'll i'm i've if in into is isn't it it's its itself just let let's like made make
+    makes many may me might more most much must my myself neither no nor not of off on once one only or other others our
+    ours out over own per please same several shall she she's should shouldn't so some such tell than that that's the
+    their theirs them themselves then there there's therefore these they they're this those though through thus to too
+    under until up upon us use used using very via want was wasn't we we're well were weren't what what's when where
+    whether which while who whom whose why will with within without won't would wouldn't yes yet you you'd you'll you're
+    you've your yours yourself
+        """
+    )
+)
+
+ENGLISH_SHARE = 0.12
+"""Least share of function words in running English; lists of names and telegraphic calculations stay above it."""
+
+SHORT = 8
+"""Below this many words the share of function words says nothing."""
+
+
+@functools.lru_cache(maxsize=8192)
+def count_words(text: str) -> int:
+    """Return the number of words: the unit of every length band here."""
+    return len(WORD.findall(text))
+
+
+@functools.lru_cache(maxsize=16384)
+def stem(word: str) -> str:
+    """Return a lower-cased word without its commonest endings, so that 'states' meets 'state'."""
+    word = word.lower().replace("’", "'").removesuffix("'s")
+    for ending, kept in (("ies", "y"), ("ing", ""), ("ed", ""), ("es", ""), ("s", "")):
+        if word.endswith(ending) and len(word) - len(ending) >= 4 and not word.endswith("ss"):
+            return word.removesuffix(ending) + kept
+    return word.removesuffix("s") if len(word) == 4 and not word.endswith("ss") else word
+
+
+@functools.lru_cache(maxsize=8192)
+def content_words(text: str) -> frozenset[str]:
+    """Return the stems of the words that carry content: no function words, no single letters."""
+    words = set(WORD.findall(text.lower().replace("’", "'"))) - FUNCTION_WORDS
+    return frozenset(stem(word) for word in words if len(word) > 1 or word.isdigit())
+
+
+def overlap(words: Set[str], others: Set[str]) -> float:
+    """Return the share of the smaller set that the two have in common, 0 where either is empty."""
+    return len(words & others) / min(len(words), len(others)) if words and others else 0.0
+
+
+@functools.lru_cache(maxsize=4096)
+def is_english(text: str) -> bool:
+    """Tell whether a text reads as English, leaving the benefit of the doubt to short ones."""
+    words = WORD.findall(text.lower().replace("’", "'"))
+    if not words or sum(map(str.isascii, words)) < 0.8 * len(words):
+        return False
+    words = [word for word in words if not word[0].isdigit()]
+    return len(words) < SHORT or sum(word in FUNCTION_WORDS for word in words) >= ENGLISH_SHARE * len(words)

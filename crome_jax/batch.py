@@ -1,0 +1,44 @@
+"""Packed rows: everything the jitted step sees."""
+
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+
+@struct.dataclass
+class Batch:
+    """Rows of packed groups (the letters are those of the glossary: B rows, T tokens, R response and C comparison slots).
+
+    Token i attends to token j when j is not after i in the row, both are in the same group, and j belongs to the
+    prompt or to i's own response.
+
+    Args:
+        tokens: i32 [B, T].
+        positions: i32 [B, T]; restart for every response at the length of its prompt.
+        group_ids: i32 [B, T]; 0 = padding, else which group of the row.
+        response_ids: i32 [B, T]; 0 = prompt token (shared), else which response of the row, counted from 1.
+        response_ends: i32 [B, R]; index of the token whose hidden state is scored, -1 = empty slot.
+        left, right: i32 [B, C]; response slots compared.
+        target: f32 [B, C]; probability that left is preferred, 0.5 for a tie.
+        weight: f32 [B, C]; 0 = empty slot.
+        margin: f32 [B, C]; how far the preferred reward should lead, in nats.
+        kind: i32 [B, C]; a groups.Kind.
+        hidden: [B, T, D] or None; the hidden states that enter the first trained layer, where they were computed
+            ahead (the layers below are frozen, so they never change).
+    """
+
+    tokens: Int[Array, "B T"]
+    positions: Int[Array, "B T"]
+    group_ids: Int[Array, "B T"]
+    response_ids: Int[Array, "B T"]
+    response_ends: Int[Array, "B R"]
+    left: Int[Array, "B C"]
+    right: Int[Array, "B C"]
+    target: Float[Array, "B C"]
+    weight: Float[Array, "B C"]
+    margin: Float[Array, "B C"]
+    kind: Int[Array, "B C"]
+    hidden: Float[Array, "B T D"] | None = None
+
+
+FIELDS = tuple(name for name in Batch.__dataclass_fields__ if name != "hidden")
+"""The fields every packed row carries."""

@@ -1,0 +1,148 @@
+"""From groups to batches on the mesh: tokenised, packed, shuffled, shared among hosts, resumable."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import grain
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from crome_jax.batch import FIELDS, Batch
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.data.tokenizers import Tokenizer
+from crome_jax.errors import CromeError, DataError
+from crome_jax.groups import Kind, PreferenceGroup
+from crome_jax.training.mesh import batch_sharding
+
+
+def select_kinds(groups: Iterable[PreferenceGroup], kinds: Sequence[str]) -> list[PreferenceGroup]:
+    """Keep the comparisons of the named kinds: the data recipe of a method.
+
+    Args:
+        kinds: of "human", "causal", "neutral".
+
+    Raises:
+        CromeError: where a name is unknown, or the data holds no comparison of a kind that was asked for.
+    """
+    try:
+        wanted = {Kind[name.upper()] for name in kinds}
+    except KeyError as e:
+        raise CromeError(f"kind {e.args[0].lower()!r} is none of human, causal, neutral") from None
+    kept, seen = [], set()
+    for group in groups:
+        comparisons = tuple(c for c in group.comparisons if c.kind in wanted)
+        seen.update(c.kind for c in comparisons)
+        if comparisons:
+            kept.append(dataclasses.replace(group, comparisons=comparisons))
+    for kind in sorted(wanted - seen):
+        name = kind.name.lower()
+        raise CromeError(f"the data holds no {name} comparison; augment it, or take {name!r} out of Method.kinds")
+    return kept
+
+
+def tokenize(group: PreferenceGroup, index: int, tokenizer: Tokenizer) -> TokenizedGroup:
+    """Encode a group; `index` is its place in the data set."""
+    comparisons = group.comparisons
+    return TokenizedGroup(
+        index=index,
+        prompt=tokenizer.encode_prompt(group.prompt),
+        responses=[tokenizer.encode_response(r.text) for r in group.responses],
+        **{name: np.array([getattr(c, name) for c in comparisons], np.int32) for name in ("left", "right", "kind")},
+        **{
+            name: np.array([getattr(c, name) for c in comparisons], np.float32)
+            for name in ("target", "weight", "margin")
+        },
+    )
+
+
+def pack_groups(
+    groups: Sequence[PreferenceGroup],
+    tokenizer: Tokenizer,
+    shape: RowShape,
+    *,
+    every_response: bool = False,
+    on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+) -> Rows:
+    """Tokenise groups and pack them into rows, in order.
+
+    Args:
+        every_response: place the responses that no comparison needs, too.
+        on_bad: called with a group whose prompt is too long for a row; without it the error is raised.
+
+    Raises:
+        DataError: naming the group.
+    """
+
+    def tokenized() -> Iterator[TokenizedGroup]:
+        for index, group in enumerate(groups):
+            item = tokenize(group, index, tokenizer)
+            try:
+                _check_room(item, shape)
+            except DataError as e:
+                if on_bad is None:
+                    raise e.at(f"group {group.id!r}") from None
+                on_bad(group, e)
+                continue
+            yield item
+
+    return pack(tokenized(), shape, every_response=every_response)
+
+
+def _check_room(group: TokenizedGroup, shape: RowShape) -> None:
+    # Two responses of at least 16 tokens: less says nothing about an answer.
+    if len(group.prompt) + 32 > shape.tokens:
+        raise DataError(
+            f"takes {len(group.prompt)} tokens; a row has {shape.tokens} and its responses need 32",
+            field="prompt",
+            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
+        )
+
+
+def fingerprint(rows: Rows) -> str:
+    """Return the sha256 of everything the packed rows hold: equal exactly where training sees the same data."""
+    digest = hashlib.sha256()
+    for name in FIELDS:
+        digest.update(np.ascontiguousarray(getattr(rows.batch, name)).tobytes())
+    return digest.hexdigest()
+
+
+class _RowSource(grain.sources.RandomAccessDataSource):
+    """Rows by number, as dictionaries of arrays."""
+
+    def __init__(self, rows: Rows, hidden: np.ndarray | None):
+        self._rows, self._hidden = rows, hidden
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        row = {name: getattr(self._rows.batch, name)[index] for name in FIELDS}
+        return row if self._hidden is None else row | {"hidden": self._hidden[index]}
+
+
+def batches(rows: Rows, *, rows_per_step: int, seed: int, hidden: np.ndarray | None = None) -> grain.DatasetIterator:
+    """Iterate over shuffled batches without end; this process reads only its share of the rows.
+
+    The order is a function of the seed and the step alone; `get_state` and `set_state` resume it.
+
+    Args:
+        rows_per_step: over all processes.
+        hidden: [N, T, D]; what enters the first trained layer, where that was computed ahead.
+
+    Returns:
+        An iterator of dictionaries of numpy arrays: the fields of a Batch.
+    """
+    n, i = jax.process_count(), jax.process_index()
+    if rows_per_step % n:
+        raise CromeError(f"rows_per_step = {rows_per_step} does not divide over {n} processes")
+    dataset = grain.MapDataset.source(_RowSource(rows, hidden)).seed(seed).shuffle().repeat()
+    dataset = dataset[i::n].batch(rows_per_step // n)
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)))
+
+
+def put(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
+    """Place this process's rows on the mesh, split over its data-like axes."""
+    sharding = batch_sharding(mesh)
+    return Batch(**{name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()})

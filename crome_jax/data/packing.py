@@ -1,0 +1,226 @@
+"""Groups to fixed-shape rows: the prompt once, each distinct response once."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from crome_jax.batch import Batch
+from crome_jax.errors import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedGroup:
+    """A group as token ids.
+
+    Args:
+        index: which group of the data set this is; rows point back at it.
+        prompt: token ids up to where a response begins.
+        responses: token ids of each response, its end-of-turn token last.
+        left, right, kind: i32 [C], as the group's comparisons.
+        target, weight, margin: f32 [C].
+    """
+
+    index: int
+    prompt: Sequence[int]
+    responses: Sequence[Sequence[int]]
+    left: np.ndarray
+    right: np.ndarray
+    kind: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    margin: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class RowShape:
+    """The fixed sizes of a row.
+
+    Args:
+        tokens: T.
+        responses: R, response slots.
+        comparisons: C, comparison slots.
+    """
+
+    tokens: int
+    responses: int
+    comparisons: int
+
+
+@dataclasses.dataclass
+class Rows:
+    """Packed rows and the way back from their slots to the data.
+
+    Args:
+        batch: every row, N in the place of B.
+        groups: i32 [N, R]; which group a response slot belongs to, -1 = empty.
+        responses: i32 [N, R]; which of that group's responses it is, -1 = empty.
+        truncated: responses that were cut to fit.
+        real_tokens: tokens that are not padding.
+        unpacked_tokens: what encoding both sides of every comparison with its own prompt would take.
+    """
+
+    batch: Batch
+    groups: np.ndarray
+    responses: np.ndarray
+    truncated: int
+    real_tokens: int
+    unpacked_tokens: int
+
+    def __len__(self) -> int:
+        return self.groups.shape[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """What goes into one row together: a prompt, some of its responses, and the comparisons between those."""
+
+    group: TokenizedGroup
+    responses: tuple[int, ...]
+    comparisons: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.group.prompt) + sum(self.lengths)
+
+
+def pack(
+    groups: Iterable[TokenizedGroup], shape: RowShape, *, every_response: bool = False, open_rows: int = 32
+) -> Rows:
+    """Lay groups into rows, first fit over a bounded number of open rows, in the order given.
+
+    A group that fits into a row is never split. A larger one is split by its comparisons, its prompt repeated; a pair
+    that does not fit even alone has its longer responses cut, the end-of-turn token kept, and is counted.
+
+    Args:
+        every_response: also place responses that no comparison needs (to score them all); without it they are left out.
+        open_rows: how many unfinished rows are tried before the fullest is closed.
+
+    Raises:
+        DataError: where a prompt leaves no room for its responses, or nothing was given.
+    """
+    tallies = {"truncated": 0, "unpacked": 0}
+    finished: list[list[_Piece]] = []
+    rows: list[list[_Piece]] = []
+    for group in groups:
+        for piece in _pieces(group, shape, every_response, tallies):
+            row = next((row for row in rows if _fits(row, piece, shape)), None)
+            if row is None:
+                row = []
+                rows.append(row)
+            row.append(piece)
+            if len(rows) > open_rows:
+                fullest = max(rows, key=lambda r: sum(p.tokens for p in r))
+                rows.remove(fullest)
+                finished.append(fullest)
+    finished += rows
+    if not finished:
+        raise DataError("holds nothing to train on or to score", fix="give records with comparisons")
+    return _lay_out(finished, shape, tallies)
+
+
+def _fits(row: list[_Piece], piece: _Piece, shape: RowShape) -> bool:
+    both = [*row, piece]
+    return (
+        sum(p.tokens for p in both) <= shape.tokens
+        and sum(len(p.responses) for p in both) <= shape.responses
+        and sum(len(p.comparisons) for p in both) <= shape.comparisons
+    )
+
+
+def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallies: dict) -> Iterator[_Piece]:
+    """Split a group into pieces that each fit a row: one where that is possible."""
+    room = shape.tokens - len(group.prompt)
+    units = [((int(a), int(b)), (c,)) for c, (a, b) in enumerate(zip(group.left, group.right, strict=True))]
+    tallies["unpacked"] += sum(
+        2 * len(group.prompt) + sum(len(group.responses[r]) for r in sides) for sides, _ in units
+    )
+    if every_response:
+        used = {r for sides, _ in units for r in sides}
+        units += [((r,), ()) for r in range(len(group.responses)) if r not in used]
+    lengths: dict[int, int] = {}
+    comparisons: list[int] = []
+
+    def piece() -> _Piece:
+        return _Piece(group, tuple(lengths), tuple(comparisons), tuple(lengths.values()))
+
+    for sides, compared in units:
+        wanted = {r: len(group.responses[r]) for r in sides if r not in lengths}
+        full = (
+            sum(lengths.values()) + sum(wanted.values()) > room
+            or len(lengths) + len(wanted) > shape.responses
+            or len(comparisons) + len(compared) > shape.comparisons
+        )
+        if full and lengths:
+            yield piece()
+            lengths, comparisons = {}, []
+            wanted = {r: len(group.responses[r]) for r in sides}
+        if sum(wanted.values()) > room:
+            wanted = _cut(wanted, room)
+            tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in wanted.items())
+        lengths.update(wanted)
+        comparisons.extend(compared)
+    if lengths:
+        yield piece()
+
+
+def _cut(wanted: dict[int, int], room: int) -> dict[int, int]:
+    """Share the room among responses: the shorter keeps what it needs, the longer gets the rest."""
+    if room < 2 * len(wanted):
+        raise DataError(
+            f"leaves {max(room, 0)} tokens of the row for {len(wanted)} responses",
+            field="prompt",
+            fix="raise the row's tokens, shorten the prompt, or pass --skip-bad",
+        )
+    shared = {}
+    left = room
+    for i, (r, n) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
+        shared[r] = min(n, left // (len(wanted) - i))
+        left -= shared[r]
+    return {r: shared[r] for r in wanted}
+
+
+def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
+    n, i32, f32 = len(rows), np.int32, np.float32
+    token_fields = {f: np.zeros((n, shape.tokens), i32) for f in ("tokens", "positions", "group_ids", "response_ids")}
+    ends, group_of, response_of = (np.full((n, shape.responses), -1, i32) for _ in range(3))
+    sides = {f: np.zeros((n, shape.comparisons), i32) for f in ("left", "right", "kind")}
+    numbers = {f: np.zeros((n, shape.comparisons), f32) for f in ("target", "weight", "margin")}
+    for row, pieces in enumerate(rows):
+        t, slot, c = 0, 0, 0
+        for g, piece in enumerate(pieces, start=1):
+            group, start = piece.group, t
+            t += len(group.prompt)
+            token_fields["tokens"][row, start:t] = group.prompt
+            token_fields["positions"][row, start:t] = np.arange(len(group.prompt))
+            slots = {}
+            for r, length in zip(piece.responses, piece.lengths, strict=True):
+                span = slice(t, t + length)
+                ids = group.responses[r]
+                # A cut response keeps its last token, the end of its turn: that is the one whose state is scored.
+                token_fields["tokens"][row, span] = ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
+                token_fields["positions"][row, span] = len(group.prompt) + np.arange(length)
+                token_fields["response_ids"][row, span] = slot + 1
+                t += length
+                ends[row, slot] = t - 1
+                group_of[row, slot], response_of[row, slot] = group.index, r
+                slots[r] = slot
+                slot += 1
+            token_fields["group_ids"][row, start:t] = g
+            chosen = list(piece.comparisons)
+            span = slice(c, c + len(chosen))
+            for side in ("left", "right"):
+                sides[side][row, span] = [slots[int(r)] for r in getattr(group, side)[chosen]]
+            sides["kind"][row, span] = group.kind[chosen]
+            for name, values in numbers.items():
+                values[row, span] = getattr(group, name)[chosen]
+            c += len(chosen)
+    return Rows(
+        batch=Batch(**token_fields, response_ends=ends, **sides, **numbers),
+        groups=group_of,
+        responses=response_of,
+        truncated=tallies["truncated"],
+        real_tokens=int((token_fields["group_ids"] > 0).sum()),
+        unpacked_tokens=tallies["unpacked"],
+    )

@@ -1,0 +1,228 @@
+"""Preference data on disk, read into groups one by one: JSON lines, Parquet, TFDS folders, folders of files."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import tensorflow_datasets as tfds
+
+from crome_jax.data.conversations import checked_text, find_prompt, messages, with_system
+from crome_jax.data.features import decode_group, group_features
+from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
+from crome_jax.data.shapes import group_from_record
+from crome_jax.errors import DataError
+from crome_jax.groups import Message, PreferenceGroup, check_response_text
+
+_TFDS_INFO = "dataset_info.json"
+_TFDS_EXAMPLES = 64  # Examples fetched at a time: a bound on memory.
+
+
+def read_groups(
+    path: str | os.PathLike,
+    *,
+    split: str | None = None,
+    quarantine: Quarantine | None = None,
+    max_record_bytes: int = MAX_RECORD_BYTES,
+) -> Iterator[PreferenceGroup]:
+    """Read the groups of a file or folder, in its order; of what was read, only the ids are kept.
+
+    A record is in one of the shapes of `shapes.KNOWN_SHAPES`, and is called `<file>-<number>` where it has no `id`.
+
+    Args:
+        path: JSON lines (plain or gzipped), Parquet, a TFDS folder as `writers.write_groups` makes it or a folder of
+            its versions, or a folder of JSON lines and Parquet files, read in the order of their names.
+        split: the split of a TFDS folder, or the beginning of the names of a folder's files; None reads the only
+            split, or all files.
+        quarantine: where bad records go; None lets the first one stop the reading.
+        max_record_bytes: size above which a record is bad.
+
+    Raises:
+        DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), where a file is
+            damaged, and where there is no usable record.
+    """
+    path = Path(path)
+    ids: set[str] = set()
+    bad_before = quarantine.count if quarantine else 0
+    for file, number, raw, result in _results(path, split, max_record_bytes):
+        if isinstance(result, PreferenceGroup) and result.id in ids:
+            result = DataError(f"is {result.id!r}, the id of an earlier record", field="id")
+        if isinstance(result, PreferenceGroup):
+            ids.add(result.id)
+            yield result
+            continue
+        error = _placed(result, file, number)
+        if quarantine is None:
+            raise error
+        quarantine.add(error, raw)
+    if not ids:
+        bad = quarantine.count - bad_before if quarantine else 0
+        if bad:
+            problem = f"holds no usable record; all {bad} are bad, the first because: {quarantine.first}"
+            raise DataError(problem, file=str(path), fix="check that this is preference data")
+        raise DataError("holds no record", file=str(path), fix="check how it was made")
+
+
+def read_prompt_responses(
+    stream: BinaryIO, *, name: str = "<stdin>", quarantine: Quarantine | None = None
+) -> Iterator[tuple[tuple[Message, ...], str, dict[str, Any]]]:
+    """Read what is to be scored: JSON lines of `{prompt, response}`, or `{messages}` ending with the response.
+
+    Args:
+        stream: binary, such as `sys.stdin.buffer`.
+        name: what errors call it.
+        quarantine: where bad records go; None lets the first one stop the reading.
+
+    Yields:
+        The prompt, the response, and the record as it was.
+
+    Raises:
+        DataError: where a record is bad and `quarantine` is None.
+    """
+    for record in read_lines(stream):
+        try:
+            if record.error is not None:
+                raise record.error
+            prompt, response = _prompt_response(record.value)
+        except DataError as e:
+            error = _placed(e, name, record.number)
+            if quarantine is None:
+                raise error from None
+            quarantine.add(error, record.raw)
+        else:
+            yield prompt, response, record.value
+
+
+def _prompt_response(record: Any) -> tuple[tuple[Message, ...], str]:
+    if not isinstance(record, dict):
+        raise DataError(f"is {type(record).__name__}, not an object with fields")
+    if "response" in record:
+        prompt, response, field = find_prompt(record), record["response"], "response"
+        if isinstance(response, dict | list):
+            *earlier, last = messages(response, "response") or (Message("assistant", ""),)
+            if earlier or last.role != "assistant":
+                raise DataError("is not one turn of the assistant", field="response")
+            response = last.content
+    elif "messages" in record:
+        *prompt, last = messages(record["messages"], "messages") or (Message("", ""),)
+        if last.role != "assistant":
+            raise DataError("does not end with the assistant's turn", field="messages")
+        response, field = last.content, f"messages[{len(prompt)}].content"
+    else:
+        raise DataError("is missing", field="response", fix="write {prompt, response} or {messages}")
+    if not prompt:
+        raise DataError("is missing", field="prompt")
+    prompt = with_system(record, tuple(prompt))
+    check_response_text(checked_text(response, field), field)
+    PreferenceGroup("prompt", prompt, (), ())  # Checks the turns as those of any group.
+    return prompt, response
+
+
+class _Result(NamedTuple):
+    """What became of one record: its group, or why there is none."""
+
+    file: Path
+    number: int | None
+    raw: Any
+    result: PreferenceGroup | DataError
+
+
+def _results(path: Path, split: str | None, max_record_bytes: int) -> Iterator[_Result]:
+    try:
+        folder = _tfds_folder(path) if path.is_dir() else None
+        if folder is not None:
+            yield from _read_tfds(folder, split)
+            return
+        files = _record_files(path, split)
+    except DataError as e:
+        yield _Result(path, None, None, e)
+        return
+    for file in files:
+        try:
+            for number, raw, value, error in read_records(file, max_record_bytes):
+                yield _Result(file, number, raw, error or _group(value, f"{stem(file)}-{number}"))
+        except DataError as e:  # The rest of the file is lost; what came before it is good.
+            yield _Result(file, None, None, e)
+
+
+def _group(value: Any, default_id: str) -> PreferenceGroup | DataError:
+    try:
+        return group_from_record(value, default_id)
+    except DataError as e:
+        return e
+
+
+def _placed(error: DataError, file: str | Path, number: int | None) -> DataError:
+    """Return the error with its place, and fit to be printed whatever the names of the record's fields."""
+    placed = error.at(error.file or str(file), number)
+    if placed.field is not None:
+        placed.field = placed.field.encode(errors="backslashreplace").decode()
+    return placed
+
+
+def _record_files(path: Path, split: str | None) -> list[Path]:
+    if not path.is_dir():
+        if split is not None:
+            raise DataError("is one file and has no splits", file=str(path), fix="leave the split out")
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.is_file() and is_record_file(p) and not p.name.startswith("."))
+    if not files:
+        fix = f"name a TFDS folder, or one with {', '.join(SUFFIXES)} files"
+        raise DataError("holds nothing that can be read", file=str(path), fix=fix)
+    if split is not None:
+        of_split = [file for file in files if file.name.startswith((f"{split}.", f"{split}-", f"{split}_"))]
+        if not of_split:
+            names = ", ".join(file.name for file in files[:8])
+            raise DataError(f"holds no file of the split {split!r}", file=str(path), fix=f"it holds {names}")
+        return of_split
+    return files
+
+
+def _tfds_folder(path: Path) -> Path | None:
+    """Return the data set's folder: `path`, or of the versions below it the latest; None where there is none."""
+    if (path / _TFDS_INFO).is_file():
+        return path
+    found = [p.parent for pattern in (f"*/{_TFDS_INFO}", f"*/*/{_TFDS_INFO}") for p in sorted(path.glob(pattern))]
+    found = [p for p in found if tfds.core.Version.is_valid(p.name)]
+    if len({p.parent for p in found}) > 1:
+        names = ", ".join(str(p.relative_to(path)) for p in found)
+        raise DataError("holds several data sets", file=str(path), fix=f"name one of {names}")
+    return max(found, key=lambda p: tfds.core.Version(p.name), default=None)
+
+
+def _read_tfds(folder: Path, split: str | None) -> Iterator[_Result]:
+    try:
+        builder = tfds.builder_from_directory(folder)
+        splits = sorted(builder.info.splits)
+    except Exception as e:  # TFDS raises whatever its parsers do.
+        problem = f"is no whole TFDS folder ({_first_line(e)})"
+        raise DataError(problem, file=str(folder), fix="write it again") from e
+    if builder.info.features.get_tensor_info() != group_features().get_tensor_info():
+        raise DataError("is a TFDS folder, but not of groups", file=str(folder), fix="convert it to groups first")
+    if split is None and len(splits) != 1:
+        raise DataError(f"has the splits {', '.join(splits)}", file=str(folder), fix="name one of them")
+    if split is not None and split not in splits:
+        raise DataError(f"has no split {split!r}", file=str(folder), fix=f"name one of {', '.join(splits)}")
+    try:
+        source = builder.as_data_source(split or splits[0])
+        for start in range(0, len(source), _TFDS_EXAMPLES):
+            stop = min(start + _TFDS_EXAMPLES, len(source))
+            for number, example in enumerate(source.__getitems__(range(start, stop)), start + 1):
+                yield _Result(folder, number, example, _decoded(example))
+    except Exception as e:  # ArrayRecord reports damage as RuntimeError, IndexError and others.
+        problem = f"is damaged ({_first_line(e)})"
+        raise DataError(problem, file=str(folder), fix="write it again") from e
+
+
+def _decoded(example: Mapping[str, Any]) -> PreferenceGroup | DataError:
+    try:
+        return decode_group(example)
+    except DataError as e:
+        return e
+    except (ValueError, KeyError) as e:
+        return DataError(f"is no group ({_first_line(e)})", fix="write the data set again")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

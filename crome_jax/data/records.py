@@ -1,0 +1,178 @@
+"""Files of records: JSON lines (plain or gzipped) and Parquet, one record at a time, whatever the files hold."""
+
+import gzip
+import io
+import json
+import math
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+import pyarrow
+import pyarrow.parquet
+
+from crome_jax.errors import DataError
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+"""The names by which a folder's files of records are known."""
+
+MAX_RECORD_BYTES = 4 << 20
+
+_PARQUET_ROWS = 64  # Rows decoded at a time: a bound on memory.
+_KEPT_OF_OVERSIZED = 4096  # Bytes of a record too large to read that are kept to recognise it by.
+_WHOLE_FILE = "get the file again, or pass --skip-bad to use what can be read of it"
+
+
+class Record(NamedTuple):
+    """One record of a file: what it says, or why that cannot be told.
+
+    Args:
+        number: one-based; for JSON lines the number of the line.
+        raw: the line's bytes, or the row's values.
+        value: what the record says, as plain JSON types; None where `error` is set.
+        error: why it cannot be read.
+    """
+
+    number: int
+    raw: Any
+    value: Any = None
+    error: DataError | None = None
+
+
+def stem(path: Path) -> str:
+    """Return the file's name without the suffixes of its format."""
+    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.endswith(s)), "")
+    return path.name.removesuffix(suffix) or path.name
+
+
+def read_records(path: Path, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
+    """Read a file's records one by one; a bad record is reported in its place and the reading goes on.
+
+    Raises:
+        DataError: where the file as a whole, or its rest from here on, cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+            file.seek(0)
+            if not head:
+                raise DataError("is empty", file=str(path), fix="check how it was made")
+            if head == b"PAR1" or path.name.endswith(".parquet"):
+                yield from _read_parquet(path, max_record_bytes)
+            elif head[:2] == b"\x1f\x8b":
+                yield from _read_gzip(file, path, max_record_bytes)
+            elif path.name.endswith(".gz"):
+                raise DataError("is not gzip, whatever its name says", file=str(path), fix="rename or compress it")
+            else:
+                yield from read_lines(file, max_record_bytes)
+    except FileNotFoundError:
+        raise DataError("does not exist", file=str(path), fix="check the path") from None
+    except OSError as e:
+        raise DataError(f"cannot be read ({e.strerror or e})", file=str(path), fix="check the file") from e
+
+
+def read_lines(stream: BinaryIO, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
+    """Read records of JSON lines from a binary stream; blank lines and a byte order mark are passed over."""
+    number = 0
+    while line := stream.readline(max_record_bytes + 1):
+        number += 1
+        if len(line) > max_record_bytes and not line.endswith(b"\n"):
+            size = len(line) + _skip_line(stream)
+            problem = f"is {size:,} bytes long, over the limit of {max_record_bytes:,}"
+            yield Record(number, line[:_KEPT_OF_OVERSIZED], error=DataError(problem))
+            continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            try:
+                yield Record(number, line.rstrip(b"\r\n"), value=parse_json(line))
+            except DataError as e:
+                yield Record(number, line.rstrip(b"\r\n"), error=e)
+
+
+def parse_json(line: bytes) -> Any:
+    """Parse one line of JSON.
+
+    Raises:
+        DataError: where it is not UTF-8 or not JSON, holds NaN or an infinity, or is nested too deep.
+    """
+    try:
+        return _DECODER.decode(line.decode())
+    except UnicodeDecodeError as e:
+        raise DataError(f"is not UTF-8 (byte 0x{line[e.start]:02x} at {e.start})", fix="convert it to UTF-8") from None
+    except json.JSONDecodeError as e:
+        if line.lstrip()[:1] == b"[":
+            fix = "write one record a line, as jq -c '.[]' does"
+            raise DataError("is part of a JSON array over several lines", fix=fix) from None
+        raise DataError(f"is not JSON ({e.msg} at column {e.colno})") from None
+    except RecursionError:
+        raise DataError("is nested too deep") from None
+    except ValueError as e:  # Python's limit on the digits of an integer.
+        raise DataError(f"holds a number that cannot be read ({e})") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise DataError(f"holds {name}, which is no JSON number")
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise DataError(f"holds {digits[:40]}, which is too large a number")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    """Read to the end of the line without keeping it; return the number of bytes."""
+    size = 0
+    while part := stream.readline(1 << 16):
+        size += len(part)
+        if part.endswith(b"\n"):
+            break
+    return size
+
+
+def _read_gzip(file: BinaryIO, path: Path, max_record_bytes: int) -> Iterator[Record]:
+    try:
+        with gzip.GzipFile(fileobj=file) as stream:
+            yield from read_lines(io.BufferedReader(stream), max_record_bytes)
+    except EOFError:
+        raise DataError("is cut short: its gzip stream does not end", file=str(path), fix=_WHOLE_FILE) from None
+    except (gzip.BadGzipFile, zlib.error) as e:
+        raise DataError(f"is damaged ({e})", file=str(path), fix=_WHOLE_FILE) from None
+
+
+def _read_parquet(path: Path, max_record_bytes: int) -> Iterator[Record]:
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_PARQUET_ROWS):
+                for row in range(batch.num_rows):
+                    number += 1
+                    yield _row(batch.slice(row, 1), number, max_record_bytes)
+    except (pyarrow.ArrowException, OSError) as e:
+        problem = f"is no whole Parquet file ({str(e).splitlines()[0][:200]})"
+        raise DataError(problem, file=str(path), fix=_WHOLE_FILE) from None
+
+
+def _row(row: pyarrow.RecordBatch, number: int, max_record_bytes: int) -> Record:
+    if row.nbytes > max_record_bytes:
+        problem = f"is {row.nbytes:,} bytes long, over the limit of {max_record_bytes:,}"
+        return Record(number, str(row.schema.names), error=DataError(problem))
+    try:
+        [value] = row.to_pylist()
+    except UnicodeDecodeError as e:
+        return Record(number, str(row.schema.names), error=DataError(f"is not UTF-8 ({e.reason})"))
+    # A number that is missing is NaN in what pandas writes.
+    value = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value.items()}
+    return Record(number, value, value=value)
+
+
+def is_record_file(path: str | os.PathLike) -> bool:
+    """Tell by its name whether a file holds records."""
+    return os.fspath(path).endswith(SUFFIXES)

@@ -1,0 +1,202 @@
+"""Text to token ids and back, and one policy for BOS, end of turn and control tokens."""
+
+import functools
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from crome_jax.data.chat_templates import ChatTemplate, default_template
+from crome_jax.data.vocabularies import (
+    Vocabulary,
+    read_folder_vocabulary,
+    read_gguf_vocabulary,
+    read_sentencepiece_vocabulary,
+)
+from crome_jax.errors import CromeError
+from crome_jax.groups import Message
+from crome_jax.weights.gguf_files import open_gguf
+
+# What the fingerprint encodes to tell apart tokenizers that differ in more than their vocabulary.
+_PROBE = "It's 1234.5 — naïve CAFÉ,\n\n\tdef f(x):  return x ** 2  # 😀👍🏽 日本語 مرحبا\r\n   <b>we'll</b> e\u0301"
+
+
+class Tokenizer:
+    """A vocabulary with its chat template.
+
+    Text is data: whatever it spells, encoding it yields no control token. Those come from the chat template alone.
+    A conversation's ids are those of its prompt followed by those of its response: a prompt is encoded once for all its
+    responses, so its ids never depend on one. For the families here this is what encoding the rendered conversation at
+    once gives, unless the response starts with white space, which some vocabularies join to the line break before it.
+
+    Args:
+        vocabulary: what the files hold.
+        chat_template: a Jinja template to use instead of the vocabulary's; without either, the default of
+            `chat_templates.default_template`.
+
+    Attributes:
+        vocab_size: number of ids.
+        bos_id, eos_id: ids, None where the vocabulary has none.
+        pad_id: the padding id; EOS or else 0 where the vocabulary has none.
+        end_of_turn_id: the last token of every encoded response, the one whose hidden state is scored.
+        chat_template: the Jinja template in use.
+
+    Raises:
+        CromeError: where the template does not fit the vocabulary.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, chat_template: str | None = None):
+        self._vocabulary = vocabulary
+        ids, control = vocabulary.ids(), vocabulary.control_tokens()
+        self.chat_template = chat_template or vocabulary.chat_template or default_template(control)
+        parts = ("bos", "eos", "pad", "unk")
+        self._special_tokens = {
+            f"{part}_token": getattr(vocabulary, part) for part in parts if getattr(vocabulary, part) is not None
+        }
+        self._template = ChatTemplate(self.chat_template, special_tokens=self._special_tokens, control_tokens=control)
+        self._text = tokenizers.Tokenizer.from_str(json.dumps(_text_definition(vocabulary)))
+        self._control_ids = {token: ids[token] for token in control}
+        self._control_texts = {i: token for token, i in self._control_ids.items()}
+        self.vocab_size = max(ids.values()) + 1
+        self.bos_id = ids.get(vocabulary.bos)
+        self.eos_id = ids.get(vocabulary.eos)
+        self.pad_id = ids.get(vocabulary.pad, self.eos_id or 0)
+        self.end_of_turn_id = ids[self._template.end_of_turn]
+
+    def __reduce__(self):
+        # Data-loading workers receive it by pickling; a compiled template has no pickle.
+        return Tokenizer, (self._vocabulary, self.chat_template)
+
+    def encode(self, text: str) -> list[int]:
+        """Encode text alone: no BOS, no control token."""
+        return self.encode_many([text])[0]
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts as `encode` does each, on all cores."""
+        return [encoding.ids for encoding in self._text.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
+        """Encode a prompt up to where the assistant's answer starts, with one BOS where the model wants one.
+
+        Raises:
+            DataError: where the chat template refuses the conversation.
+            CromeError: where the chat template writes BOS twice.
+        """
+        (ids,) = self._encode_pieces([self._template.prompt(prompt)])
+        if self._vocabulary.add_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
+            ids = [self.bos_id, *ids]
+        if ids[:2] == [self.bos_id] * 2:
+            raise CromeError("chat template: starts a conversation with two BOS tokens; take one out")
+        return ids
+
+    def encode_response(self, response: str) -> list[int]:
+        """Encode an answer; its last id is `end_of_turn_id`, and that id occurs nowhere before."""
+        return self.encode_responses([response])[0]
+
+    def encode_responses(self, responses: Iterable[str]) -> list[list[int]]:
+        """Encode answers as `encode_response` does each, on all cores."""
+        return self._encode_pieces([self._template.response(response) for response in responses])
+
+    def encode_conversation(self, prompt: Sequence[Message], response: str) -> tuple[list[int], list[int]]:
+        """Encode a prompt and an answer to it; returns the ids of each."""
+        return self.encode_prompt(prompt), self.encode_response(response)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of ids, control tokens spelled out."""
+        runs = itertools.groupby(ids, key=self._control_texts.get)
+        return "".join(
+            self._text.decode(list(run), skip_special_tokens=False) if token is None else token * len(list(run))
+            for token, run in runs
+        )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the vocabulary, the chat template and how a probe is encoded, in hexadecimal.
+
+        Kept beside checkpoints: ids mean the same only under an equal fingerprint.
+        """
+        ids = self._vocabulary.ids()
+        facts = [
+            sorted(ids.items(), key=lambda item: item[1]),
+            sorted(self._control_ids),
+            self.chat_template,
+            self._special_tokens,
+            self._vocabulary.add_bos,
+            self.encode(_PROBE),
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def save(self, folder: Path | str) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder, as Hugging Face reads them."""
+        definition = self._vocabulary.definition
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **self._special_tokens,
+            "add_bos_token": self._vocabulary.add_bos,
+            "chat_template": self.chat_template,
+            "clean_up_tokenization_spaces": False,
+        }
+        for name, content in (("tokenizer.json", definition), ("tokenizer_config.json", config)):
+            Path(folder, name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+    def _encode_pieces(self, rendered: Sequence[Sequence[str]]) -> list[list[int]]:
+        texts = iter(self.encode_many([text for pieces in rendered for text in pieces[::2]]))
+        encoded = []
+        for pieces in rendered:
+            ids = list(next(texts))
+            for token in pieces[1::2]:
+                ids += [self._control_ids[token], *next(texts)]
+            encoded.append(ids)
+        return encoded
+
+
+def load_tokenizer(path: Path | str, chat_template: str | None = None) -> Tokenizer:
+    """Load the tokenizer of a backbone.
+
+    Args:
+        path: a `.gguf` file, a sentencepiece `.model` file, or a Hugging Face folder.
+        chat_template: a Jinja template to use instead of the backbone's own.
+
+    Raises:
+        CromeError: where nothing that can be read is there.
+    """
+    path = Path(path)
+    if path.suffix == ".gguf":
+        return gguf_tokenizer(open_gguf(path), path, chat_template)
+    read = read_folder_vocabulary if path.is_dir() else read_sentencepiece_vocabulary
+    return Tokenizer(read(path), chat_template)
+
+
+def gguf_tokenizer(reader, path: Path | str = "GGUF", chat_template: str | None = None) -> Tokenizer:
+    """Load the tokenizer from a GGUF file that is open already (opening a large vocabulary takes seconds).
+
+    Args:
+        reader: the opened file, a `gguf.GGUFReader`.
+        path: its name, for error messages.
+        chat_template: a Jinja template to use instead of the file's own.
+    """
+    return Tokenizer(read_gguf_vocabulary(reader, path), chat_template)
+
+
+def _text_definition(vocabulary: Vocabulary) -> dict:
+    """Return the definition without its control tokens, so that no text whatever can encode to one."""
+    definition, control = vocabulary.definition, vocabulary.control_tokens()
+    model = definition["model"]
+    added = [token for token in definition["added_tokens"] if not token["special"]]
+    # Added tokens that the model's vocabulary lacks would be numbered anew, after the ones left out.
+    vocab = {token: i for token, i in vocabulary.ids().items() if token not in control}
+    merges = []
+    for merge in model["merges"]:
+        left, right = merge.split(" ") if isinstance(merge, str) else merge
+        if left in vocab and right in vocab and left + right in vocab:
+            merges.append([left, right])
+    unk = None if model.get("unk_token") in control else model.get("unk_token")
+    return {
+        **definition,
+        "added_tokens": added,
+        "post_processor": None,
+        "model": {**model, "vocab": vocab, "merges": merges, "unk_token": unk},
+    }

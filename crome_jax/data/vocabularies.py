@@ -1,0 +1,288 @@
+"""Vocabularies read from GGUF metadata, a Hugging Face folder or a sentencepiece model.
+
+Whatever the file, the result is a `tokenizer.json` definition: the one description that the `tokenizers` library
+runs and that Hugging Face reads back.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gguf
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Tokenizer as RustTokenizer
+
+from crome_jax.errors import CromeError
+
+# What GGUF's token_type and sentencepiece's piece type count alike.
+_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
+
+# Gemma's converter marks these as user-defined, which would let a response's text spell them.
+_CONTROL_IN_FACT = {"<start_of_image>", "<end_of_image>"}
+
+_GPT2_SPLIT = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_CONTRACTION_OR_WORD = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
+_PUNCTUATION_OR_SPACE = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def _split(numbers: str) -> dict[str, Any]:
+    pattern = f"{_CONTRACTION_OR_WORD}|{numbers}|{_PUNCTUATION_OR_SPACE}"
+    isolated = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [isolated, _GPT2_SPLIT | {"use_regex": False}]}
+
+
+# `tokenizer.ggml.pre` -> the parts of that family's tokenizer.json which its name stands for.
+_BYTE_LEVEL_FAMILIES: dict[str, dict[str, Any]] = {
+    "default": {"pre_tokenizer": _GPT2_SPLIT},
+    "gpt-2": {"pre_tokenizer": _GPT2_SPLIT},
+    "smollm": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [_DIGITS, _GPT2_SPLIT]}},
+    "qwen2": {"pre_tokenizer": _split(r"\p{N}"), "normalizer": {"type": "NFC"}},
+    "llama-bpe": {"pre_tokenizer": _split(r"\p{N}{1,3}"), "ignore_merges": True},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """A vocabulary and the conventions that come with it.
+
+    Args:
+        definition: what Hugging Face's `tokenizer.json` holds; added tokens marked `special` are the control tokens.
+        bos, eos, pad, unk: spellings of the tokens that play these parts, None where none does.
+        add_bos: whether every sequence starts with `bos`.
+        chat_template: the Jinja template shipped with it, None where none is.
+    """
+
+    definition: dict[str, Any]
+    bos: str | None = None
+    eos: str | None = None
+    pad: str | None = None
+    unk: str | None = None
+    add_bos: bool = False
+    chat_template: str | None = None
+
+    def ids(self) -> dict[str, int]:
+        """Return every token's id, control tokens included."""
+        added = {token["content"]: token["id"] for token in self.definition["added_tokens"]}
+        return self.definition["model"]["vocab"] | added
+
+    def control_tokens(self) -> set[str]:
+        """Return the tokens that only a template may write, never the text of a prompt or response."""
+        return {token["content"] for token in self.definition["added_tokens"] if token["special"]}
+
+
+def read_gguf_vocabulary(reader: gguf.GGUFReader, path: Path | str = "GGUF") -> Vocabulary:
+    """Read the vocabulary that a GGUF file carries in its metadata.
+
+    Args:
+        reader: the opened file.
+        path: its name, for error messages.
+
+    Raises:
+        CromeError: where there is none, or one of a kind that is not supported.
+    """
+
+    def value(name: str, default: Any = None) -> Any:
+        field = reader.fields.get(f"tokenizer.{name}")
+        return default if field is None else field.contents()
+
+    model, family, tokens = value("ggml.model"), value("ggml.pre", "default"), value("ggml.tokens")
+    if model not in ("gpt2", "llama") or not tokens:
+        raise CromeError(f"{path}: vocabulary of kind {model!r}; supported are 'gpt2' (byte-level BPE) and 'llama'")
+    types = value("ggml.token_type") or [1] * len(tokens)
+    scores, merges = value("ggml.scores", []), value("ggml.merges", [])
+    if (
+        len(types) != len(tokens)
+        or (model == "llama" and len(scores) != len(tokens))
+        or (model == "gpt2" and not merges)
+    ):
+        raise CromeError(f"{path}: token types, scores or merges are missing from the vocabulary; fetch it again")
+    if model == "llama":
+        definition = _sentencepiece_definition(tokens, scores, types, value("ggml.add_space_prefix", True), path)
+    elif family in _BYTE_LEVEL_FAMILIES:
+        definition = _byte_level_definition(tokens, merges, types, _BYTE_LEVEL_FAMILIES[family])
+    else:
+        known = ", ".join(_BYTE_LEVEL_FAMILIES)
+        raise CromeError(
+            f"{path}: pre-tokenizer {family!r}; supported are {known} (or give the Hugging Face folder, whose "
+            "tokenizer.json spells its own out)"
+        )
+
+    def spelling(part: str) -> str | None:
+        token = value(f"ggml.{part}_token_id")
+        return tokens[token] if token is not None and token < len(tokens) else None
+
+    return Vocabulary(
+        definition,
+        bos=spelling("bos"),
+        eos=spelling("eos"),
+        pad=spelling("padding"),
+        unk=spelling("unknown"),
+        # Files that do not say follow llama.cpp's defaults.
+        add_bos=value("ggml.add_bos_token", model == "llama" or family == "llama-bpe"),
+        chat_template=value("chat_template"),
+    )
+
+
+def read_folder_vocabulary(folder: Path | str) -> Vocabulary:
+    """Read the vocabulary of a Hugging Face folder: `tokenizer.json`, or `tokenizer.model` where that is absent.
+
+    Raises:
+        CromeError: where neither is there, or one is not of a supported kind.
+    """
+    folder = Path(folder)
+    config = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    if (folder / "tokenizer.json").exists():
+        vocabulary = _read_tokenizer_json(folder / "tokenizer.json")
+    elif (folder / "tokenizer.model").exists():
+        vocabulary = read_sentencepiece_vocabulary(folder / "tokenizer.model")
+    else:
+        raise CromeError(f"{folder}: holds neither tokenizer.json nor tokenizer.model; copy one of them there")
+
+    def spelling(part: str) -> str | None:
+        token = config.get(f"{part}_token", getattr(vocabulary, part))
+        return token["content"] if isinstance(token, dict) else token
+
+    parts = {part: spelling(part) for part in ("bos", "eos", "pad", "unk")}
+    add_bos = config.get("add_bos_token")
+    if add_bos is None and (folder / "tokenizer.json").exists():
+        # The post-processor decides, and may be nested: the surest way to read it is to run it.
+        first = RustTokenizer.from_file(str(folder / "tokenizer.json")).encode("").tokens[:1]
+        add_bos = first == [parts["bos"]]
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = next((named["template"] for named in template if named["name"] == "default"), None)
+    if (folder / "chat_template.jinja").exists():
+        template = (folder / "chat_template.jinja").read_text()
+    add_bos = vocabulary.add_bos if add_bos is None else add_bos
+    return dataclasses.replace(vocabulary, **parts, add_bos=add_bos, chat_template=template)
+
+
+def read_sentencepiece_vocabulary(path: Path | str) -> Vocabulary:
+    """Read a sentencepiece BPE model (`tokenizer.model`); it starts every sequence with its BOS, as Llama and Gemma do.
+
+    Raises:
+        CromeError: where it is no such model, or one that rewrites text before splitting it.
+    """
+    model = sentencepiece_model_pb2.ModelProto()
+    try:
+        model.ParseFromString(Path(path).read_bytes())
+    except Exception as e:  # protobuf's DecodeError, whose module differs between its implementations
+        raise CromeError(f"{path}: not a sentencepiece model ({e}); fetch it again") from None
+    trainer, normalizer = model.trainer_spec, model.normalizer_spec
+    if trainer.model_type != trainer.BPE or normalizer.name != "identity" or normalizer.remove_extra_whitespaces:
+        raise CromeError(f"{path}: only sentencepiece BPE models without normalisation are supported")
+    tokens = [piece.piece for piece in model.pieces]
+    definition = _sentencepiece_definition(
+        tokens,
+        [piece.score for piece in model.pieces],
+        [piece.type for piece in model.pieces],
+        normalizer.add_dummy_prefix,
+        path,
+    )
+    parts = {part: getattr(trainer, f"{part}_id") for part in ("bos", "eos", "pad", "unk")}
+    spelled = {part: tokens[index] if index >= 0 else None for part, index in parts.items()}
+    return Vocabulary(definition, **spelled, add_bos=spelled["bos"] is not None)
+
+
+def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> list[list[str]]:
+    """Return the merges that make BPE by rank choose what sentencepiece chooses by score.
+
+    Each way to cut a token into two tokens is a merge. Hugging Face's order: by score, then by length of the left and
+    of the right part, the largest first; user-defined tokens score 0, as in the sentencepiece model (GGUF has -1000).
+    """
+    held = set(tokens)
+    ranked = []
+    for token, score, kind in zip(tokens, scores, types, strict=True):
+        score = 0.0 if kind == _USER_DEFINED else score
+        cuts = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
+        ranked += [
+            (score, len(left), len(right), [left, right]) for left, right in cuts if left in held and right in held
+        ]
+    ranked.sort(key=lambda merge: merge[:3], reverse=True)
+    return [merge for *_, merge in ranked]
+
+
+def _read_tokenizer_json(path: Path) -> Vocabulary:
+    definition = _read_json(path)
+    if definition.get("model", {}).get("type") != "BPE":
+        raise CromeError(f"{path}: only BPE vocabularies are supported, as every decoder here has one")
+    for token in definition["added_tokens"]:
+        if token["special"] and (token["lstrip"] or token["rstrip"] or token["single_word"]):
+            raise CromeError(f"{path}: control token {token['content']!r} swallows what is around it: not supported")
+    return Vocabulary(definition | {"truncation": None, "padding": None})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise CromeError(f"{path}: cannot be read ({e}); fetch it again") from None
+
+
+def _byte_level_definition(
+    tokens: Sequence[str], merges: Sequence[str], types: Sequence[int], family: dict[str, Any]
+) -> dict[str, Any]:
+    return _definition(
+        tokens,
+        types,
+        merges=list(merges),
+        ignore_merges=family.get("ignore_merges", False),
+        normalizer=family.get("normalizer"),
+        pre_tokenizer=family["pre_tokenizer"],
+        decoder=_GPT2_SPLIT,
+    )
+
+
+def _sentencepiece_definition(
+    tokens: Sequence[str], scores: Sequence[float], types: Sequence[int], add_space_prefix: bool, path: Path | str
+) -> dict[str, Any]:
+    if types.count(_BYTE) != 256:
+        raise CromeError(f"{path}: without byte tokens, characters outside the vocabulary would vanish: not supported")
+    # GGUF writes a run of spaces as such; in the vocabulary they are ▁ like any other space.
+    tokens = [t.replace(" ", "▁") if kind == _USER_DEFINED else t for t, kind in zip(tokens, types, strict=True)]
+    spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    unspaces = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    normalizer, decoders = spaces, [unspaces, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    if add_space_prefix:  # Before every stretch of text between added tokens, as Hugging Face does.
+        normalizer = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, spaces]}
+        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return _definition(
+        tokens,
+        types,
+        merges=rank_merges(tokens, scores, types),
+        byte_fallback=True,
+        normalizer=normalizer,
+        pre_tokenizer=None,
+        decoder={"type": "Sequence", "decoders": decoders},
+    )
+
+
+def _definition(
+    tokens: Sequence[str],
+    types: Sequence[int],
+    *,
+    normalizer: dict | None,
+    pre_tokenizer: dict | None,
+    decoder: dict,
+    **model: Any,
+) -> dict[str, Any]:
+    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    added = [
+        {"id": i, "content": token, **plain, "special": kind != _USER_DEFINED or token in _CONTROL_IN_FACT}
+        for i, (token, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": normalizer,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": {"type": "BPE", "dropout": None, "vocab": {token: i for i, token in enumerate(tokens)}, **model},
+    }

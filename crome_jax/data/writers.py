@@ -1,0 +1,116 @@
+"""Groups written to disk: a TFDS folder of ArrayRecord files, or JSON lines. Whole, in order, or not at all."""
+
+import contextlib
+import gzip
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+from crome_jax.data.features import encode_group, group_features
+from crome_jax.errors import CromeError
+from crome_jax.files import whole_output
+from crome_jax.groups import PreferenceGroup, to_json
+
+_NAME, _VERSION = "preference_groups", "1.0.0"
+_CHUNK = 256  # Groups encoded at a time: a bound on memory, and how often TFDS rewrites its description.
+
+
+def write_groups(
+    path: str | os.PathLike,
+    groups: Iterable[PreferenceGroup],
+    *,
+    split: str = "train",
+    description: str = "",
+    groups_per_shard: int = 8192,
+    overwrite: bool = False,
+) -> int:
+    """Write groups in their order, holding a few hundred in memory at a time.
+
+    Args:
+        path: a name ending in `.jsonl` or `.jsonl.gz` is a file of JSON lines; any other a TFDS folder, which
+            `readers.read_groups` and `tfds.builder_from_directory(path).as_data_source(split)` read.
+        split: name of the split in the TFDS folder.
+        description: what the data set is, kept in the TFDS folder.
+        groups_per_shard: groups in one file of the TFDS folder.
+        overwrite: whether an output that is there already is replaced.
+
+    Returns:
+        The number of groups written.
+
+    Raises:
+        CromeError: where there is no group, the output exists, or it cannot be written. Then, and after any error of
+            `groups` itself, `path` is as it was before.
+    """
+    path = Path(path)
+    if overwrite:
+        _check_replaceable(path)
+    with whole_output(path, overwrite=overwrite) as partial:
+        if path.name.endswith((".jsonl", ".jsonl.gz")):
+            written = _write_jsonl(partial, groups, compress=path.name.endswith(".gz"))
+        else:
+            written = _write_tfds(partial, path, groups, split, description, groups_per_shard)
+        if not written:
+            raise CromeError(f"{path}: not written, since there is no group to write; check what the input holds")
+    return written
+
+
+def _check_replaceable(path: Path) -> None:
+    # A mistyped path must not cost the user a folder of something else.
+    if path.is_dir() and any(path.iterdir()) and not (path / "dataset_info.json").is_file():
+        raise CromeError(f"{path}: is a folder of something else than groups; choose another name")
+
+
+def _write_jsonl(partial: Path, groups: Iterable[PreferenceGroup], *, compress: bool) -> int:
+    written = 0
+    with contextlib.ExitStack() as stack:
+        out = stack.enter_context(partial.open("wb"))
+        if compress:  # Neither name nor time in the header: equal groups make equal files.
+            out = stack.enter_context(gzip.GzipFile("", "wb", fileobj=out, mtime=0))
+        for group in groups:
+            out.write(to_json(group).encode() + b"\n")
+            written += 1
+    return written
+
+
+def _write_tfds(
+    partial: Path, path: Path, groups: Iterable[PreferenceGroup], split: str, description: str, groups_per_shard: int
+) -> int:
+    partial.mkdir()
+    info = tfds.core.DatasetInfo(
+        builder=DatasetIdentity(name=_NAME, version=_VERSION, data_dir=str(partial), module_name=""),
+        description=description or "Prompts, their distinct responses, and the comparisons between them.",
+        features=group_features(),
+        disable_shuffling=True,
+    )
+    # TFDS's builders shuffle by key, or sort in memory; its sequential writer keeps the order and holds nothing.
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=groups_per_shard, file_format="array_record")
+    written = 0
+    with _explained(path):
+        writer.initialize_splits([split])
+    for chunk in _chunks(groups):
+        with _explained(path):
+            writer.add_examples({split: [encode_group(group) for group in chunk]})
+        written += len(chunk)
+    with _explained(path):
+        writer.close_all()
+    return written
+
+
+def _chunks(groups: Iterable[PreferenceGroup]) -> Iterator[list[PreferenceGroup]]:
+    remaining = iter(groups)
+    while chunk := list(itertools.islice(remaining, _CHUNK)):
+        yield chunk
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say what the user can do where ArrayRecord cannot write; it knows no error but RuntimeError."""
+    try:
+        yield
+    except RuntimeError as e:
+        reason = str(e).partition(";")[0]
+        raise CromeError(f"{path}: cannot be written ({reason}); free some space or write elsewhere") from e

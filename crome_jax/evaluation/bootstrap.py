@@ -1,0 +1,112 @@
+"""Bootstrap intervals over prompts: how far a figure would move had other prompts been drawn."""
+
+import dataclasses
+import math
+from statistics import NormalDist
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from crome_jax.errors import CromeError
+
+_DRAWS_AT_ONCE = 2_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Bootstrap:
+    """A percentile bootstrap that draws whole groups, because comparisons of one prompt are not independent.
+
+    Args:
+        resamples: how many sets of groups are drawn.
+        confidence: share of resamples inside an interval, in (0, 1).
+        seed: of the draws; equal inputs and seed give equal intervals.
+
+    Raises:
+        CromeError: where an argument is out of range.
+    """
+
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.resamples < 1:
+            raise CromeError(f"bootstrap resamples are {self.resamples}; give 1 or more")
+        if not 0 < self.confidence < 1:
+            raise CromeError(f"bootstrap confidence is {self.confidence}; give a share between 0 and 1")
+
+    def mean_interval(
+        self, values: Float[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]
+    ) -> tuple[float, float] | None:
+        """Return the interval of the mean of `values`, or None where fewer than two clusters leave it unknown.
+
+        Args:
+            values: one per comparison.
+            clusters: the group each comparison belongs to.
+        """
+        sums, counts = _cluster_totals(values, clusters)
+        if len(sums) < 2:
+            return None
+        means = self._resampled_means(sums, counts)
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(means, [tail, 1 - tail])
+        return float(low), float(high)
+
+    def accuracy_interval(
+        self, correct: Float[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]
+    ) -> tuple[float, float] | None:
+        """Return the interval of an accuracy, or None where there are no comparisons.
+
+        Where every group has the same accuracy (one group, or all right) resampling shows no spread at all and would
+        claim certainty; the Wilson score interval with groups as trials is given instead.
+
+        Args:
+            correct: 1 right, 0 wrong, 0.5 undecided, one per comparison.
+            clusters: the group each comparison belongs to.
+        """
+        if len(correct) == 0:
+            return None
+        sums, counts = _cluster_totals(correct, clusters)
+        means = sums / counts
+        if np.all(means == means[0]):
+            return _wilson(float(means[0]), len(means), self.confidence)
+        return self.mean_interval(correct, clusters)
+
+    def paired_difference(
+        self, left: Float[np.ndarray, "N"], right: Float[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]
+    ) -> tuple[float, tuple[float, float] | None]:
+        """Return mean(left) - mean(right) and its interval, both measured on the same comparisons.
+
+        Pairing removes what the two methods share (easy and hard prompts), so that the interval is narrower than
+        the two methods' own intervals suggest.
+
+        Raises:
+            ValueError: where there are no comparisons, or the columns' lengths differ.
+        """
+        if not len(left) == len(right) == len(clusters) > 0:
+            raise ValueError(f"columns of {len(left)}, {len(right)} and {len(clusters)} comparisons cannot be paired")
+        change = np.asarray(left, np.float64) - np.asarray(right, np.float64)
+        return float(change.mean()), self.mean_interval(change, clusters)
+
+    def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
+        rng = np.random.default_rng(self.seed)
+        groups = len(sums)
+        chunk = max(1, _DRAWS_AT_ONCE // groups)
+        means = []
+        for start in range(0, self.resamples, chunk):
+            drawn = rng.integers(groups, size=(min(chunk, self.resamples - start), groups))
+            means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+        return np.concatenate(means)
+
+
+def _cluster_totals(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    _, index = np.unique(clusters, return_inverse=True)
+    return np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
+
+
+def _wilson(share: float, trials: int, confidence: float) -> tuple[float, float]:
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

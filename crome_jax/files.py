@@ -1,0 +1,94 @@
+"""Outputs appear whole or not at all: they are written beside their place and renamed into it when finished."""
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from crome_jax.errors import CromeError
+
+_FIXES = {
+    errno.ENOSPC: "free some space or write elsewhere",
+    errno.EDQUOT: "free some of the quota or write elsewhere",
+    errno.EFBIG: "raise the limit on file sizes or write elsewhere",
+    errno.EACCES: "check the permissions or write elsewhere",
+    errno.EPERM: "check the permissions or write elsewhere",
+    errno.EROFS: "the file system is read-only; write elsewhere",
+    errno.EEXIST: "a part of the path is a file; write elsewhere",
+    errno.ENOTDIR: "a part of the path is a file; write elsewhere",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EIO: "check the disk",
+}
+
+
+@contextlib.contextmanager
+def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a path to create a file or folder at; it becomes `path` when the block ends without an error.
+
+    After an error, and after the process was killed, `path` is as it was before. (A killed process leaves a hidden
+    sibling `.<name>.<random>.partial`, which nothing reads.) Folders on the way to `path` are created.
+
+    Args:
+        path: where the output shall be.
+        overwrite: whether an output that is there already is replaced.
+
+    Raises:
+        CromeError: where `path` exists and `overwrite` is false, and where it cannot be written (no permission, a full
+            disk, ...); other errors of the block pass through.
+    """
+    path = Path(path)
+    _check_absent(path, overwrite)
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", suffix=".partial", dir=path.parent))
+        finished = partial / "finished"
+        yield finished
+        _flush(finished)
+        _check_absent(path, overwrite)  # Again: another process may have been faster.
+        _replace(finished, path, displaced=partial / "displaced")
+    except OSError as e:
+        if e.errno not in _FIXES:
+            raise
+        raise unwritable(path, e) from e
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def unwritable(path: str | os.PathLike, error: OSError) -> CromeError:
+    """Return what to tell the user whose output cannot be written."""
+    fix = _FIXES.get(error.errno, "write elsewhere")
+    return CromeError(f"{os.fspath(path)}: cannot be written ({error.strerror}); {fix}")
+
+
+def _check_absent(path: Path, overwrite: bool) -> None:
+    if not overwrite and os.path.lexists(path):
+        raise CromeError(f"{path}: exists already; choose another name or pass --overwrite")
+
+
+def _flush(path: Path) -> None:
+    # A rename is durable before the bytes are; without this, losing power could leave a whole-looking empty file.
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            with open(file, "rb") as f:
+                os.fsync(f.fileno())
+
+
+def _replace(finished: Path, path: Path, displaced: Path) -> None:
+    # rename(2) replaces a file by a file at once, but a folder only when it is empty: the old one steps aside.
+    if finished.is_file() and not path.is_dir():
+        os.replace(finished, path)
+        return
+    had_old = os.path.lexists(path)
+    if had_old:
+        os.replace(path, displaced)
+    try:
+        os.replace(finished, path)
+    except OSError:
+        if had_old:
+            os.replace(displaced, path)
+        raise

@@ -1,0 +1,79 @@
+"""One decoder, described by numbers."""
+
+import dataclasses
+from typing import Literal
+
+LayerKind = Literal["global", "local"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """The numbers that make one decoder of the Llama or Gemma 3 family.
+
+    Args:
+        family: the name other software knows the architecture by ("llama", "gemma3").
+        vocab_size: V, rows of the embedding table.
+        width: D, width of the residual stream.
+        layers: L.
+        heads: H, query heads.
+        kv_heads: K, key and value heads; divides H.
+        head_width: E; apart from D / H.
+        ffn_width: F.
+        rope_base: base of the rotary frequencies on global layers.
+        local_rope_base: the same on local layers.
+        pattern: kinds of the repeating block of layers.
+        window: how many positions back a local layer sees, itself included; None where every layer is global.
+        norm_eps: added to the mean square before the root.
+        norm_plus_one: the norm multiplies by (1 + w), not w.
+        post_norms: the outputs of attention and feed-forward are normed before they are added.
+        qk_norm: queries and keys are normed over E.
+        activation: of the feed-forward gate.
+        query_scale: multiplies queries; None means E ** -0.5.
+        embedding_scale: multiplies embeddings.
+    """
+
+    family: str
+    vocab_size: int
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    ffn_width: int
+    rope_base: float
+    local_rope_base: float = 10_000.0
+    pattern: tuple[LayerKind, ...] = ("global",)
+    window: int | None = None
+    norm_eps: float = 1e-6
+    norm_plus_one: bool = False
+    post_norms: bool = False
+    qk_norm: bool = False
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    query_scale: float | None = None
+    embedding_scale: float = 1.0
+
+    def __post_init__(self):
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly")
+        if "local" in self.pattern and self.window is None:
+            raise ValueError("a pattern with local layers needs a window")
+
+    def kind_of(self, layer: int) -> LayerKind:
+        """Return whether layer number `layer` (from 0) is local or global."""
+        return self.pattern[layer % len(self.pattern)]
+
+
+def tiny(**changes) -> DecoderConfig:
+    """Return a decoder of a few thousand parameters, for tests and dry runs."""
+    numbers = {
+        "family": "llama",
+        "vocab_size": 512,
+        "width": 32,
+        "layers": 3,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_width": 8,
+        "ffn_width": 64,
+        "rope_base": 10_000.0,
+    }
+    return DecoderConfig(**{**numbers, **changes})

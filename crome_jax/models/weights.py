@@ -1,0 +1,131 @@
+"""The declaration of every weight, from which its initialisation, sharding, import and count derive."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from crome_jax.models.config import DecoderConfig
+
+Trainable = Literal["all", "head"] | int
+"""How much trains: everything, the reward head alone, or the head, the final norm and the last k layers."""
+
+Params = dict[str, Any]
+"""embed [V, D], lower (layers that are frozen), upper (layers that train), final_norm [D], head [D]."""
+
+Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """One array: its shape, the logical name of each of its axes, and how it starts."""
+
+    shape: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    init: Initializer
+
+    def __post_init__(self):
+        if len(self.shape) != len(self.axes):
+            raise ValueError(f"{len(self.shape)} dimensions, {len(self.axes)} axis names")
+
+
+def is_weight(x: Any) -> bool:
+    """Return whether a leaf of a declaration tree was reached."""
+    return isinstance(x, Weight)
+
+
+def lower_layers(cfg: DecoderConfig, trainable: Trainable) -> int:
+    """Return how many layers are frozen below the first one that trains.
+
+    Raises:
+        ValueError: where more layers should train than there are.
+    """
+    if trainable == "all":
+        return 0
+    if trainable == "head":
+        return cfg.layers
+    if isinstance(trainable, bool) or not isinstance(trainable, int) or not 1 <= trainable <= cfg.layers:
+        raise ValueError(f"trainable is {trainable!r}; give 'all', 'head', or 1 to {cfg.layers} upper layers")
+    return cfg.layers - trainable
+
+
+def trained_names(trainable: Trainable) -> frozenset[str]:
+    """Return the top-level names of Params that train."""
+    if trainable == "all":
+        return frozenset({"embed", "upper", "final_norm", "head"})
+    return frozenset({"head"} if trainable == "head" else {"upper", "final_norm", "head"})
+
+
+def declare(cfg: DecoderConfig, trainable: Trainable = "all") -> dict[str, Any]:
+    """Declare every weight of the reward model, in the tree that Params has."""
+    lower = lower_layers(cfg, trainable)
+    tree = {
+        "embed": Weight((cfg.vocab_size, cfg.width), ("vocab", "embed"), _normal(1.0 / math.sqrt(cfg.width))),
+        "final_norm": Weight((cfg.width,), ("norm",), _norm_init(cfg)),
+        # Zero: every reward starts equal, so the first loss is log 2 whatever the backbone's scale.
+        "head": Weight((cfg.width,), ("norm",), jax.nn.initializers.zeros),
+    }
+    if lower:
+        tree["lower"] = _declare_layers(cfg, lower)
+    if lower < cfg.layers:
+        tree["upper"] = _declare_layers(cfg, cfg.layers - lower)
+    return tree
+
+
+def _declare_layers(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
+    d, h, k, e, f = cfg.width, cfg.heads, cfg.kv_heads, cfg.head_width, cfg.ffn_width
+    norm = lambda width: Weight((n, width), ("layer", "norm"), _norm_init(cfg))  # noqa: E731
+    tree = {
+        "attention_norm": norm(d),
+        "q": Weight((n, d, h, e), ("layer", "embed", "heads", "head"), _normal(d**-0.5)),
+        "k": Weight((n, d, k, e), ("layer", "embed", "kv_heads", "head"), _normal(d**-0.5)),
+        "v": Weight((n, d, k, e), ("layer", "embed", "kv_heads", "head"), _normal(d**-0.5)),
+        "o": Weight((n, h, e, d), ("layer", "heads", "head", "embed"), _normal((h * e) ** -0.5)),
+        "ffn_norm": norm(d),
+        "gate": Weight((n, d, f), ("layer", "embed", "ffn"), _normal(d**-0.5)),
+        "up": Weight((n, d, f), ("layer", "embed", "ffn"), _normal(d**-0.5)),
+        "down": Weight((n, f, d), ("layer", "ffn", "embed"), _normal(f**-0.5)),
+    }
+    if cfg.qk_norm:
+        tree |= {"q_norm": norm(e), "k_norm": norm(e)}
+    if cfg.post_norms:
+        tree |= {"attention_post_norm": norm(d), "ffn_post_norm": norm(d)}
+    return tree
+
+
+def _normal(std: float) -> Initializer:
+    return jax.nn.initializers.truncated_normal(std)
+
+
+def _norm_init(cfg: DecoderConfig) -> Initializer:
+    return jax.nn.initializers.zeros if cfg.norm_plus_one else jax.nn.initializers.ones
+
+
+def init_params(cfg: DecoderConfig, key: jax.Array, trainable: Trainable = "all") -> Params:
+    """Draw every weight from its declared initialiser, in float32."""
+    declared = declare(cfg, trainable)
+    leaves, treedef = jax.tree.flatten(declared, is_leaf=is_weight)
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten(w.init(k, w.shape, jnp.float32) for w, k in zip(leaves, keys, strict=True))
+
+
+def count(declared: dict[str, Any]) -> int:
+    """Return the number of parameters of a declaration."""
+    return sum(math.prod(w.shape) for w in jax.tree.leaves(declared, is_leaf=is_weight))
+
+
+def split_layers(stacked: dict[str, Any], lower: int) -> dict[str, dict[str, Any]]:
+    """Cut layers stacked as [L, ...] into the frozen `lower` and the trained `upper`, leaving out what is empty."""
+    n = next(iter(stacked.values())).shape[0]
+    parts = {"lower": (0, lower), "upper": (lower, n)}
+    return {name: {k: v[a:b] for k, v in stacked.items()} for name, (a, b) in parts.items() if b > a}
+
+
+def partition(params: Params, trainable: Trainable) -> tuple[Params, Params]:
+    """Return (trained, frozen): no gradient, optimizer state or master copy is kept for the second."""
+    names = trained_names(trainable)
+    trained = {name: value for name, value in params.items() if name in names}
+    return trained, {name: value for name, value in params.items() if name not in names}

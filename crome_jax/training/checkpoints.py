@@ -1,0 +1,197 @@
+"""Parameters, optimizer and data iterator, saved together and restored to the bit."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from crome_jax.errors import CromeError
+from crome_jax.files import whole_output
+from crome_jax.models.config import DecoderConfig
+from crome_jax.training.step import TrainState
+
+MODEL_FILE = "model.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What a checkpoint cannot be read without, kept beside it as model.json.
+
+    Args:
+        backbone: name or path that the run started from; frozen weights and tokenizer are read from there again.
+        backbone_fingerprint: sha256 of that file.
+        tokenizer_fingerprint: of vocabulary and chat template.
+        decoder: the decoder's numbers.
+        trainable: "all", "head" or how many upper layers train.
+        row_tokens, row_responses, row_comparisons: the shape of a packed row.
+        data_fingerprint: sha256 of the packed training rows.
+        method: name or description of the objective and the kinds of comparison.
+        dtype: of activations.
+    """
+
+    backbone: str
+    backbone_fingerprint: str
+    tokenizer_fingerprint: str
+    decoder: dict[str, Any]
+    trainable: str | int
+    row_tokens: int
+    row_responses: int
+    row_comparisons: int
+    data_fingerprint: str
+    method: str
+    dtype: str
+
+    @property
+    def config(self) -> DecoderConfig:
+        """The decoder's numbers as their type."""
+        return DecoderConfig(**{**self.decoder, "pattern": tuple(self.decoder["pattern"])})
+
+
+def write_card(run: Path, card: ModelCard) -> None:
+    """Write model.json, or check that the one that is there says the same.
+
+    Raises:
+        CromeError: naming what differs between this command and the run that is in the folder.
+    """
+    path = run / MODEL_FILE
+    text = json.dumps(dataclasses.asdict(card), indent=1)
+    if path.exists():
+        there, here = dataclasses.asdict(read_card(run)), json.loads(text)
+        differing = [f"{k} was {there[k]!r}, is {here[k]!r}" for k in here if there[k] != here[k]]
+        if differing:
+            what = "; ".join(differing)
+            raise CromeError(f"{run}: holds another run ({what}); give another --out, or delete the folder")
+        return
+    with whole_output(path) as partial:
+        partial.write_text(text)
+
+
+def read_card(run: Path | str) -> ModelCard:
+    """Read model.json.
+
+    Raises:
+        CromeError: where the folder holds no run, or the file is damaged.
+    """
+    path = Path(run) / MODEL_FILE
+    try:
+        return ModelCard(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise CromeError(f"{run}: no {MODEL_FILE}; give the --out folder of a `crome train` run") from None
+    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as e:
+        raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
+
+
+class Checkpoints:
+    """The checkpoints of one run: written in the background, each whole or not there.
+
+    Args:
+        run: the run's folder.
+        keep: how many of the newest stay.
+    """
+
+    def __init__(self, run: Path | str, keep: int = 2):
+        self._folder = Path(run).absolute() / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True),
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """The newest step that was saved whole, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, iterator_state: dict[str, Any]) -> None:
+        """Save a step; returns before it is on disk.
+
+        Raises:
+            CromeError: where an earlier save failed (a full disk, say).
+        """
+        try:
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(iterator_state)),
+            )
+        except (OSError, ValueError) as e:
+            raise self._failed("save", e) from e
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        """Restore the newest step onto the shardings of `like`.
+
+        Raises:
+            CromeError: where there is none, it is damaged, or it is of another architecture.
+        """
+        step = self.latest
+        if step is None:
+            raise CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        self._check_shapes(step, shapes)
+        try:
+            restored = self._manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), data=ocp.args.JsonRestore())
+            )
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise self._failed(f"step {step}: restore", e) from e
+        return restored["state"], restored["data"]
+
+    def restore_trained(self, like: dict[str, Any]) -> tuple[dict[str, Any], int]:
+        """Restore only the trained parameters of the newest step, and its number.
+
+        Raises:
+            CromeError: as `restore` does.
+        """
+        step = self.latest
+        if step is None:
+            raise CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        try:
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                restored = checkpointer.restore(
+                    self._folder / str(step) / "state",
+                    args=ocp.args.PyTreeRestore(
+                        item={"trained": shapes},
+                        restore_args=ocp.checkpoint_utils.construct_restore_args({"trained": shapes}),
+                        partial_restore=True,
+                    ),
+                )
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise self._failed(f"step {step}: restore", e) from e
+        return restored["trained"], step
+
+    def wait(self) -> None:
+        """Wait until what was saved is on disk.
+
+        Raises:
+            CromeError: where it could not be written.
+        """
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as e:
+            raise self._failed("save", e) from e
+
+    def close(self) -> None:
+        """Wait, and let the folder go."""
+        self.wait()
+        self._manager.close()
+
+    def _check_shapes(self, step: int, wanted: TrainState) -> None:
+        metadata = self._manager.item_metadata(step)["state"]
+        if metadata is None:
+            return
+        there = {
+            jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree_util.tree_leaves_with_path(metadata["trained"])
+        }
+        here = {jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree_util.tree_leaves_with_path(wanted.trained)}
+        for name in sorted(there.keys() | here.keys()):
+            if there.get(name) != here.get(name):
+                raise CromeError(
+                    f"{self._folder}/{step}: parameter {name} is {there.get(name)} there and {here.get(name)} in this "
+                    "model; the checkpoint is of another architecture: give its own backbone and trainable"
+                )
+
+    def _failed(self, what: str, error: Exception) -> CromeError:
+        hint = "free room on the disk and run the same command again" if "No space" in str(error) else "see above"
+        return CromeError(f"{self._folder}: {what} failed ({str(error)[:300]}); {hint}")

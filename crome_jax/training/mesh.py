@@ -1,0 +1,75 @@
+"""The device mesh and the one table that says how every array lies on it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from crome_jax.errors import CromeError
+from crome_jax.models.weights import is_weight
+
+AXES = ("data", "fsdp", "tensor")
+
+SHARDING = {
+    # logical axis -> mesh axis, and why
+    "batch": ("data", "fsdp"),  # rows are independent: both data-like axes share them
+    "embed": "fsdp",  # every matrix has this axis once: gathered when used, so a chip stores only its share
+    "heads": "tensor",  # heads attend apart from each other: one all-reduce, after the output projection
+    "kv_heads": "tensor",  # with the query heads that read them
+    "ffn": "tensor",  # element-wise between its two products: one all-reduce, after the second
+    "vocab": "tensor",  # looked up, never projected to
+    "layer": None,  # scanned over
+    "head": None,  # inside one head; splitting it would split every dot product
+    "norm": None,  # vectors: not worth a gather
+}
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Lay the devices out as data x fsdp x tensor.
+
+    Args:
+        data: -1 takes what the other two leave.
+
+    Raises:
+        CromeError: where the sizes do not multiply to the number of devices.
+    """
+    devices = list(devices or jax.devices())
+    rest = fsdp * tensor
+    sizes = (len(devices) // rest if data == -1 else data, fsdp, tensor)
+    if np.prod(sizes) != len(devices):
+        raise CromeError(f"a mesh of data x fsdp x tensor = {sizes} does not use {len(devices)} devices exactly")
+    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices)
+
+
+def weight_shardings(declared: Any, mesh: Mesh) -> Any:
+    """Return the sharding of every declared weight, in the declaration's tree.
+
+    Raises:
+        CromeError: where an axis does not divide by the mesh axis it lies on, with the sizes that would.
+    """
+
+    def one(weight):
+        spec = []
+        for size, axis in zip(weight.shape, weight.axes, strict=True):
+            on = SHARDING[axis]
+            if on is not None and size % mesh.shape[on]:
+                fits = [n for n in range(1, mesh.shape[on]) if size % n == 0]
+                raise CromeError(
+                    f"{axis} has {size} entries, not divisible by {on} = {mesh.shape[on]}; use one of {fits}"
+                )
+            spec.append(on)
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return jax.tree.map(one, declared, is_leaf=is_weight)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return how rows lie on the mesh: split over the data-like axes, whole otherwise."""
+    return NamedSharding(mesh, PartitionSpec(SHARDING["batch"]))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of what every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())

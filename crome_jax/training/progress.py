@@ -1,0 +1,55 @@
+"""One live line on a terminal, one line now and then in a log."""
+
+import sys
+import time
+from typing import TextIO
+
+
+class Progress:
+    """Say how far a long job is, how fast it goes and how long it will take.
+
+    Args:
+        job: its name, first on the line.
+        total: how many units make the whole.
+        unit: what is counted.
+        stream: stderr unless told otherwise, so that it mixes with no output.
+        every: seconds between two lines where the stream is no terminal.
+    """
+
+    def __init__(self, job: str, total: int, unit: str = "step", stream: TextIO | None = None, every: float = 15.0):
+        self._job, self._total, self._unit = job, total, unit
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._every = 0.1 if self._live else every
+        self._start = self._said = time.monotonic()
+        self._first: int | None = None
+        self._open = False
+
+    def update(self, done: int, facts: str = "") -> None:
+        """Show `done` of the total, time left, and further facts; silent when the last line is too recent."""
+        now = time.monotonic()
+        if self._first is None:
+            # Units done before this process began (a resumed run) say nothing about its speed.
+            self._first = done - 1
+        if now - self._said < self._every and done < self._total:
+            return
+        self._said = now
+        elapsed = now - self._start
+        left = elapsed / max(done - self._first, 1) * (self._total - done)
+        line = f"{self._job}: {self._unit} {done}/{self._total}  {facts}  {_clock(left)} left"
+        self._stream.write(f"\r\x1b[K{line[:180]}" if self._live else line + "\n")
+        self._stream.flush()
+        self._open = self._live
+
+    def close(self) -> None:
+        """End the live line."""
+        if self._open:
+            self._stream.write("\n")
+            self._stream.flush()
+            self._open = False
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

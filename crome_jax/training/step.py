@@ -1,0 +1,102 @@
+"""One optimizer step, pure and jitted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+from jax.typing import DTypeLike
+from jaxtyping import Array, Int
+
+from crome_jax.batch import Batch
+from crome_jax.models.config import DecoderConfig
+from crome_jax.models.decoder import rewards
+from crome_jax.models.weights import Params
+from crome_jax.objectives.pairwise import Metrics
+from crome_jax.training.mesh import batch_sharding
+
+Objective = Callable[[jax.Array, Batch], tuple[jax.Array, Metrics]]
+"""scores [B, R], batch -> summed loss, sums and counts."""
+
+
+@struct.dataclass
+class TrainState:
+    """What changes from step to step; frozen parameters are kept apart and never copied.
+
+    Args:
+        step: optimizer steps done.
+        trained: the parameters that train, float32.
+        optimizer: optax state, for those only.
+    """
+
+    step: Int[Array, ""]
+    trained: Params
+    optimizer: Any
+
+
+def init_state(trained: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """Start at step 0."""
+    return TrainState(jnp.zeros((), jnp.int32), trained, optimizer.init(trained))
+
+
+def make_train_step(
+    cfg: DecoderConfig,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    micro_batches: int = 1,
+    dtype: DTypeLike = jnp.float32,
+) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
+    """Build the jitted step (state, frozen, batch) -> (state, metrics); the given state's memory is reused.
+
+    Args:
+        micro_batches: how many equal parts the batch's rows are computed in, one after the other, to save memory.
+        dtype: of activations; master weights, gradients and optimizer stay in float32.
+
+    Returns:
+        The step. Its metrics are sums and counts, and `grad_norm` before clipping.
+    """
+    on_data = batch_sharding(mesh)
+
+    def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
+        batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, on_data), batch)
+        comparisons = jnp.maximum(batch.weight.sum(), 1e-6)
+
+        def loss_fn(trained: Params, part: Batch):
+            scores = rewards({**frozen, **trained}, part, cfg, dtype)
+            loss, metrics = objective(scores, part)
+            present = (part.response_ends >= 0).astype(jnp.float32)
+            metrics = metrics | {
+                "reward/count": present.sum(),
+                "reward/sum": scores.sum(),
+                "reward/square_sum": (scores * scores).sum(),
+                "tokens": (part.group_ids > 0).astype(jnp.float32).sum(),
+            }
+            # Divided by the weight of the whole batch, so that gradients of its parts simply add up.
+            return loss / comparisons, metrics
+
+        differentiate = jax.value_and_grad(loss_fn, has_aux=True)
+        if micro_batches == 1:
+            (loss, metrics), grads = differentiate(state.trained, batch)
+        else:
+            # Row i goes to part i mod n: every part takes an equal share from every device.
+            parts = jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+            def accumulate(total, part):
+                return jax.tree.map(jnp.add, total, differentiate(state.trained, part)), None
+
+            zeros = jax.tree.map(
+                lambda x: jnp.zeros(x.shape, x.dtype),
+                jax.eval_shape(differentiate, state.trained, jax.tree.map(lambda x: x[0], parts)),
+            )
+            ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, parts)
+        updates, opt_state = optimizer.update(grads, state.optimizer, state.trained)
+        trained = optax.apply_updates(state.trained, updates)
+        metrics = metrics | {"loss": loss, "grad_norm": optax.global_norm(grads), "comparisons": comparisons}
+        return TrainState(state.step + 1, trained, opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)

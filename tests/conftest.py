@@ -1,0 +1,32 @@
+"""Eight pretend devices on a CPU, strict JAX, checked shape annotations, and what several tests share."""
+
+import os
+from pathlib import Path
+
+# Both are read once, when JAX starts: they come before anything that imports it.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+# Checks every annotated shape and dtype at call time. It rewrites modules as they are imported: it comes before them.
+jaxtyping.install_import_hook(
+    ["crome_jax.models", "crome_jax.objectives", "crome_jax.data.packing"], "beartype.beartype"
+)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The two cores of a CI machine make deadlines flaky; derandomized, a failure is one that anybody can repeat.
+hypothesis.settings.register_profile("crome", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("crome")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real data sets beside the checkout; skip where it is absent."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real data sets in {folder}, which are not part of the repository")
+    return folder

@@ -1,0 +1,208 @@
+"""The law everything hangs on: packed, prompt-once, score-once equals every (prompt, response) alone."""
+
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crome_jax.batch import Batch
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.errors import DataError
+from crome_jax.models import weights
+from crome_jax.models.config import tiny
+from crome_jax.models.decoder import rewards
+from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.crome import crome
+
+CONFIGS = {
+    "llama": tiny(),
+    "gemma3": tiny(
+        family="gemma3",
+        layers=4,
+        pattern=("local", "local", "global"),
+        window=5,
+        norm_plus_one=True,
+        post_norms=True,
+        qk_norm=True,
+        activation="gelu_tanh",
+        kv_heads=1,
+        embedding_scale=32**0.5,
+    ),
+}
+
+
+def make_groups(rng: np.random.Generator, n: int, longest: int = 12) -> list[TokenizedGroup]:
+    groups = []
+    for index in range(n):
+        r = int(rng.integers(2, 6))
+        c = int(rng.integers(1, 7))
+        left = rng.integers(0, r, c)
+        groups.append(
+            TokenizedGroup(
+                index=index,
+                prompt=rng.integers(1, 500, rng.integers(1, 10)).tolist(),
+                responses=[rng.integers(1, 500, rng.integers(1, longest)).tolist() for _ in range(r)],
+                left=left.astype(np.int32),
+                right=((left + rng.integers(1, r, c)) % r).astype(np.int32),
+                kind=rng.integers(0, 3, c).astype(np.int32),
+                target=rng.choice([0.0, 0.5, 1.0], c).astype(np.float32),
+                weight=rng.uniform(0.5, 2.0, c).astype(np.float32),
+                margin=rng.uniform(0.0, 0.5, c).astype(np.float32),
+            )
+        )
+    return groups
+
+
+def alone(group: TokenizedGroup) -> Batch:
+    """Lay out every comparison of a group as two rows of its own: no sharing, no packing."""
+    n = max(len(group.prompt) + len(r) for r in group.responses)
+    c = len(group.left)
+    fields = {f: np.zeros((c, 2 * n), np.int32) for f in ("tokens", "positions", "group_ids", "response_ids")}
+    ends = np.zeros((c, 2), np.int32)
+    for i, pair in enumerate(zip(group.left, group.right, strict=True)):
+        for side, r in enumerate(pair):
+            ids = [*group.prompt, *group.responses[r]]
+            at = slice(side * n, side * n + len(ids))
+            fields["tokens"][i, at] = ids
+            fields["positions"][i, at] = np.arange(len(ids))
+            fields["group_ids"][i, at] = side + 1
+            ends[i, side] = at.stop - 1
+    column = lambda x: np.asarray(x)[:, None]  # noqa: E731
+    batch = Batch(
+        **fields,
+        response_ends=ends,
+        left=np.zeros((c, 1), np.int32),
+        right=np.ones((c, 1), np.int32),
+        **{f: column(getattr(group, f)) for f in ("target", "weight", "margin", "kind")},
+    )
+    return jax.tree.map(jnp.asarray, batch)
+
+
+@functools.cache
+def model(family: str):
+    cfg = CONFIGS[family]
+    params = weights.init_params(cfg, jax.random.key(1))
+    params["head"] = jax.random.normal(jax.random.key(2), params["head"].shape)
+    return cfg, params
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("objective", [bradley_terry, functools.partial(crome, causal_weight=0.7, neutral_weight=1.3)])
+def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
+    cfg, params = model(family)
+    groups = make_groups(np.random.default_rng(0), 7)
+    rows = pack(groups, RowShape(96, 16, 16))
+    assert len(rows) < len(groups)
+
+    def loss(params, batch):
+        scores = rewards(params, batch, cfg)
+        return objective(scores, batch)[0], scores
+
+    (packed_loss, scores), packed_grads = jax.value_and_grad(loss, has_aux=True)(
+        params, jax.tree.map(jnp.asarray, rows.batch)
+    )
+    by_response = {
+        (int(g), int(r)): float(scores[row, slot])
+        for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True)
+        for g, r in [(rows.groups[row, slot], rows.responses[row, slot])]
+    }
+    alone_loss, alone_grads = 0.0, jax.tree.map(np.zeros_like, params)
+    for group in groups:
+        (part, single), grads = jax.value_and_grad(loss, has_aux=True)(params, alone(group))
+        alone_loss += part
+        alone_grads = jax.tree.map(np.add, alone_grads, grads)
+        for c, pair in enumerate(zip(group.left, group.right, strict=True)):
+            for side, r in enumerate(pair):
+                # fp32 rounding of a few thousand additions in another order.
+                assert abs(by_response[group.index, int(r)] - single[c, side]) < 2e-5
+    np.testing.assert_allclose(packed_loss, alone_loss, rtol=1e-5)
+    for ours, theirs in zip(jax.tree.leaves(packed_grads), jax.tree.leaves(alone_grads), strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+
+
+@hypothesis.given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 12),
+    tokens=st.integers(48, 160),
+    slots=st.integers(2, 12),
+    every=st.booleans(),
+)
+def test_every_comparison_is_placed_once_and_whole(seed, n, tokens, slots, every):
+    groups = make_groups(np.random.default_rng(seed), n)
+    rows = pack(groups, RowShape(tokens, slots, slots), every_response=every)
+    check_layout(rows, groups)
+    placed = sorted(
+        (int(rows.groups[row, b.left[row, c]]), int(rows.responses[row, b.left[row, c]]),
+         int(rows.responses[row, b.right[row, c]]), float(b.weight[row, c]), float(b.margin[row, c]))
+        for b in [rows.batch]
+        for row, c in zip(*np.nonzero(b.weight), strict=True)
+    )  # fmt: skip
+    given_ = sorted(
+        (g.index, int(a), int(b), float(w), float(m))
+        for g in groups
+        for a, b, w, m in zip(g.left, g.right, g.weight, g.margin, strict=True)
+    )
+    assert placed == given_
+    if every:
+        scored = {(int(g), int(r)) for g, r in zip(rows.groups.ravel(), rows.responses.ravel(), strict=True) if g >= 0}
+        assert scored == {(g.index, r) for g in groups for r in range(len(g.responses))}
+
+
+def check_layout(rows: Rows, groups: list[TokenizedGroup]):
+    """Assert that every slot holds exactly its response, behind exactly its prompt, with positions that say so."""
+    b = rows.batch
+    for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
+        group = groups[rows.groups[row, slot]]
+        end = b.response_ends[row, slot]
+        own = (b.response_ids[row] == slot + 1).nonzero()[0]
+        prompt = ((b.group_ids[row] == b.group_ids[row, end]) & (b.response_ids[row] == 0)).nonzero()[0]
+        assert own[-1] == end
+        assert b.tokens[row, own].tolist() == list(group.responses[rows.responses[row, slot]])
+        assert b.tokens[row, prompt].tolist() == list(group.prompt)
+        assert b.positions[row, [*prompt, *own]].tolist() == list(range(len(prompt) + len(own)))
+
+
+def test_a_group_that_fits_is_never_split():
+    groups = make_groups(np.random.default_rng(3), 40)
+    rows = pack(groups, RowShape(128, 8, 8))
+    for group in groups:
+        assert len({row for row, slot in zip(*np.nonzero(rows.groups == group.index), strict=True)}) == 1
+
+
+def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
+    group = make_groups(np.random.default_rng(0), 1)[0]
+    long = [list(range(1, 101)), list(range(200, 210))]
+    one = lambda x, dtype: np.array([x], dtype)  # noqa: E731
+    group = TokenizedGroup(
+        0, [7] * 10, long, one(0, np.int32), one(1, np.int32), one(0, np.int32),
+        one(1, np.float32), one(1, np.float32), one(0, np.float32),
+    )  # fmt: skip
+    rows = pack([group], RowShape(64, 4, 4))
+    assert rows.truncated == 1
+    own = rows.batch.tokens[0][rows.batch.response_ids[0] == 1].tolist()
+    assert own == [*range(1, 44), 100]
+    assert rows.batch.tokens[0][rows.batch.response_ids[0] == 2].tolist() == long[1]
+
+
+def test_a_prompt_that_fills_the_row_is_an_error():
+    group = make_groups(np.random.default_rng(0), 1)[0]
+    with pytest.raises(DataError, match="leaves 0 tokens"):
+        pack([group], RowShape(len(group.prompt), 4, 4))
+
+
+def test_packing_is_deterministic_and_counts_what_it_saves():
+    groups = make_groups(np.random.default_rng(5), 30)
+    first, second = (pack(groups, RowShape(96, 16, 16)) for _ in range(2))
+    for a, b in zip(jax.tree.leaves(first.batch), jax.tree.leaves(second.batch), strict=True):
+        np.testing.assert_array_equal(a, b)
+    pairs = sum(
+        2 * len(g.prompt) + len(g.responses[a]) + len(g.responses[b])
+        for g in groups
+        for a, b in zip(g.left, g.right, strict=True)
+    )
+    assert first.unpacked_tokens == pairs
+    assert first.real_tokens == int((first.batch.group_ids > 0).sum())

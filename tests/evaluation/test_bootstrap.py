@@ -1,0 +1,101 @@
+"""Intervals hold the truth as often as they say."""
+
+import numpy as np
+import pytest
+
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.bootstrap import Bootstrap
+
+
+def test_accuracy_interval_covers_the_truth():
+    rng = np.random.default_rng(1)
+    # 120 prompts of 1 to 4 comparisons; half of a comparison's luck is its prompt's.
+    covered = 0
+    for trial in range(200):
+        sizes = rng.integers(1, 5, 120)
+        clusters = np.repeat(np.arange(120), sizes)
+        shared = rng.random(120)[clusters]
+        own = rng.random(len(clusters))
+        correct = (np.where(rng.random(len(clusters)) < 0.5, shared, own) < 0.7).astype(float)
+        low, high = Bootstrap(resamples=400, seed=trial).accuracy_interval(correct, clusters)
+        covered += low <= 0.7 <= high
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_comparisons_of_one_prompt_do_not_count_as_independent():
+    rng = np.random.default_rng(0)
+    by_prompt = (rng.random(60) < 0.7).astype(float)
+    once = Bootstrap().accuracy_interval(by_prompt, np.arange(60))
+    repeated = Bootstrap().accuracy_interval(np.repeat(by_prompt, 10), np.repeat(np.arange(60), 10))
+    assert repeated == pytest.approx(once)
+
+
+def test_an_interval_is_repeatable_and_blind_to_order_of_comparisons():
+    rng = np.random.default_rng(3)
+    clusters = np.repeat(np.arange(30), 3)
+    values = rng.random(90)
+    order = rng.permutation(90)
+    interval = Bootstrap(seed=5).mean_interval(values, clusters)
+    assert Bootstrap(seed=5).mean_interval(values[order], clusters[order]) == pytest.approx(interval)
+    assert Bootstrap(seed=6).mean_interval(values, clusters) != interval
+
+
+def test_chunks_draw_what_one_piece_would(monkeypatch):
+    values, clusters = np.random.default_rng(0).random(50), np.arange(50)
+    whole = Bootstrap(resamples=100).mean_interval(values, clusters)
+    monkeypatch.setattr("crome_jax.evaluation.bootstrap._DRAWS_AT_ONCE", 777)
+    assert Bootstrap(resamples=100).mean_interval(values, clusters) == whole
+
+
+def test_more_confidence_is_a_wider_interval():
+    values, clusters = np.random.default_rng(0).random(50), np.arange(50)
+    narrow, wide = (Bootstrap(confidence=c).mean_interval(values, clusters) for c in (0.8, 0.99))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize(
+    ("correct", "clusters", "expected"),
+    [
+        # Wilson, z = 1.95996: n = 10 all right gives 10 / (10 + z^2).
+        (np.ones(10), np.arange(10), (0.72247, 1.0)),
+        (np.zeros(10), np.arange(10), (0.0, 0.27753)),
+        (np.ones(40), np.repeat(np.arange(10), 4), (0.72247, 1.0)),
+        # One prompt with half of its comparisons right: n = 1, symmetric about a half.
+        (np.array([1.0, 0.0]), np.array([7, 7]), (0.05462, 0.94538)),
+    ],
+)
+def test_no_spread_does_not_mean_certainty(correct, clusters, expected):
+    assert Bootstrap().accuracy_interval(correct, clusters) == pytest.approx(expected, abs=1e-5)
+
+
+def test_pairing_narrows_the_interval():
+    rng = np.random.default_rng(0)
+    base = rng.random(200)
+    better = base + 0.05 + 0.01 * rng.normal(size=200)
+    clusters = np.arange(200)
+    difference, (low, high) = Bootstrap().paired_difference(better, base, clusters)
+    assert difference == pytest.approx((better - base).mean())
+    assert low < difference < high
+    alone = Bootstrap().mean_interval(base, clusters)
+    assert high - low < 0.2 * (alone[1] - alone[0])
+    negated, (low_back, high_back) = Bootstrap().paired_difference(base, better, clusters)
+    assert (negated, low_back, high_back) == pytest.approx((-difference, -high, -low))
+
+
+def test_one_prompt_leaves_a_difference_unbounded():
+    assert Bootstrap().paired_difference(np.ones(3), np.zeros(3), np.zeros(3, int)) == (1.0, None)
+
+
+def test_nothing_cannot_be_paired():
+    with pytest.raises(ValueError, match="cannot be paired"):
+        Bootstrap().paired_difference(np.ones(0), np.ones(0), np.ones(0, int))
+
+
+def test_no_comparisons_have_no_interval():
+    assert Bootstrap().accuracy_interval(np.ones(0), np.ones(0, int)) is None
+
+
+@pytest.mark.parametrize("arguments", [{"resamples": 0}, {"confidence": 1.0}, {"confidence": 0.0}])
+def test_settings_out_of_range_are_refused(arguments):
+    with pytest.raises(CromeError, match="bootstrap"):
+        Bootstrap(**arguments)

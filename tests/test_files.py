@@ -1,0 +1,119 @@
+"""An output is there whole, or what was there before still is."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from crome_jax.errors import CromeError
+from crome_jax.files import whole_output
+
+
+def _write(path, kind, text):
+    if kind == "folder":
+        path.mkdir()
+        path = path / "inside"
+    path.write_text(text)
+
+
+def _read(path):
+    return (path / "inside" if path.is_dir() else path).read_text()
+
+
+def _fail_halfway(path, kind, error):
+    with whole_output(path, overwrite=True) as partial:
+        _write(partial, kind, "half")
+        raise error
+
+
+@pytest.fixture(params=["file", "folder"])
+def kind(request):
+    return request.param
+
+
+def test_an_output_appears_when_it_is_finished(tmp_path, kind):
+    path = tmp_path / "new" / "out"
+    with whole_output(path) as partial:
+        _write(partial, kind, "text")
+        assert not path.exists()
+    assert _read(path) == "text"
+    assert os.listdir(path.parent) == ["out"]
+
+
+@pytest.mark.parametrize("before", ["file", "folder"])
+def test_an_output_replaces_another_only_when_asked(tmp_path, kind, before):
+    path = tmp_path / "out"
+    _write(path, before, "old")
+    with pytest.raises(CromeError, match="exists already"), whole_output(path):
+        pytest.fail("the block must not run")
+    assert _read(path) == "old"
+    with whole_output(path, overwrite=True) as partial:
+        _write(partial, kind, "new")
+    assert _read(path) == "new"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_error_leaves_what_was_there(tmp_path, kind):
+    path = tmp_path / "out"
+    _write(path, kind, "old")
+    with pytest.raises(ZeroDivisionError):
+        _fail_halfway(path, kind, ZeroDivisionError())
+    assert _read(path) == "old"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_output_that_appeared_meanwhile_is_kept(tmp_path):
+    path = tmp_path / "out"
+    output = whole_output(path)
+    output.__enter__().write_text("mine")
+    path.write_text("another's")
+    with pytest.raises(CromeError, match="exists already"):
+        output.__exit__(None, None, None)
+    assert path.read_text() == "another's"
+
+
+def test_a_failed_exchange_of_folders_brings_the_old_one_back(tmp_path, monkeypatch):
+    path = tmp_path / "out"
+    _write(path, "folder", "old")
+    replace = os.replace
+
+    def failing(source, target):
+        if os.fspath(source).endswith("finished"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(CromeError, match="No space left"), whole_output(path, overwrite=True) as partial:
+        _write(partial, "folder", "new")
+    assert _read(path) == "old"
+
+
+@pytest.mark.parametrize(("code", "fix"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only")])
+def test_a_disk_that_refuses_is_explained(tmp_path, kind, code, fix):
+    with pytest.raises(CromeError, match=f"{os.strerror(code)}.*{fix}"):
+        _fail_halfway(tmp_path / "out", kind, OSError(code, os.strerror(code)))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_path_through_a_file_is_explained(tmp_path):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(CromeError, match="cannot be written"), whole_output(tmp_path / "file" / "out"):
+        pytest.fail("the block must not run")
+
+
+def test_a_killed_process_leaves_no_output(tmp_path):
+    path = tmp_path / "out"
+    script = (
+        "import os, signal, sys; from crome_jax.files import whole_output\n"
+        "with whole_output(sys.argv[1]) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not path.exists()
+    with whole_output(path) as partial:
+        partial.write_text("whole")
+    assert path.read_text() == "whole"
