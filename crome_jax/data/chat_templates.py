@@ -96,9 +96,12 @@ class ChatTemplate:
         self._tails = {token[n:] for token in control_tokens for n in range(1, len(token))}
         self._longest = max(map(len, control_tokens), default=0)
         self._stand_in = [Message("user", _QUESTION)]
-        self.folds_system = self._loses_system()
-        self._start = self._render(self._stand_in, True)
-        pieces = self._answer_pieces(_ANSWER)
+        try:
+            self.folds_system = self._loses_system()
+            self._start = self._render(self._stand_in, True)
+            pieces = self._answer_pieces(_ANSWER)
+        except jinja2.TemplateError as e:
+            raise CromeError(f"chat template: cannot write a question and its answer ({e})") from None
         # The control token after the answer's text ends the turn; what a template writes after it is dropped.
         self._turn = next((i + 2 for i, text in enumerate(pieces) if _ANSWER in text), len(pieces) + 1)
         if self._turn > len(pieces):
@@ -156,13 +159,17 @@ class ChatTemplate:
         return content[:start] + marked + content[start + len(core) :]
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        return self._template.render(
-            messages=[{"role": m.role, "content": m.content} for m in messages],
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            **self._special_tokens,
-        )
+        try:
+            return self._template.render(
+                messages=[{"role": m.role, "content": m.content} for m in messages],
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **self._special_tokens,
+            )
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as e:
+            # Whatever Python says to an expression of the template.
+            raise jinja2.TemplateError(f"{type(e).__name__}: {e}") from None
 
     def _loses_system(self) -> bool:
         try:

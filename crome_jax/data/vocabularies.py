@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import Tokenizer as RustTokenizer
 
 from crome_jax.errors import CromeError
 
@@ -36,7 +36,6 @@ def _split(numbers: str) -> dict[str, Any]:
 
 # `tokenizer.ggml.pre` -> the parts of that family's tokenizer.json which its name stands for.
 _BYTE_LEVEL_FAMILIES: dict[str, dict[str, Any]] = {
-    "default": {"pre_tokenizer": _GPT2_SPLIT},
     "gpt-2": {"pre_tokenizer": _GPT2_SPLIT},
     "smollm": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [_DIGITS, _GPT2_SPLIT]}},
     "qwen2": {"pre_tokenizer": _split(r"\p{N}"), "normalizer": {"type": "NFC"}},
@@ -145,19 +144,18 @@ def read_folder_vocabulary(folder: Path | str) -> Vocabulary:
         token = config.get(f"{part}_token", getattr(vocabulary, part))
         return token["content"] if isinstance(token, dict) else token
 
-    parts = {part: spelling(part) for part in ("bos", "eos", "pad", "unk")}
-    add_bos = config.get("add_bos_token")
-    if add_bos is None and (folder / "tokenizer.json").exists():
-        # The post-processor decides, and may be nested: the surest way to read it is to run it.
-        first = RustTokenizer.from_file(str(folder / "tokenizer.json")).encode("").tokens[:1]
-        add_bos = first == [parts["bos"]]
     template = config.get("chat_template")
     if isinstance(template, list):
         template = next((named["template"] for named in template if named["name"] == "default"), None)
     if (folder / "chat_template.jinja").exists():
-        template = (folder / "chat_template.jinja").read_text()
-    add_bos = vocabulary.add_bos if add_bos is None else add_bos
-    return dataclasses.replace(vocabulary, **parts, add_bos=add_bos, chat_template=template)
+        template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    add_bos = config.get("add_bos_token")
+    return dataclasses.replace(
+        vocabulary,
+        **{part: spelling(part) for part in ("bos", "eos", "pad", "unk")},
+        add_bos=vocabulary.add_bos if add_bos is None else add_bos,
+        chat_template=template,
+    )
 
 
 def read_sentencepiece_vocabulary(path: Path | str) -> Vocabulary:
@@ -206,20 +204,29 @@ def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[
 
 
 def _read_tokenizer_json(path: Path) -> Vocabulary:
-    definition = _read_json(path)
-    if definition.get("model", {}).get("type") != "BPE":
+    definition = {"added_tokens": []} | _read_json(path)
+    try:
+        # The post-processor, which writes BOS, may be nested: the surest way to read it is to run it.
+        first = tokenizers.Tokenizer.from_str(json.dumps(definition)).encode("").tokens[:1]
+    except Exception as e:  # The library raises nothing narrower.
+        raise CromeError(f"{path}: no tokenizer definition ({e}); fetch it again") from None
+    if definition["model"].get("type") != "BPE":
         raise CromeError(f"{path}: only BPE vocabularies are supported, as every decoder here has one")
     for token in definition["added_tokens"]:
         if token["special"] and (token["lstrip"] or token["rstrip"] or token["single_word"]):
             raise CromeError(f"{path}: control token {token['content']!r} swallows what is around it: not supported")
-    return Vocabulary(definition | {"truncation": None, "padding": None})
+    unbounded = definition | {"truncation": None, "padding": None}
+    return Vocabulary(unbounded, bos=first[0] if first else None, add_bos=bool(first))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise CromeError(f"{path}: cannot be read ({e}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise CromeError(f"{path}: holds no JSON object; fetch it again")
+    return content
 
 
 def _byte_level_definition(

@@ -4,45 +4,47 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from crome_jax.batch import Batch
+
 
 def attention_mask(
-    positions: Int[Array, "B T"],
-    group_ids: Int[Array, "B T"],
-    response_ids: Int[Array, "B T"],
-    window: int | None = None,
-) -> Bool[Array, "B T T"]:
+    batch: Batch, window: int | None = None, at: Int[Array, "B Q"] | None = None
+) -> Bool[Array, "B Q T"]:
     """Build the mask of who attends (second axis) to whom (third).
 
     Padding attends to padding that came before it, so that no row of the softmax is empty and nothing becomes NaN.
 
     Args:
+        batch: its positions, group_ids and response_ids.
         window: how many positions back may be seen, the token itself included; None for all.
+        at: indices of the tokens that ask; None for all tokens.
     """
-    t = positions.shape[1]
-    earlier = (jnp.arange(t)[:, None] >= jnp.arange(t)[None, :])[None]
-    same_group = group_ids[:, :, None] == group_ids[:, None, :]
-    shared = (response_ids[:, None, :] == 0) | (response_ids[:, :, None] == response_ids[:, None, :])
-    mask = earlier & same_group & shared
+    asks = lambda ids: (ids if at is None else jnp.take_along_axis(ids, at, axis=1))[:, :, None]  # noqa: E731
+    answers = lambda ids: ids[:, None, :]  # noqa: E731
+    place = jnp.broadcast_to(jnp.arange(batch.tokens.shape[1]), batch.tokens.shape)
+    mask = asks(place) >= answers(place)
+    mask &= asks(batch.group_ids) == answers(batch.group_ids)
+    mask &= (answers(batch.response_ids) == 0) | (asks(batch.response_ids) == answers(batch.response_ids))
     if window is not None:
-        mask &= positions[:, :, None] - positions[:, None, :] < window
+        mask &= asks(batch.positions) - answers(batch.positions) < window
     return mask
 
 
 def attend(
-    q: Float[Array, "B T H E"],
-    k: Float[Array, "B S K E"],
-    v: Float[Array, "B S K E"],
-    mask: Bool[Array, "B T S"],
-) -> Float[Array, "B T H E"]:
+    q: Float[Array, "B Q H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    mask: Bool[Array, "B Q T"],
+) -> Float[Array, "B Q H E"]:
     """Attend with grouped queries; logits and softmax in float32, as their rounding decides rewards.
 
     Args:
         q: already scaled.
     """
-    b, t, h, e = q.shape
+    b, n, h, e = q.shape
     groups = h // k.shape[2]
-    q = q.reshape(b, t, k.shape[2], groups, e)
-    logits = jnp.einsum("btkge,bske->bkgts", q, k, preferred_element_type=jnp.float32)
+    q = q.reshape(b, n, k.shape[2], groups, e)
+    logits = jnp.einsum("bqkge,btke->bkgqt", q, k, preferred_element_type=jnp.float32)
     logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgts,bske->btkge", weights, v).reshape(b, t, h, e)
+    return jnp.einsum("bkgqt,btke->bqkge", weights, v).reshape(b, n, h, e)

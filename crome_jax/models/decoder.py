@@ -13,7 +13,6 @@ from crome_jax.models.attention import attend, attention_mask
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Params
 
-Masks = dict[str, Bool[Array, "B T T"]]
 ACTIVATIONS: dict[str, Callable] = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
 
@@ -27,34 +26,30 @@ def rewards(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike =
         Rewards in nats: their difference is the log-odds of preference (Bradley-Terry).
     """
     x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype)
-    # Frozen layers carry no gradient; cutting here also keeps their activations from being stored.
-    x = jax.lax.stop_gradient(x) if "lower" in params else x
-    masks = build_masks(batch, cfg)
+    if "lower" in params:
+        # Frozen layers carry no gradient; cutting here also keeps their activations from being stored.
+        x = jax.lax.stop_gradient(x)
+    x = x.astype(dtype)
     if "upper" in params:
-        first = cfg.layers - params["upper"]["q"].shape[0]
-        x = apply_layers(params["upper"], x.astype(dtype), batch.positions, masks, cfg, first)
-    ends = jnp.maximum(batch.response_ends, 0)
-    scored = jnp.take_along_axis(x, ends[:, :, None], axis=1).astype(jnp.float32)
-    scored = rms_norm(scored, params["final_norm"], cfg)
+        x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]))
+    scored = apply_last_layer(params["last"], x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
+    scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
     reward = jnp.einsum("brd,d->br", scored, params["head"], precision=jax.lax.Precision.HIGHEST)
     return jnp.where(batch.response_ends >= 0, reward, 0.0)
 
 
 def trunk(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Float[Array, "B T D"]:
-    """Run the embedding and the frozen layers: the hidden states that enter the first trained layer."""
+    """Run the embedding and the frozen layers: the hidden states that enter the first layer of `upper`."""
     x = embed(params["embed"], batch.tokens, cfg, dtype)
-    if "lower" in params:
-        x = apply_layers(params["lower"], x, batch.positions, build_masks(batch, cfg), cfg, 0)
-    return x
+    return apply_layers(params["lower"], x, batch, cfg, 0) if "lower" in params else x
 
 
 def hidden_states(params: Params, batch: Batch, cfg: DecoderConfig) -> Float[Array, "B T D"]:
     """Return the normed output of the last layer for every token: what is compared with other implementations."""
     x = trunk(params, batch, cfg)
     if "upper" in params:
-        first = cfg.layers - params["upper"]["q"].shape[0]
-        x = apply_layers(params["upper"], x, batch.positions, build_masks(batch, cfg), cfg, first)
-    return rms_norm(x, params["final_norm"], cfg)
+        x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]))
+    return rms_norm(apply_last_layer(params["last"], x, batch, cfg), params["final_norm"], cfg)
 
 
 def embed(
@@ -64,20 +59,8 @@ def embed(
     return table[tokens].astype(dtype) * jnp.asarray(cfg.embedding_scale, dtype)
 
 
-def build_masks(batch: Batch, cfg: DecoderConfig) -> Masks:
-    """Build one mask for each kind of layer the decoder has."""
-    windows = {"global": None, "local": cfg.window}
-    ids = batch.positions, batch.group_ids, batch.response_ids
-    return {kind: attention_mask(*ids, window=windows[kind]) for kind in sorted(set(cfg.pattern))}
-
-
 def apply_layers(
-    layers: dict[str, Array],
-    x: Float[Array, "B T D"],
-    positions: Int[Array, "B T"],
-    masks: Masks,
-    cfg: DecoderConfig,
-    first: int,
+    layers: dict[str, Array], x: Float[Array, "B T D"], batch: Batch, cfg: DecoderConfig, first: int
 ) -> Float[Array, "B T D"]:
     """Apply consecutive layers, scanned by the repeating block of their kinds.
 
@@ -86,58 +69,93 @@ def apply_layers(
 
     Args:
         layers: weights stacked on the first axis.
+        batch: its positions and ids say who attends to whom.
         first: the number of the first of these layers in the whole decoder.
     """
-    n, period = layers["q"].shape[0], len(cfg.pattern)
+    n, period = _length(layers), len(cfg.pattern)
     blocks, rest = divmod(n, period)
-    one = functools.partial(_layer, positions=positions, masks=masks, cfg=cfg)
+    windows = {"global": None, "local": cfg.window}
+    masks = {kind: attention_mask(batch, windows[kind]) for kind in sorted(set(cfg.pattern))}
+
+    def one(x, layer, weights):
+        kind = cfg.kind_of(layer)
+        return _layer(weights, x, masks[kind], batch.positions, kind, cfg)
 
     def block(x, weights):
         for i in range(period):
-            x = one(jax.tree.map(lambda w, i=i: w[i], weights), x, kind=cfg.kind_of(first + i))
+            x = one(x, first + i, jax.tree.map(lambda w, i=i: w[i], weights))
         return x, None
 
     if blocks:
         stacked = jax.tree.map(lambda w: w[: n - rest].reshape(blocks, period, *w.shape[1:]), layers)
         x, _ = jax.lax.scan(block, x, stacked)
     for i in range(n - rest, n):
-        x = one(jax.tree.map(lambda w, i=i: w[i], layers), x, kind=cfg.kind_of(first + i))
+        x = one(x, first + i, jax.tree.map(lambda w, i=i: w[i], layers))
     return x
+
+
+def apply_last_layer(
+    layer: dict[str, Array],
+    x: Float[Array, "B T D"],
+    batch: Batch,
+    cfg: DecoderConfig,
+    at: Int[Array, "B R"] | None = None,
+) -> Float[Array, "B Q D"]:
+    """Apply the decoder's last layer for the tokens `at`, or for all: the others' output is never read."""
+    kind = cfg.kind_of(cfg.layers - 1)
+    mask = attention_mask(batch, cfg.window if kind == "local" else None, at)
+    return _layer(jax.tree.map(lambda w: w[0], layer), x, mask, batch.positions, kind, cfg, at)
+
+
+def _length(layers: dict[str, Array]) -> int:
+    return layers["q"].shape[0]
 
 
 def _layer(
     w: dict[str, Array],
     x: Float[Array, "B T D"],
-    *,
+    mask: Bool[Array, "B Q T"],
     positions: Int[Array, "B T"],
-    masks: Masks,
-    cfg: DecoderConfig,
     kind: str,
-) -> Float[Array, "B T D"]:
-    base = cfg.rope_base if kind == "global" else cfg.local_rope_base
-    y = _attention(w, rms_norm(x, w["attention_norm"], cfg), positions, masks[kind], cfg, base)
+    cfg: DecoderConfig,
+    at: Int[Array, "B Q"] | None = None,
+) -> Float[Array, "B Q D"]:
+    y = _attention(w, rms_norm(x, w["attention_norm"], cfg), mask, positions, kind, cfg, at)
+    if at is not None:
+        x = jnp.take_along_axis(x, at[:, :, None], axis=1)
     x = x + (rms_norm(y, w["attention_post_norm"], cfg) if cfg.post_norms else y)
     y = _feed_forward(w, rms_norm(x, w["ffn_norm"], cfg), cfg)
     return x + (rms_norm(y, w["ffn_post_norm"], cfg) if cfg.post_norms else y)
 
 
-def _attention(w, x, positions, mask, cfg: DecoderConfig, base: float) -> Float[Array, "B T D"]:
+def _attention(
+    w: dict[str, Array],
+    x: Float[Array, "B T D"],
+    mask: Bool[Array, "B Q T"],
+    positions: Int[Array, "B T"],
+    kind: str,
+    cfg: DecoderConfig,
+    at: Int[Array, "B Q"] | None,
+) -> Float[Array, "B Q D"]:
     dtype = x.dtype
-    q = jnp.einsum("btd,dhe->bthe", x, w["q"].astype(dtype))
+    asking = x if at is None else jnp.take_along_axis(x, at[:, :, None], axis=1)
+    asking_positions = positions if at is None else jnp.take_along_axis(positions, at, axis=1)
+    q = jnp.einsum("bqd,dhe->bqhe", asking, w["q"].astype(dtype))
     k = jnp.einsum("btd,dke->btke", x, w["k"].astype(dtype))
     v = jnp.einsum("btd,dke->btke", x, w["v"].astype(dtype))
     if cfg.qk_norm:
         q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
+    base = cfg.rope_base if kind == "global" else cfg.local_rope_base
     scale = cfg.head_width**-0.5 if cfg.query_scale is None else cfg.query_scale
-    q, k = rotate(q, positions, base) * jnp.asarray(scale, dtype), rotate(k, positions, base)
-    return jnp.einsum("bthe,hed->btd", attend(q, k, v, mask), w["o"].astype(dtype))
+    q = rotate(q, asking_positions, base) * jnp.asarray(scale, dtype)
+    return jnp.einsum("bqhe,hed->bqd", attend(q, rotate(k, positions, base), v, mask), w["o"].astype(dtype))
 
 
-def _feed_forward(w, x, cfg: DecoderConfig) -> Float[Array, "B T D"]:
-    gate = ACTIVATIONS[cfg.activation](jnp.einsum("btd,df->btf", x, w["gate"].astype(x.dtype)))
-    return jnp.einsum(
-        "btf,fd->btd", gate * jnp.einsum("btd,df->btf", x, w["up"].astype(x.dtype)), w["down"].astype(x.dtype)
-    )
+def _feed_forward(w: dict[str, Array], x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
+    dtype = x.dtype
+    gate = ACTIVATIONS[cfg.activation](jnp.einsum("btd,df->btf", x, w["gate"].astype(dtype)))
+    up = jnp.einsum("btd,df->btf", x, w["up"].astype(dtype))
+    return jnp.einsum("btf,fd->btd", gate * up, w["down"].astype(dtype))
 
 
 def rms_norm(x: Float[Array, "*N D"], w: Float[Array, "D"], cfg: DecoderConfig) -> Float[Array, "*N D"]:

@@ -14,7 +14,8 @@ Trainable = Literal["all", "head"] | int
 """How much trains: everything, the reward head alone, or the head, the final norm and the last k layers."""
 
 Params = dict[str, Any]
-"""embed [V, D], lower (layers that are frozen), upper (layers that train), final_norm [D], head [D]."""
+"""embed [V, D]; layers stacked on their first axis, in three runs: `lower` (frozen), `upper` and `last` (one layer,
+apart because only the scored tokens need its output); final_norm [D]; head [D]."""
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
@@ -37,45 +38,44 @@ def is_weight(x: Any) -> bool:
     return isinstance(x, Weight)
 
 
-def lower_layers(cfg: DecoderConfig, trainable: Trainable) -> int:
-    """Return how many layers are frozen below the first one that trains.
+def layer_runs(cfg: DecoderConfig, trainable: Trainable) -> dict[str, range]:
+    """Return which layers each run of Params holds; a run without layers is absent.
 
     Raises:
         ValueError: where more layers should train than there are.
     """
     if trainable == "all":
-        return 0
-    if trainable == "head":
-        return cfg.layers
-    if isinstance(trainable, bool) or not isinstance(trainable, int) or not 1 <= trainable <= cfg.layers:
+        lower = 0
+    elif trainable == "head":
+        lower = cfg.layers - 1
+    elif isinstance(trainable, int) and not isinstance(trainable, bool) and 1 <= trainable <= cfg.layers:
+        lower = cfg.layers - trainable
+    else:
         raise ValueError(f"trainable is {trainable!r}; give 'all', 'head', or 1 to {cfg.layers} upper layers")
-    return cfg.layers - trainable
+    runs = {"lower": range(lower), "upper": range(lower, cfg.layers - 1), "last": range(cfg.layers - 1, cfg.layers)}
+    return {name: run for name, run in runs.items() if run}
 
 
 def trained_names(trainable: Trainable) -> frozenset[str]:
     """Return the top-level names of Params that train."""
     if trainable == "all":
-        return frozenset({"embed", "upper", "final_norm", "head"})
-    return frozenset({"head"} if trainable == "head" else {"upper", "final_norm", "head"})
+        return frozenset({"embed", "upper", "last", "final_norm", "head"})
+    return frozenset({"head"} if trainable == "head" else {"upper", "last", "final_norm", "head"})
 
 
 def declare(cfg: DecoderConfig, trainable: Trainable = "all") -> dict[str, Any]:
     """Declare every weight of the reward model, in the tree that Params has."""
-    lower = lower_layers(cfg, trainable)
-    tree = {
+    return {
         "embed": Weight((cfg.vocab_size, cfg.width), ("vocab", "embed"), _normal(1.0 / math.sqrt(cfg.width))),
+        **{name: declare_layers(cfg, len(run)) for name, run in layer_runs(cfg, trainable).items()},
         "final_norm": Weight((cfg.width,), ("norm",), _norm_init(cfg)),
         # Zero: every reward starts equal, so the first loss is log 2 whatever the backbone's scale.
         "head": Weight((cfg.width,), ("norm",), jax.nn.initializers.zeros),
     }
-    if lower:
-        tree["lower"] = _declare_layers(cfg, lower)
-    if lower < cfg.layers:
-        tree["upper"] = _declare_layers(cfg, cfg.layers - lower)
-    return tree
 
 
-def _declare_layers(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
+def declare_layers(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
+    """Declare n layers stacked on their first axis."""
     d, h, k, e, f = cfg.width, cfg.heads, cfg.kv_heads, cfg.head_width, cfg.ffn_width
     norm = lambda width: Weight((n, width), ("layer", "norm"), _norm_init(cfg))  # noqa: E731
     tree = {
@@ -117,11 +117,9 @@ def count(declared: dict[str, Any]) -> int:
     return sum(math.prod(w.shape) for w in jax.tree.leaves(declared, is_leaf=is_weight))
 
 
-def split_layers(stacked: dict[str, Any], lower: int) -> dict[str, dict[str, Any]]:
-    """Cut layers stacked as [L, ...] into the frozen `lower` and the trained `upper`, leaving out what is empty."""
-    n = next(iter(stacked.values())).shape[0]
-    parts = {"lower": (0, lower), "upper": (lower, n)}
-    return {name: {k: v[a:b] for k, v in stacked.items()} for name, (a, b) in parts.items() if b > a}
+def split_layers(stacked: dict[str, Any], runs: dict[str, range]) -> dict[str, dict[str, Any]]:
+    """Cut layers stacked as [L, ...] into runs."""
+    return {name: {k: v[run.start : run.stop] for k, v in stacked.items()} for name, run in runs.items()}
 
 
 def partition(params: Params, trainable: Trainable) -> tuple[Params, Params]:

@@ -1,6 +1,5 @@
 """Decoder weights read from GGUF files."""
 
-import dataclasses
 from pathlib import Path
 
 import gguf
@@ -8,7 +7,7 @@ import numpy as np
 
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.weights import Params, Trainable, declare, lower_layers, split_layers
+from crome_jax.models.weights import Params, Trainable, declare_layers, layer_runs, split_layers
 
 _LAYER_NAMES = {
     "attention_norm": "attn_norm",
@@ -103,7 +102,7 @@ def read_params(
         return values
 
     d, e = cfg.width, cfg.head_width
-    whole = declare(dataclasses.replace(cfg), "all")["upper"]
+    whole = declare_layers(cfg, cfg.layers)
     stacked = {ours: np.empty(weight.shape, np.float32) for ours, weight in whole.items()}
     for layer in range(cfg.layers):
         for ours, into in stacked.items():
@@ -123,7 +122,7 @@ def read_params(
                 into[layer] = read(name, shape)
     return {
         "embed": read("token_embd.weight", (cfg.vocab_size, d)),
-        **split_layers(stacked, lower_layers(cfg, trainable)),
+        **split_layers(stacked, layer_runs(cfg, trainable)),
         "final_norm": read("output_norm.weight", (d,)),
         "head": np.zeros(d, np.float32),
     }

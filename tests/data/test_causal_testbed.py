@@ -92,7 +92,7 @@ def test_words_learn_the_style_and_fail_when_it_is_reversed(splits, vectorizer, 
 @pytest.mark.parametrize(("vectorizer", "with_prompt"), BASELINES)
 def test_words_do_not_tell_quality_where_style_says_nothing(splits, vectorizer, with_prompt):
     # With style present but independent of quality the model can learn that style is worth nothing, and that only.
-    config = CausalTestbedConfig(name="independent", correlation=0.5, train=2000)
+    config = CausalTestbedConfig(name="independent", correlation=0.5, train=3000)
     score = train_words(vectorizer(), list(generate_groups(config, "train")), with_prompt)
     scores = {split: score(splits[split]) for split in ("reversed", "absent")}
     print(scores)

@@ -268,3 +268,17 @@ def test_a_conversation_that_the_template_refuses_is_a_data_error(name):
 def test_an_unusable_template_is_an_error(source, message):
     with pytest.raises(CromeError, match=message):
         compile_template(source)
+
+
+@given(st.data())
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_damaged_template_works_or_is_an_error(name, data):
+    source = TEMPLATES[name]
+    start = data.draw(st.integers(0, len(source)))
+    damaged = source[:start] + data.draw(st.text(max_size=2)) + source[start + data.draw(st.integers(0, 40)) :]
+    try:
+        answer = compile_template(damaged).response("So.")
+    except CromeError:
+        return
+    assert "So." in "".join(answer)
+    assert answer[-2] in CONTROL

@@ -58,11 +58,13 @@ def make_groups(rng: np.random.Generator, n: int, longest: int = 12) -> list[Tok
 
 
 def alone(group: TokenizedGroup) -> Batch:
-    """Lay out every comparison of a group as two rows of its own: no sharing, no packing."""
-    n = max(len(group.prompt) + len(r) for r in group.responses)
-    c = len(group.left)
+    """Lay out every comparison of a group as a row with two groups of its own: no sharing, no packing.
+
+    Rows and their length are the same for every group, so that one compilation serves all.
+    """
+    n, c = 24, 8
     fields = {f: np.zeros((c, 2 * n), np.int32) for f in ("tokens", "positions", "group_ids", "response_ids")}
-    ends = np.zeros((c, 2), np.int32)
+    ends = np.full((c, 2), -1, np.int32)
     for i, pair in enumerate(zip(group.left, group.right, strict=True)):
         for side, r in enumerate(pair):
             ids = [*group.prompt, *group.responses[r]]
@@ -71,7 +73,7 @@ def alone(group: TokenizedGroup) -> Batch:
             fields["positions"][i, at] = np.arange(len(ids))
             fields["group_ids"][i, at] = side + 1
             ends[i, side] = at.stop - 1
-    column = lambda x: np.asarray(x)[:, None]  # noqa: E731
+    column = lambda x: np.pad(x, (0, c - len(x)))[:, None]  # noqa: E731
     batch = Batch(
         **fields,
         response_ends=ends,
@@ -102,9 +104,8 @@ def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
         scores = rewards(params, batch, cfg)
         return objective(scores, batch)[0], scores
 
-    (packed_loss, scores), packed_grads = jax.value_and_grad(loss, has_aux=True)(
-        params, jax.tree.map(jnp.asarray, rows.batch)
-    )
+    differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (packed_loss, scores), packed_grads = differentiate(params, jax.tree.map(jnp.asarray, rows.batch))
     by_response = {
         (int(g), int(r)): float(scores[row, slot])
         for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True)
@@ -112,7 +113,7 @@ def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
     }
     alone_loss, alone_grads = 0.0, jax.tree.map(np.zeros_like, params)
     for group in groups:
-        (part, single), grads = jax.value_and_grad(loss, has_aux=True)(params, alone(group))
+        (part, single), grads = differentiate(params, alone(group))
         alone_loss += part
         alone_grads = jax.tree.map(np.add, alone_grads, grads)
         for c, pair in enumerate(zip(group.left, group.right, strict=True)):

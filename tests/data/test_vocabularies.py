@@ -288,6 +288,7 @@ def test_a_gguf_file_that_does_not_say_follows_its_family_about_bos(tmp_path, fa
             {"model": "gpt2", "tokenizer_pre": "tekken", "token_merges": ["a a"]},
             "pre-tokenizer 'tekken'; supported are",
         ),
+        ({"model": "gpt2", "token_merges": ["a a"]}, "pre-tokenizer 'default'; supported are"),
         ({"model": "t5"}, "vocabulary of kind 't5'"),
         ({"model": "gpt2"}, ".*merges are missing"),
         ({"model": "llama"}, ".*scores or merges are missing"),
@@ -306,9 +307,10 @@ def test_an_unsupported_file_is_an_error(tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(b"no such thing")
     with pytest.raises(CromeError, match="not a sentencepiece model"):
         load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    tokenizers.Tokenizer(models.Unigram([("a", 0.0)])).save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CromeError, match="only BPE"):
         load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(CromeError, match=r"tokenizer\.json: cannot be read"):
-        load_tokenizer(tmp_path)
+    for content, message in [("{", "cannot be read"), ("[]", "no JSON object"), ("{}", "no tokenizer definition")]:
+        (tmp_path / "tokenizer.json").write_text(content)
+        with pytest.raises(CromeError, match=rf"tokenizer\.json: .*{message}"):
+            load_tokenizer(tmp_path)

@@ -55,10 +55,10 @@ def from_torch(model, cfg: DecoderConfig) -> weights.Params:
             return get("self_attn.o_proj").T.reshape(cfg.heads, cfg.head_width, cfg.width)
         return get(names[name]) if name in names else get(f"mlp.{name}_proj").T
 
-    declared = weights.declare(cfg)["upper"]
+    stacked = {name: np.stack([layer(i, name) for i in range(cfg.layers)]) for name in weights.declare_layers(cfg, 1)}
     params = {
         "embed": state["embed_tokens.weight"],
-        "upper": {name: np.stack([layer(i, name) for i in range(cfg.layers)]) for name in declared},
+        **weights.split_layers(stacked, weights.layer_runs(cfg, "all")),
         "final_norm": state["norm.weight"],
         "head": np.zeros(cfg.width, np.float32),
     }
@@ -122,10 +122,11 @@ def test_cutting_the_layers_changes_nothing():
     whole["head"] = jnp.ones(cfg.width)
     batch = plain_batch(np.random.default_rng(0).integers(0, 512, (2, 11)))
     expected = rewards(whole, batch, cfg)
+    stacked = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), whole["upper"], whole["last"])
     for trainable in (1, 2, 3, 5, "head"):
         cut = {
             **{k: whole[k] for k in ("embed", "final_norm", "head")},
-            **weights.split_layers(whole["upper"], weights.lower_layers(cfg, trainable)),
+            **weights.split_layers(stacked, weights.layer_runs(cfg, trainable)),
         }
         np.testing.assert_allclose(rewards(cut, batch, cfg), expected, rtol=1e-5)
         ahead = batch.replace(hidden=trunk(cut, batch, cfg))
@@ -135,13 +136,13 @@ def test_cutting_the_layers_changes_nothing():
 
 def test_frozen_weights_get_no_gradient_and_trained_ones_do():
     cfg = tiny()
-    params = weights.init_params(cfg, jax.random.key(0), trainable=1)
+    params = weights.init_params(cfg, jax.random.key(0), trainable=2)
     params["head"] = jnp.ones(cfg.width)
     batch = plain_batch(np.random.default_rng(0).integers(0, 512, (2, 9)))
     grads = jax.grad(lambda p: rewards(p, batch, cfg).sum())(params)
     for name in ("embed", "lower"):
         assert all(not np.any(g) for g in jax.tree.leaves(grads[name]))
-    for name in ("upper", "final_norm", "head"):
+    for name in ("upper", "last", "final_norm", "head"):
         assert all(np.any(g) for g in jax.tree.leaves(grads[name]))
 
 
@@ -161,8 +162,9 @@ def test_a_token_sees_only_its_prompt_and_its_own_past():
     def state(x, i):
         return hidden_states({**params, "embed": x[0]}, batch.replace(tokens=jnp.arange(14)[None]), cfg)[0, i].sum()
 
+    gradient = jax.jit(jax.grad(state))
     for i, sees in {5: {0, 1, 2, 3, 4, 5}, 7: {0, 1, 2, 6, 7}, 10: {9, 10}, 1: {0, 1}}.items():
-        touched = np.abs(jax.grad(state)(x, i)[0]).sum(-1)
+        touched = np.abs(gradient(x, i)[0]).sum(-1)
         assert {int(j) for j in touched.nonzero()[0]} == sees
 
 

@@ -145,8 +145,10 @@ def _draw_questions(seed: int, name: str, count: int, taken: Collection) -> list
     questions, prompts = [], set()
     for i in range(count):
         category = categories[i % len(categories)]
+        # Drawn once: a template with fewer texts, whose draws are turned down more often, gets its share of pairs.
+        lowered, template = _draw_template(rng, category)
         for _ in range(_TRIES):
-            contrast = _draw_contrast(rng, category)
+            contrast = template(rng, lowered)
             drawn = {contrast.prompt, _core(contrast.chosen), _core(contrast.rejected)}
             # Harmful and benign requests alternate: else the more frequent kind would say whether to refuse.
             in_turn = category != "safety" or contrast.harmful == (i // len(categories)) % 2
@@ -163,12 +165,13 @@ def _draw_questions(seed: int, name: str, count: int, taken: Collection) -> list
     return questions
 
 
-def _draw_contrast(rng: random.Random, category: str) -> Contrast:
+def _draw_template(rng: random.Random, category: str) -> tuple[tuple[str, ...], _Draw]:
+    """Draw the attributes to lower, each as likely as another, and a template that can."""
     templates = TEMPLATES[category]
     twos = [lowered for lowered in templates if len(lowered) == 2]
     ones = [lowered for lowered in templates if len(lowered) == 1]
     lowered = rng.choice(twos if twos and rng.random() < _TWO_LOWERED else ones)
-    return rng.choice(templates[lowered])(rng, lowered)
+    return lowered, rng.choice(templates[lowered])
 
 
 def _styled(config: CausalTestbedConfig, split: str, i: int, category: str, contrast: Contrast) -> PreferenceGroup:

@@ -1,4 +1,4 @@
-"""Open questions for advice on one of two hobbies: on the right one, and of the kind asked for?"""
+"""Open questions for advice on a hobby: is the answer on that one, and of the kind asked for?"""
 
 import random
 from collections.abc import Collection
@@ -104,6 +104,12 @@ TOPICS = {
     ),
 }  # fmt: skip
 
+_ALONE = (
+    "I have taken up {subject} this year and would like some advice.",
+    "My evenings now belong to {subject}, and I still have much to learn.",
+    "A friend has got me into {subject}, and I could do with some help.",
+    "My question today is about {subject}, which is quite new to me.",
+)
 _PAIRS = (
     "I have heard enough about {other} for now, so let us talk about {subject}.",
     "My sister is into {other}, and I have taken up {subject}.",
@@ -132,16 +138,17 @@ _LEADS = ("here is what I would say", "two things come to mind", "this is my adv
 def draw_advice(rng: random.Random, lowered: Collection[str]) -> Contrast:
     """Draw a request for two pieces of advice; lowers complete, on_topic, or both.
 
-    Off topic is advice on the other hobby; incomplete, two pieces of one kind where one of each was asked for, or the
+    Off topic is advice on another hobby; incomplete, two pieces of one kind where one of each was asked for, or the
     reverse.
     """
     subject, other = rng.sample(tuple(TOPICS), 2)
     mixed, single = (_TIPS, _WARNINGS), rng.choice(((_TIPS, _TIPS), (_WARNINGS, _WARNINGS)))
     asked, missed = shuffled(rng, (mixed, single))
-    prompt = f"{rng.choice(_PAIRS).format(subject=subject, other=other)} {rng.choice(_KINDS[asked])}"
+    # Half of the prompts name the other hobby too: there, a hobby's name is no sign of what is asked about.
+    opening = rng.choice(rng.choice((_ALONE, _PAIRS))).format(subject=subject, other=other)
     return Contrast(
         template="advice",
-        prompt=prompt,
+        prompt=f"{opening} {rng.choice(_KINDS[asked])}",
         chosen=_answer(rng, subject, asked),
         rejected=_answer(rng, other if "on_topic" in lowered else subject, missed if "complete" in lowered else asked),
         lowered=tuple(lowered),
