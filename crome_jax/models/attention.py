@@ -42,9 +42,11 @@ def attend(
         q: already scaled.
     """
     b, n, h, e = q.shape
-    groups = h // k.shape[2]
-    q = q.reshape(b, n, k.shape[2], groups, e)
-    logits = jnp.einsum("bqkge,btke->bkgqt", q, k, preferred_element_type=jnp.float32)
+    t, shared = k.shape[1], h // k.shape[2]
+    # Query heads that share keys are laid end to end: one plain batched product for each key head.
+    q = q.reshape(b, n, -1, shared, e).transpose(0, 2, 3, 1, 4).reshape(b, -1, shared * n, e)
+    logits = jnp.einsum("bkxe,btke->bkxt", q, k, preferred_element_type=jnp.float32).reshape(b, -1, shared, n, t)
     logits = jnp.where(mask[:, None, None], logits, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bkgqt,btke->bqkge", weights, v).reshape(b, n, h, e)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype).reshape(b, -1, shared * n, t)
+    y = jnp.einsum("bkxt,btke->bkxe", weights, v).reshape(b, -1, shared, n, e)
+    return y.transpose(0, 3, 1, 2, 4).reshape(b, n, h, e)
