@@ -13,8 +13,8 @@ from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
-from crome_jax.groups import Kind, PreferenceGroup
-from crome_jax.training.mesh import batch_sharding
+from crome_jax.groups import Kind, PreferenceGroup, to_json
+from crome_jax.training.mesh import batch_sharding, row_shards
 
 
 def select_kinds(groups: Iterable[PreferenceGroup], kinds: Sequence[str]) -> list[PreferenceGroup]:
@@ -69,7 +69,8 @@ def pack_groups(
 
     Args:
         every_response: place the responses that no comparison needs, too.
-        on_bad: called with a group whose prompt is too long for a row; without it the error is raised.
+        on_bad: called with a group that the chat template refuses or whose prompt is too long for a row; without it
+            the error is raised.
 
     Raises:
         DataError: naming the group.
@@ -77,15 +78,16 @@ def pack_groups(
 
     def tokenized() -> Iterator[TokenizedGroup]:
         for index, group in enumerate(groups):
-            item = tokenize(group, index, tokenizer)
             try:
+                item = tokenize(group, index, tokenizer)
                 _check_room(item, shape)
             except DataError as e:
+                error = e.at(f"group {group.id!r}")
                 if on_bad is None:
-                    raise e.at(f"group {group.id!r}") from None
-                on_bad(group, e)
-                continue
-            yield item
+                    raise error from None
+                on_bad(group, error)
+            else:
+                yield item
 
     return pack(tokenized(), shape, every_response=every_response)
 
@@ -105,6 +107,14 @@ def fingerprint(rows: Rows) -> str:
     digest = hashlib.sha256()
     for name in FIELDS:
         digest.update(np.ascontiguousarray(getattr(rows.batch, name)).tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint_groups(groups: Iterable[PreferenceGroup]) -> str:
+    """Return the sha256 of groups as canonical JSON lines, in order."""
+    digest = hashlib.sha256()
+    for group in groups:
+        digest.update(to_json(group).encode() + b"\n")
     return digest.hexdigest()
 
 
@@ -133,6 +143,9 @@ def batches(rows: Rows, *, rows_per_step: int, seed: int, hidden: np.ndarray | N
 
     Returns:
         An iterator of dictionaries of numpy arrays: the fields of a Batch.
+
+    Raises:
+        CromeError: where rows_per_step does not divide over the processes.
     """
     n, i = jax.process_count(), jax.process_index()
     if rows_per_step % n:
@@ -143,6 +156,13 @@ def batches(rows: Rows, *, rows_per_step: int, seed: int, hidden: np.ndarray | N
 
 
 def put(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
-    """Place this process's rows on the mesh, split over its data-like axes."""
+    """Place this process's rows on the mesh, split over its data-like axes.
+
+    Raises:
+        CromeError: where the rows of all processes do not divide over those axes.
+    """
+    rows, shards = len(batch["tokens"]) * jax.process_count(), row_shards(mesh)
+    if rows % shards:
+        raise CromeError(f"{rows} rows do not divide over data x fsdp = {shards} devices; take a multiple of {shards}")
     sharding = batch_sharding(mesh)
     return Batch(**{name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()})

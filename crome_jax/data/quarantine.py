@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crome_jax.errors import DataError
-from crome_jax.files import whole_output
+from crome_jax.files import unwritable, whole_output
 
 
 class Quarantine:
@@ -36,7 +36,10 @@ class Quarantine:
 
     def __exit__(self, *exception) -> bool | None:
         if exception == (None, None, None) and self._overwrite and self.path is not None and self._file is None:
-            self.path.unlink(missing_ok=True)
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as e:
+                raise unwritable(self.path, e) from None
         return self._stack.__exit__(*exception)
 
     def add(self, error: DataError, raw: Any) -> None:

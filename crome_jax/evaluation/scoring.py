@@ -1,6 +1,8 @@
 """Rewards of every response of every group, by the packed, prompt-once path."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,10 +15,12 @@ from crome_jax.batch import FIELDS
 from crome_jax.data.loading import pack_groups, put
 from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.tokenizers import Tokenizer
+from crome_jax.errors import DataError
 from crome_jax.groups import PreferenceGroup
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import Params
+from crome_jax.training.mesh import row_shards
 from crome_jax.training.progress import Progress
 
 
@@ -56,29 +60,44 @@ class Scores:
     tokens: int
 
 
+@functools.lru_cache(maxsize=8)  # One compilation, however often and from wherever a model is asked.
 def make_scorer(cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Callable:
     """Build the jitted (params, batch) -> rewards [B, R]."""
     return jax.jit(lambda params, batch: rewards(params, batch, cfg, dtype))
 
 
-def score_groups(model: RewardModel, groups: Sequence[PreferenceGroup], *, rows_at_once: int = 8) -> Scores:
+def score_groups(
+    model: RewardModel,
+    groups: Sequence[PreferenceGroup],
+    *,
+    rows_at_once: int = 8,
+    on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+) -> Scores:
     """Score every response of every group once.
 
     Args:
-        rows_at_once: rows in one call of the model, over all devices.
+        rows_at_once: rows in one call of the model, over all devices; rounded up to what the mesh divides.
+        on_bad: called with a group (without its comparisons) whose prompt leaves no room in a row; its rewards are NaN
+            then. Without it the error is raised.
 
     Raises:
         DataError: where a prompt leaves no room in a row.
     """
-    rows = pack_for_scoring(groups, model.tokenizer, model.shape)
+    rows = pack_for_scoring(groups, model.tokenizer, model.shape, on_bad=on_bad)
     values = score_rows(make_scorer(model.cfg, model.dtype), model.params, rows, model.mesh, rows_at_once=rows_at_once)
     return Scores(gather_rewards(rows, values, groups), rows.truncated, rows.real_tokens)
 
 
-def pack_for_scoring(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape) -> Rows:
-    """Pack groups so that every response is placed once; comparisons do not matter for it."""
+def pack_for_scoring(
+    groups: Sequence[PreferenceGroup],
+    tokenizer: Tokenizer,
+    shape: RowShape,
+    *,
+    on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+) -> Rows:
+    """Pack groups so that every response is placed once; comparisons do not matter for it. `on_bad` is pack_groups'."""
     alone = [dataclasses.replace(group, comparisons=()) for group in groups]
-    return pack_groups(alone, tokenizer, shape, every_response=True)
+    return pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad)
 
 
 def score_rows(
@@ -95,12 +114,14 @@ def score_rows(
 
     Args:
         scorer: from make_scorer.
+        rows_at_once: rows in one call of the model, rounded up to what the mesh divides.
         hidden: [N, T, D]; what enters the first trained layer, where it was computed ahead.
 
     Returns:
         [N, R] rewards by slot, in nats.
     """
     n = len(rows)
+    rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
     values = np.zeros(rows.groups.shape, np.float32)
     progress = Progress(name, n, "row")
     for start in range(0, n, rows_at_once):

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig
+from crome_jax.models.weights import Params
 from crome_jax.training.step import TrainState
 
 MODEL_FILE = "model.json"
@@ -97,6 +98,8 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True),
+            # Named here, or a process that has not saved yet could not look at what is there.
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()},
         )
 
     @property
@@ -115,8 +118,8 @@ class Checkpoints:
                 int(state.step),
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(iterator_state)),
             )
-        except (OSError, ValueError) as e:
-            raise self._failed("save", e) from e
+        except Exception as e:
+            raise self._not_saved(e) from e
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         """Restore the newest step onto the shardings of `like`.
@@ -124,29 +127,26 @@ class Checkpoints:
         Raises:
             CromeError: where there is none, it is damaged, or it is of another architecture.
         """
-        step = self.latest
-        if step is None:
-            raise CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        self._check_shapes(step, shapes)
+        step = self._newest()
+        self._check_shapes(step, like.trained)
+        shapes = _shapes(like)
         try:
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), data=ocp.args.JsonRestore())
             )
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise self._failed(f"step {step}: restore", e) from e
+        except Exception as e:
+            raise self._damaged(step, e) from e
         return restored["state"], restored["data"]
 
-    def restore_trained(self, like: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    def restore_trained(self, like: Params) -> tuple[Params, int]:
         """Restore only the trained parameters of the newest step, and its number.
 
         Raises:
             CromeError: as `restore` does.
         """
-        step = self.latest
-        if step is None:
-            raise CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        step = self._newest()
+        self._check_shapes(step, like)
+        shapes = _shapes(like)
         try:
             with ocp.PyTreeCheckpointer() as checkpointer:
                 restored = checkpointer.restore(
@@ -157,8 +157,8 @@ class Checkpoints:
                         partial_restore=True,
                     ),
                 )
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise self._failed(f"step {step}: restore", e) from e
+        except Exception as e:
+            raise self._damaged(step, e) from e
         return restored["trained"], step
 
     def wait(self) -> None:
@@ -169,29 +169,56 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
-        except (OSError, ValueError) as e:
-            raise self._failed("save", e) from e
+        except Exception as e:
+            raise self._not_saved(e) from e
 
     def close(self) -> None:
         """Wait, and let the folder go."""
         self.wait()
         self._manager.close()
 
-    def _check_shapes(self, step: int, wanted: TrainState) -> None:
-        metadata = self._manager.item_metadata(step)["state"]
-        if metadata is None:
-            return
-        there = {
-            jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree_util.tree_leaves_with_path(metadata["trained"])
-        }
-        here = {jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree_util.tree_leaves_with_path(wanted.trained)}
+    def _newest(self) -> int:
+        if self.latest is None:
+            raise CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
+        return self.latest
+
+    def _check_shapes(self, step: int, wanted: Params) -> None:
+        try:
+            there = _by_name(self._manager.item_metadata(step)["state"]["trained"])
+        except Exception as e:
+            raise self._damaged(step, e) from e
+        here = _by_name(wanted)
         for name in sorted(there.keys() | here.keys()):
             if there.get(name) != here.get(name):
                 raise CromeError(
-                    f"{self._folder}/{step}: parameter {name} is {there.get(name)} there and {here.get(name)} in this "
-                    "model; the checkpoint is of another architecture: give its own backbone and trainable"
+                    f"{self._folder}/{step}: parameter {name} is {there.get(name, 'absent')} there and "
+                    f"{here.get(name, 'absent')} in this model; the checkpoint is of another architecture: give its "
+                    "own backbone and trainable"
                 )
 
-    def _failed(self, what: str, error: Exception) -> CromeError:
-        hint = "free room on the disk and run the same command again" if "No space" in str(error) else "see above"
-        return CromeError(f"{self._folder}: {what} failed ({str(error)[:300]}); {hint}")
+    # Orbax and TensorStore raise whatever comes, bare Exceptions too, where a file is damaged or cannot be written.
+
+    def _damaged(self, step: int, error: Exception) -> CromeError:
+        return CromeError(
+            f"{self._folder}/{step}: damaged ({_first_line(error)}); restore it from a copy, or delete it to go on "
+            "from the checkpoint before it"
+        )
+
+    def _not_saved(self, error: Exception) -> CromeError:
+        return CromeError(
+            f"{self._folder}: cannot be written ({_first_line(error)}); what was saved before is whole: make room and "
+            "run the same command again"
+        )
+
+
+def _shapes(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
+
+
+def _by_name(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -4,6 +4,8 @@ Frozen layers give the same output at every epoch, for every hyper-parameter and
 are most of the work of a step, and none of it need be done twice.
 """
 
+import math
+import shutil
 import tempfile
 from collections.abc import Callable
 
@@ -16,9 +18,11 @@ from jax.typing import DTypeLike
 from crome_jax.batch import FIELDS
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
+from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import trunk
 from crome_jax.models.weights import Params
+from crome_jax.training.mesh import row_shards
 
 
 def make_trunk(cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Callable:
@@ -41,12 +45,18 @@ def precompute_hidden(
     Args:
         run_trunk: from make_trunk.
         width: D.
+        rows_at_once: rows in one call, rounded up to what the mesh divides.
         on_progress: called with (rows done, rows).
 
     Returns:
         [N, T, D] float32, mapped from a temporary file that vanishes with the process.
+
+    Raises:
+        CromeError: where the disk of temporary files has no room for it.
     """
     n, t = rows.batch.tokens.shape
+    _check_room(4 * n * t * width)
+    rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
     with tempfile.TemporaryFile(prefix="crome-hidden-") as file:  # The mapping outlives the file's handle.
         hidden = np.memmap(file, np.float32, "w+", shape=(n, t, width))
     for start in range(0, n, rows_at_once):
@@ -57,3 +67,14 @@ def precompute_hidden(
         hidden[at] = part
         on_progress(min(start + rows_at_once, n), n)
     return hidden
+
+
+def _check_room(size: int) -> None:
+    # Writing to a mapped file on a full disk is no error that could be caught: it kills the process.
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise CromeError(
+            f"{folder}: the frozen layers' output takes {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; set TMPDIR "
+            "to a folder with more room, or set cache_frozen to False"
+        )

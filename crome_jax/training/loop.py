@@ -14,7 +14,7 @@ from crome_jax.data.loading import put
 from crome_jax.errors import CromeError
 from crome_jax.models.weights import Params
 from crome_jax.training.checkpoints import Checkpoints
-from crome_jax.training.metrics import KINDS, MetricsLog, summarize
+from crome_jax.training.metrics import KINDS, summarize
 from crome_jax.training.progress import Progress
 from crome_jax.training.step import TrainState
 
@@ -43,7 +43,7 @@ def fit(
     *,
     steps: int,
     name: str = "train",
-    log: MetricsLog | None = None,
+    log: Callable[[int, dict[str, float]], None] = lambda step, values: None,
     log_every: int = 10,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
@@ -54,16 +54,16 @@ def fit(
 
     Args:
         step: from make_train_step.
-        log: where curves are written; None keeps none.
-        log_every: steps between two log lines, over which metrics are summed.
+        log: called with a step and its numbers, every `log_every` steps.
+        log_every: steps between two calls of log, over which metrics are summed.
         checkpoints: where state and iterator are saved together; None saves nothing.
         checkpoint_every: steps between two checkpoints; the last step is always saved.
 
     Raises:
-        CromeError: where the loss is not finite, or a checkpoint cannot be written.
+        CromeError: where loss or gradient is not finite, or a checkpoint cannot be written.
     """
     done = int(state.step)
-    progress = Progress(name, steps)
+    progress = Progress(name, steps, done=done)
     sums: dict[str, float] = {}
     summed = 0
     started = time.monotonic()
@@ -72,8 +72,10 @@ def fit(
     def take(at: int, metrics: dict[str, Any]) -> None:
         nonlocal sums, summed, started
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        if not np.isfinite(values["loss"]):
-            raise CromeError(f"step {at}: the loss is {values['loss']}; lower adamw.learning_rate, or train in float32")
+        # A gradient that is not finite has ruined the weights already, though the loss will show it a step later only.
+        for name in ("loss", "grad_norm"):
+            if not np.isfinite(values[name]):
+                raise CromeError(f"step {at}: {name} is {values[name]}; lower adamw.learning_rate, or train in float32")
         if at == done + 1:
             started = time.monotonic()
         else:
@@ -84,9 +86,9 @@ def fit(
         elapsed = max(time.monotonic() - started, 1e-9)
         rates = {"tokens/s": seen["tokens"] / elapsed, "pairs/s": seen["comparisons"] / elapsed}
         progress.update(at, _facts(summarize(sums, summed), rates))
-        if summed == log_every or at == steps:
-            if log is not None:
-                log.write(at, {**summarize(sums, summed), **rates})
+        # By the step's number, so that a resumed run writes its lines where the uninterrupted one would.
+        if at % log_every == 0 or at == steps:
+            log(at, {**summarize(sums, summed), **rates})
             sums, summed = {}, 0
 
     late: tuple[int, dict] | None = None

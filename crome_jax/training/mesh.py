@@ -1,10 +1,10 @@
 """The device mesh and the one table that says how every array lies on it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crome_jax.errors import CromeError
@@ -36,9 +36,8 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[
         CromeError: where the sizes do not multiply to the number of devices.
     """
     devices = list(devices or jax.devices())
-    rest = fsdp * tensor
-    sizes = (len(devices) // rest if data == -1 else data, fsdp, tensor)
-    if np.prod(sizes) != len(devices):
+    sizes = (len(devices) // max(fsdp * tensor, 1) if data == -1 else data, fsdp, tensor)
+    if min(sizes) < 1 or math.prod(sizes) != len(devices):
         raise CromeError(f"a mesh of data x fsdp x tensor = {sizes} does not use {len(devices)} devices exactly")
     return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices)
 
@@ -68,6 +67,11 @@ def weight_shardings(declared: Any, mesh: Mesh) -> Any:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Return how rows lie on the mesh: split over the data-like axes, whole otherwise."""
     return NamedSharding(mesh, PartitionSpec(SHARDING["batch"]))
+
+
+def row_shards(mesh: Mesh) -> int:
+    """Return into how many parts the mesh splits rows."""
+    return math.prod(mesh.shape[axis] for axis in SHARDING["batch"])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

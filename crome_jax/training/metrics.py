@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorboardX
 
+from crome_jax.files import whole_output
 from crome_jax.groups import Kind
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
@@ -50,7 +51,8 @@ class MetricsLog:
     def __init__(self, run: Path, resumed_at: int = 0):
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self._path.open("a")
         # purge_step makes TensorBoard hide what the killed run logged past the step training resumes from.
         self._events = tensorboardX.SummaryWriter(str(run / "events"), purge_step=resumed_at + 1)

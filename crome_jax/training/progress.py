@@ -1,5 +1,6 @@
 """One live line on a terminal, one line now and then in a log."""
 
+import shutil
 import sys
 import time
 from typing import TextIO
@@ -14,30 +15,38 @@ class Progress:
         unit: what is counted.
         stream: stderr unless told otherwise, so that it mixes with no output.
         every: seconds between two lines where the stream is no terminal.
+        done: units done before, by a run that this one resumes; they say nothing about its speed.
     """
 
-    def __init__(self, job: str, total: int, unit: str = "step", stream: TextIO | None = None, every: float = 15.0):
+    def __init__(
+        self,
+        job: str,
+        total: int,
+        unit: str = "step",
+        stream: TextIO | None = None,
+        every: float = 15.0,
+        done: int = 0,
+    ):
         self._job, self._total, self._unit = job, total, unit
         self._stream = sys.stderr if stream is None else stream
         self._live = self._stream.isatty()
         self._every = 0.1 if self._live else every
         self._start = self._said = time.monotonic()
-        self._first: int | None = None
+        self._before = done
         self._open = False
 
     def update(self, done: int, facts: str = "") -> None:
         """Show `done` of the total, time left, and further facts; silent when the last line is too recent."""
         now = time.monotonic()
-        if self._first is None:
-            # Units done before this process began (a resumed run) say nothing about its speed.
-            self._first = done - 1
         if now - self._said < self._every and done < self._total:
             return
         self._said = now
         elapsed = now - self._start
-        left = elapsed / max(done - self._first, 1) * (self._total - done)
+        left = elapsed / max(done - self._before, 1) * (self._total - done)
         line = f"{self._job}: {self._unit} {done}/{self._total}  {facts}  {_clock(left)} left"
-        self._stream.write(f"\r\x1b[K{line[:180]}" if self._live else line + "\n")
+        # A line that wraps could not be overwritten.
+        width = shutil.get_terminal_size().columns - 1
+        self._stream.write(f"\r\x1b[K{line[:width]}" if self._live else line + "\n")
         self._stream.flush()
         self._open = self._live
 

@@ -12,11 +12,12 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from crome_jax.batch import Batch
+from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Metrics
-from crome_jax.training.mesh import batch_sharding
+from crome_jax.training.mesh import batch_sharding, replicated
 
 Objective = Callable[[jax.Array, Batch], tuple[jax.Array, Metrics]]
 """scores [B, R], batch -> summed loss, sums and counts."""
@@ -38,8 +39,22 @@ class TrainState:
 
 
 def init_state(trained: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """Start at step 0."""
-    return TrainState(jnp.zeros((), jnp.int32), trained, optimizer.init(trained))
+    """Start at step 0; moments lie as their parameters do, counters whole on every device.
+
+    Args:
+        trained: on the mesh.
+        optimizer: of the parameters.
+    """
+    whole = replicated(jax.tree.leaves(trained)[0].sharding.mesh)
+    on_mesh = lambda count: jax.device_put(count, whole)  # noqa: E731
+    moments = optax.tree_map_params(
+        optimizer,
+        lambda moment, weight: jax.device_put(moment, weight.sharding),
+        optimizer.init(trained),
+        trained,
+        transform_non_params=on_mesh,
+    )
+    return TrainState(on_mesh(jnp.zeros((), jnp.int32)), trained, moments)
 
 
 def make_train_step(
@@ -58,13 +73,17 @@ def make_train_step(
         dtype: of activations; master weights, gradients and optimizer stay in float32.
 
     Returns:
-        The step. Its metrics are sums and counts, and `grad_norm` before clipping.
+        The step; what it returns lies on the mesh as what it was first given. Its metrics are sums and counts, and `grad_norm` before clipping. It raises CromeError where the
+        batch's rows do not divide into micro-batches.
     """
     on_data = batch_sharding(mesh)
 
     def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
         batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, on_data), batch)
         comparisons = jnp.maximum(batch.weight.sum(), 1e-6)
+        rows = batch.tokens.shape[0]
+        if rows % micro_batches:
+            raise CromeError(f"{rows} rows do not divide into {micro_batches} micro-batches; change rows_per_step")
 
         def loss_fn(trained: Params, part: Batch):
             scores = rewards({**frozen, **trained}, part, cfg, dtype)
@@ -96,7 +115,17 @@ def make_train_step(
             ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, parts)
         updates, opt_state = optimizer.update(grads, state.optimizer, state.trained)
         trained = optax.apply_updates(state.trained, updates)
-        metrics = metrics | {"loss": loss, "grad_norm": optax.global_norm(grads), "comparisons": comparisons}
+        metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads), "comparisons": comparisons}
         return TrainState(state.step + 1, trained, opt_state), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    jitted: Callable | None = None
+
+    def run(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
+        nonlocal jitted
+        if jitted is None:
+            # Left to itself, XLA names the new state's layout otherwise than the old one's, and compiles again for it.
+            stays = jax.tree.map(lambda x: x.sharding, state)
+            jitted = jax.jit(step, donate_argnums=0, out_shardings=(stays, replicated(mesh)))
+        return jitted(state, frozen, batch)
+
+    return run

@@ -53,6 +53,7 @@ def train(
     out: str,
     method: Method = Method(),
     backbone: str = "smollm2-135m",
+    layers: int | None = None,
     trainable: Trainable = 4,
     row_shape: RowShape = RowShape(tokens=1024, responses=32, comparisons=64),  # noqa: B008
     steps: int = 500,
@@ -76,6 +77,7 @@ def train(
         out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
         method: data recipe and objective.
         backbone: name or path; see `load_backbone`.
+        layers: use only the backbone's first layers; None uses all.
         trainable: "all", "head", or how many upper layers train.
         row_shape: tokens, response and comparison slots of a packed row.
         steps: optimizer steps.
@@ -90,7 +92,7 @@ def train(
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
         skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
-        operative_config: called at the end; its text is saved beside the checkpoint.
+        operative_config: called before the first step and after the last; its text is saved beside the checkpoint.
 
     Returns:
         Throughput, or None where the run was finished already.
@@ -102,7 +104,7 @@ def train(
         raise CromeError("cache_frozen needs frozen layers; set trainable to 'head' or a number of layers")
     run = Path(out)
     devices = mesh()
-    base = load_backbone(backbone, trainable)
+    base = load_backbone(backbone, trainable, layers)
     with Quarantine(run.with_name(run.name + ".bad.jsonl"), overwrite=True) as quarantine:
         groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
         rows = pack_groups(
@@ -113,12 +115,10 @@ def train(
         )
     if quarantine.count:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
-    say_packing(rows)
+    say_packing(method.name, rows)
     card = make_card(base, trainable, row_shape, rows, method.name, dtype)
     _make_folder(run)
     write_card(run, card)
-    with whole_output(run / "operative_config.gin", overwrite=True) as partial:
-        partial.write_text(operative_config())
     checkpoints = Checkpoints(run, keep_checkpoints)
     trained, frozen = place_params(base, trainable, devices)
     state = init_state(trained, optimizer(steps=steps))
@@ -137,6 +137,7 @@ def train(
     step = make_train_step(
         base.cfg, method.objective, optimizer(steps=steps), devices, micro_batches=micro_batches, dtype=jnp.dtype(dtype)
     )
+    _write_operative_config(run, operative_config())
     log = MetricsLog(run, resumed_at=int(state.step))
     state, throughput = fit(
         state,
@@ -145,13 +146,14 @@ def train(
         iterator,
         devices,
         steps=steps,
-        log=log,
+        log=log.write,
         log_every=log_every,
         checkpoints=checkpoints,
         checkpoint_every=checkpoint_every,
     )
     log.close()
     checkpoints.close()
+    _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
     return throughput
 
 
@@ -163,7 +165,7 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
             damaged or of another architecture.
     """
     card = read_card(run)
-    base = load_backbone(card.backbone, card.trainable)
+    base = load_backbone(card.backbone, card.trainable, card.config.layers)
     for what, there, here in (
         ("file", card.backbone_fingerprint, base.fingerprint),
         ("tokenizer", card.tokenizer_fingerprint, base.tokenizer.fingerprint),
@@ -214,17 +216,29 @@ def make_card(base: Backbone, trainable: Trainable, shape: RowShape, rows: Rows,
     )
 
 
-def say_packing(rows: Rows) -> None:
-    """Print what packing did: the waste, the saving, and what was cut."""
-    shape = rows.batch.tokens.shape
-    cells, comparisons = shape[0] * shape[1], int((rows.batch.weight > 0).sum())
-    print(
-        f"{len(rows)} rows of {shape[1]} tokens: {rows.real_tokens:,} real "
-        f"({1 - rows.real_tokens / cells:.1%} padding), {comparisons:,} comparisons, {rows.real_tokens / max(comparisons, 1):.0f} tokens encoded for each "
-        f"({rows.unpacked_tokens / max(comparisons, 1):.0f} if every pair were encoded by itself); "
-        f"{rows.truncated} responses cut",
-        file=sys.stderr,
-    )
+def packing_facts(rows: Rows) -> dict[str, int | float]:
+    """Return what packing did: the waste, the saving, and what was cut."""
+    comparisons = int((rows.batch.weight > 0).sum())
+    return {
+        "rows": len(rows),
+        "tokens of a row": rows.batch.tokens.shape[1],
+        "comparisons": comparisons,
+        "tokens encoded": rows.real_tokens,
+        "padding": round(1 - rows.real_tokens / rows.batch.tokens.size, 4),
+        "tokens encoded for each comparison": round(rows.real_tokens / max(comparisons, 1), 1),
+        "if every pair were encoded by itself": round(rows.unpacked_tokens / max(comparisons, 1), 1),
+        "responses cut": rows.truncated,
+    }
+
+
+def say_packing(name: str, rows: Rows) -> None:
+    """Print what packing did."""
+    print(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in packing_facts(rows).items()), file=sys.stderr)
+
+
+def _write_operative_config(run: Path, text: str) -> None:
+    with whole_output(run / "operative_config.gin", overwrite=True) as partial:
+        partial.write_text(text)
 
 
 def _make_folder(run: Path) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer
+from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig, tiny
 from crome_jax.models.weights import Params, Trainable, init_params
 from crome_jax.weights.gguf_files import open_gguf, read_config, read_params
@@ -35,7 +36,7 @@ class Backbone:
     fingerprint: str
 
 
-def load_backbone(name: str = "smollm2-135m", trainable: Trainable = "all") -> Backbone:
+def load_backbone(name: str = "smollm2-135m", trainable: Trainable = "all", layers: int | None = None) -> Backbone:
     """Load a backbone.
 
     Args:
@@ -43,19 +44,26 @@ def load_backbone(name: str = "smollm2-135m", trainable: Trainable = "all") -> B
             the Gemma terms), the path of a .gguf file, or "tiny" (random weights under SmolLM2's tokenizer: for tests
             and dry runs).
         trainable: where the layers are cut into frozen and trained ones.
+        layers: take only the first layers, the reward read from the last of them; None takes all.
 
     Raises:
-        CromeError: where the file is absent, damaged, or of another architecture.
+        CromeError: where the file is absent, damaged, or of another architecture, or has fewer layers.
     """
     path = find_backbone("smollm2-135m" if name == TINY else name)
     reader = open_gguf(path)
     tokenizer = gguf_tokenizer(reader)
     if name == TINY:
-        cfg = tiny(vocab_size=tokenizer.vocab_size)
+        cfg = _first_layers(tiny(vocab_size=tokenizer.vocab_size), layers, name)
         params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
         return Backbone(name, cfg, params, tokenizer, "tiny")
-    cfg = read_config(reader, path)
+    cfg = _first_layers(read_config(reader, path), layers, name)
     return Backbone(name, cfg, read_params(reader, cfg, trainable, path), tokenizer, _sha256(path))
+
+
+def _first_layers(cfg: DecoderConfig, layers: int | None, name: str) -> DecoderConfig:
+    if layers is not None and not 1 <= layers <= cfg.layers:
+        raise CromeError(f"{name} has {cfg.layers} layers; layers = {layers} is not one to {cfg.layers}")
+    return cfg if layers is None else dataclasses.replace(cfg, layers=layers)
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Decoder weights read from GGUF files."""
 
+import re
 from pathlib import Path
 
 import gguf
@@ -36,7 +37,9 @@ def open_gguf(path: Path | str) -> gguf.GGUFReader:
         return gguf.GGUFReader(path)
     except FileNotFoundError:
         raise CromeError(f"{path}: no such file; give the path of a .gguf file") from None
-    except (ValueError, KeyError, IndexError, OverflowError) as e:
+    except OSError as e:
+        raise CromeError(f"{path}: cannot be read ({e.strerror}); give the path of a .gguf file") from None
+    except (ValueError, KeyError, IndexError, OverflowError, MemoryError) as e:
         raise CromeError(f"{path}: not a whole GGUF file ({e}); fetch it again") from None
 
 
@@ -44,7 +47,7 @@ def read_config(reader: gguf.GGUFReader, path: Path | str = "GGUF") -> DecoderCo
     """Read the decoder's numbers from the file's metadata.
 
     Raises:
-        CromeError: where the architecture is not one that the decoder can be.
+        CromeError: where the architecture is not one that the decoder can be, or a number is missing.
     """
     architecture = _value(reader, "general.architecture", path)
     if architecture not in ("llama", "gemma3"):
@@ -53,31 +56,38 @@ def read_config(reader: gguf.GGUFReader, path: Path | str = "GGUF") -> DecoderCo
     def number(name: str, default=None):
         return _value(reader, f"{architecture}.{name}", path, default)
 
-    width, heads = number("embedding_length"), number("attention.head_count")
-    shared = {
-        "family": architecture,
-        "vocab_size": int(_tensor_shapes(reader)["token_embd.weight"][0]),
-        "width": width,
-        "layers": number("block_count"),
-        "heads": heads,
-        "kv_heads": number("attention.head_count_kv"),
-        "head_width": number("attention.key_length", width // heads),
-        "ffn_width": number("feed_forward_length"),
-        "norm_eps": _decimal(number("attention.layer_norm_rms_epsilon")),
-        "rope_base": float(number("rope.freq_base", 1e6 if architecture == "gemma3" else 1e4)),
-    }
-    if architecture == "llama":
-        return DecoderConfig(**shared)
-    return DecoderConfig(
-        **shared,
-        pattern=("local",) * 5 + ("global",),
-        window=number("attention.sliding_window"),
-        # The converter has added the 1 of (1 + w) already.
-        post_norms=True,
-        qk_norm=True,
-        activation="gelu_tanh",
-        embedding_scale=float(width) ** 0.5,
-    )
+    try:
+        width, heads = number("embedding_length"), number("attention.head_count")
+        head_width = number("attention.key_length", width // heads)
+        for name, ours in (("rope.scaling.type", "none"), ("rope.dimension_count", head_width)):
+            if number(name, ours) != ours:
+                raise CromeError(f"{path}: {architecture}.{name} is {number(name)!r}; supported is {ours!r}")
+        shared = {
+            "family": architecture,
+            "vocab_size": _vocab_size(reader, path),
+            "width": width,
+            "layers": number("block_count"),
+            "heads": heads,
+            "kv_heads": number("attention.head_count_kv"),
+            "head_width": head_width,
+            "ffn_width": number("feed_forward_length"),
+            "norm_eps": _decimal(number("attention.layer_norm_rms_epsilon")),
+            "rope_base": float(number("rope.freq_base", 1e6 if architecture == "gemma3" else 1e4)),
+        }
+        if architecture == "llama":
+            return DecoderConfig(**shared)
+        return DecoderConfig(
+            **shared,
+            pattern=("local",) * 5 + ("global",),
+            window=number("attention.sliding_window"),
+            # norm_plus_one stays False: the converter has added the 1 of (1 + w) already.
+            post_norms=True,
+            qk_norm=True,
+            activation="gelu_tanh",
+            embedding_scale=float(width) ** 0.5,
+        )
+    except (TypeError, ValueError, ZeroDivisionError) as e:
+        raise CromeError(f"{path}: its metadata describe no decoder ({e}); fetch it again") from None
 
 
 def read_params(
@@ -89,16 +99,29 @@ def read_params(
     """Read and dequantise every weight to float32, laid out as `declare(cfg, trainable)`; the head starts at zero.
 
     Raises:
-        CromeError: naming the tensor that is missing or misshapen, and what was expected.
+        CromeError: naming the tensor that is missing, misshapen, not finite or of a kind that cannot be read, or that
+            the decoder has no place for.
     """
     tensors = {t.name: t for t in reader.tensors}
+    # "output.weight" predicts tokens; the reward head takes its place.
+    unread = {name for name in tensors if _layer_of(name) < cfg.layers} - {"output.weight"}
 
     def read(name: str, shape: tuple[int, ...]) -> np.ndarray:
         if name not in tensors:
             raise CromeError(f"{path}: tensor {name!r} is missing; the file does not hold a whole {cfg.family} model")
-        values = gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type).astype(np.float32, copy=False)
+        tensor = tensors[name]
+        try:
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+        except NotImplementedError:
+            kind = tensor.tensor_type.name
+            raise CromeError(
+                f"{path}: tensor {name!r} is of kind {kind}, which cannot be read; use F16 or Q8_0"
+            ) from None
         if values.shape != shape:
             raise CromeError(f"{path}: tensor {name!r} has shape {values.shape}, expected {shape}")
+        if not np.isfinite(values).all():
+            raise CromeError(f"{path}: tensor {name!r} holds numbers that are not finite; fetch the file again")
+        unread.discard(name)
         return values
 
     d, e = cfg.width, cfg.head_width
@@ -120,22 +143,38 @@ def read_params(
                 into[layer] = read(name, shape[::-1]).T
             else:
                 into[layer] = read(name, shape)
+    embed, final_norm = read("token_embd.weight", (cfg.vocab_size, d)), read("output_norm.weight", (d,))
+    for name in sorted(unread):
+        # A bias, scaled rope or experts: without them the model would run, and be another one.
+        raise CromeError(f"{path}: tensor {name!r} has no place in a {cfg.family} decoder as it is supported here")
     return {
-        "embed": read("token_embd.weight", (cfg.vocab_size, d)),
+        "embed": embed,
         **split_layers(stacked, layer_runs(cfg, trainable)),
-        "final_norm": read("output_norm.weight", (d,)),
+        "final_norm": final_norm,
         "head": np.zeros(d, np.float32),
     }
 
 
-def _tensor_shapes(reader: gguf.GGUFReader) -> dict[str, tuple[int, ...]]:
-    return {t.name: tuple(int(n) for n in reversed(t.shape)) for t in reader.tensors}
+def _layer_of(tensor: str) -> int:
+    """Return the layer that a tensor's name says it is of, -1 for those of no layer."""
+    found = re.match(r"blk\.(\d+)\.", tensor)
+    return int(found[1]) if found else -1
+
+
+def _vocab_size(reader: gguf.GGUFReader, path: Path | str) -> int:
+    for tensor in reader.tensors:
+        if tensor.name == "token_embd.weight":
+            return int(tensor.shape[-1])
+    raise CromeError(f"{path}: tensor 'token_embd.weight' is missing; the file is not a language model's")
 
 
 def _value(reader: gguf.GGUFReader, name: str, path: Path | str, default=None):
     field = reader.get_field(name)
     if field is not None:
-        return field.contents()
+        try:
+            return field.contents()
+        except ValueError as e:
+            raise CromeError(f"{path}: metadata {name!r} is damaged ({e}); fetch the file again") from None
     if default is None:
         raise CromeError(f"{path}: metadata {name!r} is missing; the file is not a language model's")
     return default

@@ -4,7 +4,7 @@ import random
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
 from crome_jax.augment.oracles.offline.clauses import drop_member
-from crome_jax.augment.oracles.offline.draft import Draft, by_weight, quote, touched
+from crome_jax.augment.oracles.offline.draft import Draft, by_weight, key_sentences, quote, touched
 from crome_jax.augment.oracles.offline.sentences import Layout, parse
 from crome_jax.augment.oracles.offline.slots import fill
 from crome_jax.augment.words import count_words, overlap
@@ -19,12 +19,14 @@ SAID = 0.6
 def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     """Leave out sentences that say most; in their places stand others of the answer again, or of the question."""
     document = draft.document
-    ranked = by_weight(document, draft.topic)
+    ranked = by_weight(document, draft.topic, draft.rarity)
     if len(ranked) < 3:
         return _shorten_list(draft, rng)
     count = touched(len(ranked))
     # Drawn from the better half, so that the same sentence does not always fall.
-    weighty = ranked[: max(count, (len(ranked) + 1) // 2)]
+    keys = key_sentences(document, draft.topic, draft.rarity)
+    weighty = keys[: max(count, (len(ranked) + 1) // 2)]
+    count = min(count, len(weighty))
     # For the longest sentence only shorter ones could be said again: without it answers do not shrink on average.
     longest = max(weighty, key=lambda i: document.sentences[i].words)
     if len(weighty) > count:
@@ -52,23 +54,29 @@ def _shorten_list(draft: Draft, rng: random.Random) -> Rewrite | Declined:
 
 
 def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
-    """Put sentences that only the better answer has in place of those that say least."""
+    """Put key sentences that only the better answer has in place of what only this one says."""
     document, reference = draft.document, draft.reference
     missing = [
         reference.sentences[i].text
-        for i in by_weight(reference, draft.topic)
+        for i in key_sentences(reference, draft.topic, draft.rarity)
         if reference.sentences[i].content
         and len(reference.sentences[i].content & document.content) < SAID * len(reference.sentences[i].content)
     ]
     if not missing:
         return Declined("nothing is missing")
-    known = draft.topic | reference.content
-    least = [i for i in reversed(by_weight(document, known)) if document.sentences[i].layout is not Layout.INTRODUCTION]
-    if len(least) < 2:
+    # What the better answer does not say gives way first, the weightiest before all, so that stock phrases stay; then
+    # what says least.
+    ranked = [
+        i
+        for i in by_weight(document, draft.topic, draft.rarity)
+        if document.sentences[i].layout is not Layout.INTRODUCTION
+    ]
+    if len(ranked) < 2:
         return Declined("too few sentences")
-    least.sort(key=lambda i: overlap(document.sentences[i].content, known))
-    count = touched(len(least))
-    texts = fill([(i, document.sentences[i]) for i in least[:count]], missing[: 3 * count], rng)
+    unsaid = [i for i in ranked if overlap(document.sentences[i].content, reference.content) < SAID]
+    places = unsaid + [i for i in reversed(ranked) if i not in unsaid]
+    count = touched(len(document.replaceable))
+    texts = fill([(i, document.sentences[i]) for i in places[:count]], missing, rng)
     if not texts:
         return Declined("nothing of a fitting length")
     return Rewrite(document.replaced(texts), "put in: " + "; ".join(map(quote, texts.values())))

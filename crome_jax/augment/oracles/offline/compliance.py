@@ -4,7 +4,7 @@ import random
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
 from crome_jax.augment.oracles.offline.clauses import beginnings
-from crome_jax.augment.oracles.offline.draft import Draft, by_weight, quote, touched
+from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote
 from crome_jax.augment.oracles.offline.limits import breach
 from crome_jax.augment.oracles.offline.refusals import declines, may_deserve_refusal, refusals
 from crome_jax.augment.oracles.offline.sentences import Document
@@ -26,11 +26,11 @@ def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     wrong = reference is not None and bool(refusals(reference))
     if not wrong and may_deserve_refusal(draft.conversation):
         return Declined("declining might be right")
-    ranked = by_weight(document, draft.topic)
-    if not ranked:
+    if wrong:
+        return _refuse(document, reference, draft, rng)
+    slots = _deciding(document, draft)
+    if not slots:
         return Declined("too few sentences")
-    # An opening that answers would belie the refusal after it.
-    slots = sorted({min(ranked), *rng.sample(ranked, min(MOST_DECLINED, (len(ranked) + 1) // 2))})
     lengths = [document.sentences[i].words for i in slots]
     texts = fill(
         [(i, document.sentences[i]) for i in slots], declines(draft.prompt, document.content, lengths, rng), rng
@@ -52,26 +52,32 @@ def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
 
 
 def _answer(document: Document, other: Document, draft: Draft, rng: random.Random) -> Rewrite | Declined:
-    """Put an answer's weightiest sentences in place of a refusal."""
-    places = [i for i in refusals(document) if document.sentences[i].movable]
+    """Put an answer's weightiest sentences in place of a refusal and of what goes with it."""
+    refused = [i for i in refusals(document) if document.sentences[i].movable]
+    places = sorted({*refused, *_deciding(document, draft)})
     sentences = [
-        text for i in by_weight(other, draft.topic)[: 3 * len(places)] for text in beginnings(other.sentences[i].text)
+        text for i in key_sentences(other, draft.topic, draft.rarity) for text in beginnings(other.sentences[i].text)
     ]
     texts = fill([(i, document.sentences[i]) for i in places], sentences, rng)
-    if not texts:
+    if not texts.keys() & set(refused):
         return Declined("nothing of a fitting length")
     return Rewrite(document.replaced(texts), "answered in place of declining: " + "; ".join(map(quote, texts.values())))
 
 
 def _refuse(document: Document, other: Document, draft: Draft, rng: random.Random) -> Rewrite | Declined:
-    """Put a refusal in place of an answer's opening and weightiest sentences."""
-    ranked = by_weight(document, draft.topic)
-    if not ranked:
+    """Put a refusal and what goes with it in place of an answer's key sentences."""
+    places = _deciding(document, draft)
+    if not places:
         return Declined("too few sentences")
-    places = sorted({min(ranked), *ranked[: touched(len(ranked))]})
     refusal = [text for i in refusals(other) for text in beginnings(other.sentences[i].text)]
-    rest = [s.text for s in other.sentences if s.replaceable]
+    rest = [other.sentences[i].text for i in key_sentences(other, draft.topic, draft.rarity)]
     texts = fill([(i, document.sentences[i]) for i in places], [*refusal, *rest], rng)
     if not any(text.rstrip(".") in refused for text in texts.values() for refused in refusal):
         return Declined("nothing of a fitting length")
     return Rewrite(document.replaced(texts), "declined in place of answering: " + "; ".join(map(quote, texts.values())))
+
+
+def _deciding(document: Document, draft: Draft) -> list[int]:
+    """Return the key sentences that must change for an answer to become a refusal or the reverse, in their order."""
+    keys = key_sentences(document, draft.topic, draft.rarity)
+    return sorted(keys[: max(1, min(MOST_DECLINED, (len(document.replaceable) + 1) // 2))])

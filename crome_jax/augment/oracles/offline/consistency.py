@@ -5,7 +5,7 @@ import re
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
 from crome_jax.augment.oracles.offline.alignment import align
-from crome_jax.augment.oracles.offline.draft import Draft, quote, touched
+from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote, touched, weights
 from crome_jax.augment.oracles.offline.sentences import Layout
 from crome_jax.augment.words import WORD
 
@@ -101,15 +101,18 @@ def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
         for i, s in enumerate(document.sentences)
         if s.layout in (Layout.PROSE, Layout.ITEM) and not s.text.endswith("?")
     ]
+    keys = set(key_sentences(document, draft.topic, draft.rarity))
+    claims = [i for i in claims if i in keys] or claims
     flipped = {i: text for i in claims if (text := flip(document.sentences[i].text))}
     if not flipped:
         return Declined("no claim to deny")
+    weighed = weights(document, draft.topic, draft.rarity)
+    most = max(weighed.values(), default=0.0) or 1.0
     denied = {i for i in flipped if denials(document.sentences[i].text)}
 
     def rank(i: int) -> tuple[float, int]:
-        sentence = document.sentences[i]
         # Denials to take back come first: or 'not' itself would tell the worse answer.
-        bears = len(sentence.content & draft.topic) / (1 + len(sentence.content))
+        bears = weighed.get(i, 0.0) / most
         return -(bears + 0.5 * rng.random() + (0.3 if i in denied else 0)), i
 
     drawn = sorted(sorted(flipped, key=rank)[: touched(len(claims))])

@@ -5,7 +5,8 @@ import functools
 from collections.abc import Iterator
 
 from crome_jax.augment.oracles.base import Intervention
-from crome_jax.augment.oracles.offline.sentences import Document, parse
+from crome_jax.augment.oracles.offline.rarity import Rarity
+from crome_jax.augment.oracles.offline.sentences import Document, Sentence, parse
 from crome_jax.augment.words import content_words
 from crome_jax.groups import prompt_text
 
@@ -13,6 +14,9 @@ TOUCHED_SHARE = 0.3
 """Share of an answer's sentences that one intervention touches: enough to decide, few enough to stay the answer."""
 
 MOST_TOUCHED = 4
+
+KEY_SHARE = 0.3
+"""A sentence is a key sentence from this share of the weightiest one's weight."""
 
 PADDING = 4
 """Words by which a sentence counts as longer when its weight is taken, lest the shortest weigh most."""
@@ -28,6 +32,7 @@ class Draft:
         conversation: the question with all turns before it.
         reference: the other answer of the pair, None where there is none.
         elsewhere: answers to other prompts.
+        rarity: of word stems, among the answers of the data set.
     """
 
     document: Document
@@ -35,9 +40,10 @@ class Draft:
     conversation: str
     reference: Document | None
     elsewhere: tuple[str, ...]
+    rarity: Rarity
 
     @classmethod
-    def of(cls, request: Intervention) -> "Draft":
+    def of(cls, request: Intervention, rarity: Rarity) -> "Draft":
         """Parse a request's texts."""
         return cls(
             parse(request.text),
@@ -45,6 +51,7 @@ class Draft:
             "\n".join(message.content for message in request.prompt),
             None if request.reference is None else parse(request.reference),
             request.elsewhere,
+            rarity,
         )
 
     def foreign(self) -> Iterator[Document]:
@@ -62,24 +69,37 @@ def touched(count: int) -> int:
     return max(1, min(MOST_TOUCHED, round(TOUCHED_SHARE * count)))
 
 
-def by_weight(document: Document, topic: frozenset[str]) -> list[int]:
-    """Return the replaceable sentences, those first that say most about the topic for their length.
+def weights(document: Document, topic: frozenset[str], rarity: Rarity) -> dict[int, float]:
+    """Return how much each replaceable sentence says about the topic for its length.
 
-    A word of the topic counts twice a word that only this sentence brings. The sum is divided by the sentence's length
-    plus `PADDING`, which leaves the weight almost independent of length: what weighs most is removed and replaced, and
-    must not be the longest for that.
+    A word of the topic counts twice a word that only this sentence brings, either by its rarity: a sentence of words
+    that many answers have, whatever was asked, weighs little. The sum is divided by the sentence's length plus
+    `PADDING`, which leaves the weight almost independent of length: what weighs most is removed and replaced, and must
+    not be the longest for that.
     """
     seen: dict[str, int] = {}
     for sentence in document.sentences:
         for word in sentence.content:
             seen[word] = seen.get(word, 0) + 1
 
-    def weight(index: int) -> float:
-        sentence = document.sentences[index]
-        own = sum(1 for word in sentence.content if seen[word] == 1)
-        return (2 * len(sentence.content & topic) + own) / (sentence.words + PADDING)
+    def weight(sentence: Sentence) -> float:
+        said = sum(rarity(word) * (2 * (word in topic) + (seen[word] == 1)) for word in sorted(sentence.content))
+        return said / (sentence.words + PADDING)
 
-    return sorted(document.replaceable, key=lambda index: (-weight(index), index))
+    return {index: weight(document.sentences[index]) for index in document.replaceable}
+
+
+def by_weight(document: Document, topic: frozenset[str], rarity: Rarity) -> list[int]:
+    """Return the replaceable sentences, those first that weigh most."""
+    weighed = weights(document, topic, rarity)
+    return sorted(weighed, key=lambda index: (-weighed[index], index))
+
+
+def key_sentences(document: Document, topic: frozenset[str], rarity: Rarity) -> list[int]:
+    """Return the sentences that say nearly as much as the one that says most, that one first."""
+    weighed = weights(document, topic, rarity)
+    least = KEY_SHARE * max(weighed.values(), default=0.0)
+    return [index for index in by_weight(document, topic, rarity) if weighed[index] >= least]
 
 
 def quote(text: str, words: int = 8) -> str:

@@ -9,6 +9,7 @@ from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Re
 from crome_jax.augment.oracles.offline import completeness, compliance, consistency, factuality, order, relevance
 from crome_jax.augment.oracles.offline.band import leaves_band
 from crome_jax.augment.oracles.offline.draft import Draft
+from crome_jax.augment.oracles.offline.rarity import Rarity
 from crome_jax.augment.oracles.offline.sentences import Layout, parse
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import is_english
@@ -37,9 +38,17 @@ ATTRIBUTES = {
 
 
 class OfflineEditor:
-    """Raises and lowers causal attributes of English text by rule, deterministically from each request's seed."""
+    """Raises and lowers causal attributes of English text by rule, deterministically from each request's seed.
+
+    Args:
+        rarity: of words among the answers of the data set, which tells key sentences from stock phrases; without it
+            all words count alike.
+    """
 
     name = "offline"
+
+    def __init__(self, rarity: Rarity = Rarity()):  # noqa: B008 (frozen)
+        self._rarity = rarity
 
     def rubrics(self, prompt: tuple[Message, ...], responses: tuple[str, ...], count: int) -> tuple[str, ...]:
         """Return the attributes that can show in answers of these lengths to this prompt, in an order drawn from it."""
@@ -70,7 +79,7 @@ class OfflineEditor:
         if not is_english(request.text) or (upgrade and not is_english(request.reference)):
             return Declined("not English text")
         rng = random.Random(derive_seed("edit", request.seed, request.direction, request.attribute))
-        reply = (attribute.upgrade if upgrade else attribute.degrade)(Draft.of(request), rng)
+        reply = (attribute.upgrade if upgrade else attribute.degrade)(Draft.of(request, self._rarity), rng)
         if isinstance(reply, Declined):
             return reply
         if reply.text == request.text or not reply.text.strip():

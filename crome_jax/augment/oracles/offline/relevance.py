@@ -3,7 +3,7 @@
 import random
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
-from crome_jax.augment.oracles.offline.draft import Draft, by_weight, quote, touched
+from crome_jax.augment.oracles.offline.draft import Draft, by_weight, key_sentences, quote, touched
 from crome_jax.augment.oracles.offline.slots import fill, within_reach
 from crome_jax.augment.words import overlap
 
@@ -17,18 +17,17 @@ STRAY = 0.15
 def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     """Put sentences of answers to other prompts in place of those that bear most on this one."""
     document = draft.document
-    ranked = by_weight(document, draft.topic)
-    if not ranked:
+    keys = key_sentences(document, draft.topic, draft.rarity)
+    if not keys:
         return Declined("too few sentences")
-    count = touched(len(ranked))
-    slots = rng.sample(ranked[: max(count, (len(ranked) + 1) // 2)], count)
+    count = min(touched(len(document.replaceable)), len(keys))
+    slots = rng.sample(keys[: max(count, (len(document.replaceable) + 1) // 2)], count)
     lengths = [document.sentences[i].words for i in slots]
     foreign = [
         sentence.text
         for answer in draft.foreign()
-        for sentence in answer.sentences
+        for sentence in map(answer.sentences.__getitem__, key_sentences(answer, frozenset(), draft.rarity))
         if any(within_reach(sentence.words, length) for length in lengths)
-        and sentence.replaceable
         and sentence.content
         and _share(sentence.content, draft.topic) <= FOREIGN
     ]
@@ -43,14 +42,16 @@ def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     """Put the better answer's weightiest sentences in place of those that are off topic."""
     document, reference = draft.document, draft.reference
     known = draft.topic | reference.content
-    stray = [i for i in document.replaceable if overlap(document.sentences[i].content, known) <= STRAY]
+    # Without regard to the topic: what says most of something else is furthest off it.
+    ranked = by_weight(document, frozenset(), draft.rarity)
+    stray = [i for i in ranked if overlap(document.sentences[i].content, known) <= STRAY]
     if not stray:
         return Declined("nothing is off topic")
     present = {sentence.text for sentence in document.sentences}
-    key = [reference.sentences[i].text for i in by_weight(reference, draft.topic)]
+    key = [reference.sentences[i].text for i in key_sentences(reference, draft.topic, draft.rarity)]
     key = [text for text in key if text not in present]
     count = touched(len(document.replaceable))
-    texts = fill([(i, document.sentences[i]) for i in rng.sample(stray, min(count, len(stray)))], key[: 3 * count], rng)
+    texts = fill([(i, document.sentences[i]) for i in stray[:count]], key[: 3 * count], rng)
     if not texts:
         return Declined("nothing of a fitting length")
     said = "; ".join(f"{quote(document.sentences[i].text, 5)} by {quote(new, 5)}" for i, new in texts.items())

@@ -1,161 +1,178 @@
-"""Open questions for advice on a hobby: is the answer on that one, and of the kind asked for?"""
+"""Open questions for advice on a hobby or two: is the answer on those, and on both of them?"""
 
 import random
 from collections.abc import Collection
 
 from crome_jax.data.datasets.testbed.contrast import Contrast, sentence, shuffled
 
-_TIPS, _WARNINGS = 0, 1
-
 TOPICS = {
     "gardening": (
-        ("water the beds early, before the sun is high", "mix some compost into the soil each spring",
-         "plant herbs near the kitchen door"),
-        ("never dig when the ground is frozen", "do not let slugs reach the young lettuce",
-         "avoid planting tomatoes in deep shade"),
+        "water the beds early, before the sun is high",
+        "mix some compost into the soil each spring",
+        "plant herbs near the kitchen door",
+        "never dig when the ground is frozen",
+        "do not let slugs reach the young lettuce",
+        "avoid planting tomatoes in deep shade",
     ),
     "baking bread": (
-        ("let the dough rise until it doubles", "heat the oven well before the loaf goes in",
-         "weigh the flour instead of using cups"),
-        ("do not cut the loaf while it is hot", "never kill the yeast with boiling water",
-         "avoid opening the oven in the first minutes"),
+        "let the dough rise until it doubles",
+        "heat the oven well before the loaf goes in",
+        "weigh the flour instead of using cups",
+        "do not cut the loaf while it is hot",
+        "never kill the yeast with boiling water",
+        "avoid opening the oven in the first minutes",
     ),
     "playing the guitar": (
-        ("tune the strings each time you begin", "practise the chord changes slowly at first",
-         "keep your thumb behind the neck"),
-        ("do not press so hard that your fingers ache", "never leave the instrument in a hot car",
-         "avoid learning five songs at once"),
+        "tune the strings each time you begin",
+        "practise the chord changes slowly at first",
+        "keep your thumb behind the neck",
+        "do not press so hard that your fingers ache",
+        "never leave the instrument in a hot car",
+        "avoid learning five songs at once",
     ),
     "running": (
-        ("warm up with a brisk walk", "raise the distance by a little every week",
-         "choose shoes that leave room for your toes"),
-        ("never run on through a sharp pain in the knee", "do not start so fast that you cannot talk",
-         "avoid steep hills in the first month"),
+        "warm up with a brisk walk",
+        "raise the distance by a little every week",
+        "choose shoes that leave room for your toes",
+        "never run on through a sharp pain in the knee",
+        "do not start so fast that you cannot talk",
+        "avoid steep hills in the first month",
     ),
     "painting": (
-        ("sketch the outline lightly before adding colour", "rinse the brushes after each session",
-         "mix a little more colour than you need"),
-        ("do not put a second layer on a wet one", "never pour oil or solvent down the sink",
-         "avoid using black for every shadow"),
+        "sketch the outline lightly before adding colour",
+        "rinse the brushes after each session",
+        "mix a little more colour than you need",
+        "do not put a second layer on a wet one",
+        "never pour oil or solvent down the sink",
+        "avoid using black for every shadow",
     ),
     "chess": (
-        ("bring your knights and bishops out early", "castle before the centre opens up",
-         "look at every check your opponent has"),
-        ("never move the queen out too soon", "do not leave the back rank undefended",
-         "avoid trading pieces without a reason"),
+        "bring your knights and bishops out early",
+        "castle before the centre opens up",
+        "look at every check your opponent has",
+        "never move the queen out too soon",
+        "do not leave the back rank undefended",
+        "avoid trading pieces without a reason",
     ),
     "cycling": (
-        ("pump up the tyres once a week", "set the saddle at the height of your hip",
-         "oil the chain after a rainy ride"),
-        ("never brake hard with the front wheel alone", "do not ride in the dark without lights",
-         "avoid tram rails at a flat angle"),
+        "pump up the tyres once a week",
+        "set the saddle at the height of your hip",
+        "oil the chain after a rainy ride",
+        "never brake hard with the front wheel alone",
+        "do not ride in the dark without lights",
+        "avoid tram rails at a flat angle",
     ),
     "keeping fish": (
-        ("change part of the tank water every week", "let a new filter run before adding any animals",
-         "give the tank a lid and some plants"),
-        ("do not feed more than they eat in two minutes", "never clean the gravel with soap",
-         "avoid placing the tank in direct sun"),
+        "change part of the tank water every week",
+        "let a new filter run before adding any animals",
+        "give the tank a lid and some plants",
+        "do not feed more than they eat in two minutes",
+        "never clean the gravel with soap",
+        "avoid placing the tank in direct sun",
     ),
     "photography": (
-        ("keep the light behind you for a clear picture", "clean the lens with a soft cloth",
-         "take three shots of every scene"),
-        ("do not point the sensor straight at the sun", "never delete files before you have a copy",
-         "avoid flash behind a glass window"),
+        "keep the light behind you for a clear picture",
+        "clean the lens with a soft cloth",
+        "take three shots of every scene",
+        "do not point the sensor straight at the sun",
+        "never delete files before you have a copy",
+        "avoid flash behind a glass window",
     ),
     "knitting": (
-        ("knit a small sample to count the stitches", "choose thick wool for your first scarf",
-         "mark the start of every round"),
-        ("do not pull the yarn too tight", "never wash wool in hot water", "avoid long needles for narrow work"),
+        "knit a small sample to count the stitches",
+        "choose thick wool for your first scarf",
+        "mark the start of every round",
+        "do not pull the yarn too tight",
+        "never wash wool in hot water",
+        "avoid long needles for narrow work",
     ),
     "camping": (
-        ("pitch the tent on flat and slightly raised ground", "pack a lamp with fresh batteries",
-         "try out the stove at home once"),
-        ("never cook inside a closed tent", "do not keep food where bears can smell it",
-         "avoid dry river beds at night"),
+        "pitch the tent on flat and slightly raised ground",
+        "pack a lamp with fresh batteries",
+        "try out the stove at home once",
+        "never cook inside a closed tent",
+        "do not keep food where bears can smell it",
+        "avoid dry river beds at night",
     ),
     "public speaking": (
-        ("rehearse the talk aloud before a friend", "open with a short story that people remember",
-         "look at one listener after another"),
-        ("do not read every slide word for word", "never go far beyond the agreed time",
-         "avoid jokes about the audience"),
+        "rehearse the talk aloud before a friend",
+        "open with a short story that people remember",
+        "look at one listener after another",
+        "do not read every slide word for word",
+        "never go far beyond the agreed time",
+        "avoid jokes about the audience",
     ),
     "learning a language": (
-        ("listen to a short podcast every morning", "write new words on cards with an example",
-         "speak with a native once a week"),
-        ("do not translate every sentence in your head", "never skip the pronunciation of new words",
-         "avoid long lists without any context"),
+        "listen to a short podcast every morning",
+        "write new words on cards with an example",
+        "speak with a native once a week",
+        "do not translate every sentence in your head",
+        "never skip the pronunciation of new words",
+        "avoid long lists without any context",
     ),
     "training a dog": (
-        ("reward the animal the very moment it sits", "keep each exercise under ten minutes",
-         "use the same command every time"),
-        ("never punish it long after the deed", "do not pull hard on the lead", "avoid busy parks in the first weeks"),
+        "reward the animal the very moment it sits",
+        "keep each exercise under ten minutes",
+        "use the same command every time",
+        "never punish it long after the deed",
+        "do not pull hard on the lead",
+        "avoid busy parks in the first weeks",
     ),
     "swimming": (
-        ("breathe out slowly while your face is in the water", "stretch your arms far ahead in every stroke",
-         "begin with short lengths and long rests"),
-        ("never go into the lake alone", "do not dive where you cannot see the bottom",
-         "avoid the pool right after a heavy meal"),
+        "breathe out slowly while your face is in the water",
+        "stretch your arms far ahead in every stroke",
+        "begin with short lengths and long rests",
+        "never go into the lake alone",
+        "do not dive where you cannot see the bottom",
+        "avoid the pool right after a heavy meal",
     ),
     "saving money": (
-        ("note every expense for one month", "move a fixed sum away on payday",
-         "compare the prices of insurance each year"),
-        ("do not shop when you are hungry or tired", "never lend what you cannot spare",
-         "avoid paying by instalments for small things"),
-    ),
-}  # fmt: skip
-
-_ALONE = (
-    "I have taken up {subject} this year and would like some advice.",
-    "My evenings now belong to {subject}, and I still have much to learn.",
-    "A friend has got me into {subject}, and I could do with some help.",
-    "My question today is about {subject}, which is quite new to me.",
-)
-_PAIRS = (
-    "I have heard enough about {other} for now, so let us talk about {subject}.",
-    "My sister is into {other}, and I have taken up {subject}.",
-    "Last year it was {other}, but now {subject} is what I spend my evenings on.",
-    "We spoke about {other} the other day. Today my question is about {subject}.",
-    "I am new to {subject}, while {other} is nothing that I need help with.",
-    "For my new hobby, {subject}, I want some advice; {other} can wait.",
-)
-_KINDS = {
-    (_TIPS, _WARNINGS): (
-        "Could you give me one thing to do and one thing not to do?",
-        "Please name one good habit and one mistake I should not make.",
-    ),
-    (_TIPS, _TIPS): (
-        "Could you give me two things to do? Please none of the things not to do.",
-        "Please name two good habits. Leave aside any mistake I should not make.",
-    ),
-    (_WARNINGS, _WARNINGS): (
-        "Could you give me two things not to do? I know the things to do.",
-        "Please name two mistakes I should not make. Leave aside any good habit.",
+        "note every expense for one month",
+        "move a fixed sum away on payday",
+        "compare the prices of insurance each year",
+        "do not shop when you are hungry or tired",
+        "never lend what you cannot spare",
+        "avoid paying by instalments for small things",
     ),
 }
+
+_ONE = (
+    "I have taken up {0} this year. Please give me two pieces of advice.",
+    "My evenings now belong to {0}, and I still have much to learn. What are two things I should know?",
+    "A friend has got me into {0}. Could you name two things that matter?",
+    "My question today is about {0}, which is quite new to me. Please give me two hints.",
+)
+_TWO = (
+    "I have taken up {0} and {1} this year. Please give me one piece of advice for each.",
+    "My evenings now belong to {0} and {1}. What is one thing I should know about either of them?",
+    "A friend has got me into {0}, and my sister into {1}. Could you name one thing that matters in each?",
+    "My question today is about {0} and also about {1}. Please give me one hint for both.",
+)
 _LEADS = ("here is what I would say", "two things come to mind", "this is my advice to you", "people often say this")
 
 
 def draw_advice(rng: random.Random, lowered: Collection[str]) -> Contrast:
-    """Draw a request for two pieces of advice; lowers complete, on_topic, or both.
+    """Draw a request for two pieces of advice, on one hobby or on two; lowers complete, on_topic, or both.
 
-    Off topic is advice on another hobby; incomplete, two pieces of one kind where one of each was asked for, or the
-    reverse.
+    Off topic is advice on other hobbies. Incomplete is, where two hobbies were asked about, advice on one of them
+    alone; and where one was, a piece on it beside one on another.
     """
-    subject, other = rng.sample(tuple(TOPICS), 2)
-    mixed, single = (_TIPS, _WARNINGS), rng.choice(((_TIPS, _TIPS), (_WARNINGS, _WARNINGS)))
-    asked, missed = shuffled(rng, (mixed, single))
-    # Half of the prompts name the other hobby too: there, a hobby's name is no sign of what is asked about.
-    opening = rng.choice(rng.choice((_ALONE, _PAIRS))).format(subject=subject, other=other)
+    first, second, third, fourth = rng.sample(tuple(TOPICS), 4)
+    two = rng.random() < 0.5
+    asked = (first, second) if two else (first, first)
+    given = (third, fourth if two else third) if "on_topic" in lowered else asked
+    if "complete" in lowered:
+        given = (given[0], given[0]) if two else (given[0], fourth)
     return Contrast(
         template="advice",
-        prompt=f"{opening} {rng.choice(_KINDS[asked])}",
-        chosen=_answer(rng, subject, asked),
-        rejected=_answer(rng, other if "on_topic" in lowered else subject, missed if "complete" in lowered else asked),
+        prompt=rng.choice(_TWO if two else _ONE).format(*asked),
+        chosen=_answer(rng, asked),
+        rejected=_answer(rng, given),
         lowered=tuple(lowered),
     )
 
 
-def _answer(rng: random.Random, topic: str, kinds: tuple[int, int]) -> tuple[str, ...]:
-    tips, warnings = (rng.sample(pool, 2) for pool in TOPICS[topic])
-    pieces = [(tips if kind == _TIPS else warnings)[i] for i, kind in enumerate(kinds)]
+def _answer(rng: random.Random, topics: tuple[str, str]) -> tuple[str, ...]:
+    pieces = [rng.choice(TOPICS[topics[0]])]
+    pieces.append(rng.choice([piece for piece in TOPICS[topics[1]] if piece not in pieces]))
     return tuple(map(sentence, (rng.choice(_LEADS), *shuffled(rng, pieces))))

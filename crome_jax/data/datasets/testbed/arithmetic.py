@@ -23,7 +23,6 @@ _CHANGES = {
     "-": ("gives away {n}", "loses {n}", "sells {n}", "hands over {n}"),
 }
 _SHOW = ("Please show the steps.", "Show how you work it out.", "Explain each step.", "Please show your working.")
-_LEAVE_OUT = ("You can leave out {spare}.", "There is no need to work it out for {spare}.", "Please skip {spare}.")
 _BEGINNINGS = ("{name} has {x} {things} to begin with", "the number of {things} {name} starts with is {x}")
 _FIRST = ("first, {x} {op} {y} = {r}", "step one: {x} {op} {y} = {r}", "the first change gives {x} {op} {y} = {r}")
 _THEN = ("then {x} {op} {y} = {r}", "step two: {x} {op} {y} = {r}", "the second change gives {x} {op} {y} = {r}")
@@ -125,13 +124,13 @@ def draw_stories(rng: random.Random, lowered: Collection[str]) -> Contrast:
     right = {name: (story.steps[0], story.steps[0].result) for name, (story, _) in twins.items()}
     told = dict(right)
     if "correct" in lowered:
-        _, twin = twins[given[0]]
-        told[given[0]] = (right[given[0]][0], twin.steps[0].result)
+        # Misread starts, worked out correctly.
+        for name in given:
+            misread = twins[name][1].steps[0]
+            told[name] = (misread, misread.result)
 
     stories = [_told(rng, name, twins[name][0], things) for name in shuffled(rng, people)]
     question = f"How many {things} {_do(asked)} {listing(shuffled(rng, asked))} have now?"
-    if len(asked) == 1 or rng.random() < 0.6:
-        question += " " + rng.choice(_LEAVE_OUT).format(spare=spare)
     chosen_words, rejected_words = wordings(rng)
     return Contrast(
         template="stories",

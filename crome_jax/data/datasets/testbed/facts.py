@@ -20,7 +20,6 @@ class Table:
         fact: a clause of that list.
         answers: clauses that state a fact in other words, as a response does.
         wanted: the indirect question after "tell me".
-        each: the indirect question about all entities.
     """
 
     name: str
@@ -30,7 +29,6 @@ class Table:
     fact: str
     answers: tuple[str, ...]
     wanted: str
-    each: str
 
 
 _THINGS = ("lamp", "mug", "rug", "chair", "clock", "vase", "kettle", "mirror", "basket", "pillow", "blanket", "tray",
@@ -48,7 +46,6 @@ TABLES = (
         "{e} costs {v}",
         ("you would pay {v} for {e}", "the price of {e} is {v}", "they ask {v} for {e}"),
         "what {e} costs",
-        "what each thing costs",
     ),
     Table(
         "hours",
@@ -58,7 +55,6 @@ TABLES = (
         "{e} opens at {v}",
         ("you can get into {e} from {v}", "{v} is when {e} lets people in", "from {v} on, {e} is open"),
         "when {e} opens",
-        "when each place opens",
     ),
     Table(
         "dishes",
@@ -69,7 +65,6 @@ TABLES = (
         "{e} brings {v}",
         ("{v} will come from {e}", "you can expect {v} from {e}", "{e} takes care of {v}"),
         "what {e} brings",
-        "what each guest brings",
     ),
     Table(
         "places",
@@ -82,7 +77,6 @@ TABLES = (
         "{e} is {v}",
         ("you should look {v} for {e}", "you will find {e} {v}", "{e} was put {v}"),
         "where {e} is",
-        "where each thing is",
     ),
     Table(
         "classes",
@@ -95,7 +89,6 @@ TABLES = (
         "{e} meets on {v}",
         ("{v} is the time of {e}", "you should go on {v} for {e}", "they hold {e} on {v}"),
         "when {e} meets",
-        "when each group meets",
     ),
     Table(
         "clothes",
@@ -106,7 +99,6 @@ TABLES = (
         "{e} wears {v}",
         ("the one in {v} is {e}", "you will see {e} in {v}", "look for {v} to spot {e}"),
         "what {e} wears",
-        "what each person wears",
     ),
     Table(
         "chores",
@@ -117,7 +109,6 @@ TABLES = (
         "{e} does {v}",
         ("{v} is the job of {e}", "you can count on {e} for {v}", "{e} is in charge of {v}"),
         "what {e} does",
-        "what each of us does",
     ),
     Table(
         "trains",
@@ -128,7 +119,6 @@ TABLES = (
         "{e} leaves from {v}",
         ("go to {v} for {e}", "you can board {e} at {v}", "{v} is right for {e}"),
         "where {e} leaves",
-        "where each train leaves",
     ),
     Table(
         "pets",
@@ -139,17 +129,10 @@ TABLES = (
         "{e} keeps {v}",
         ("there is {v} at the home of {e}", "{v} lives with {e}", "{e} looks after {v}"),
         "which animal {e} has",
-        "which animal each person has",
     ),
 )  # fmt: skip
 
 _ASK = ("Could you tell me {wanted}?", "Please tell me {wanted}.", "Can you write down {wanted} for me?")
-_LEAVE_OUT = ("You can leave out {spare}.", "There is no need to mention {spare}.", "I already know about {spare}.")
-_ALL_BUT = (
-    "For all but {spare}, please tell me {each}.",
-    "Could you tell me {each}, without {spare}?",
-    "Leaving {spare} aside, can you write down {each}?",
-)
 _NEW = ("One thing has changed since: {fact} now.", "Wait, I have to correct that: {fact}.")
 _OLD = ("A week ago it was still {old} for {e}, but no longer.", "For {e} somebody told me {old}, which is wrong.")
 _LEADS = ("", "", "here is what you asked for", "this is what your message says", "I went through your message")
@@ -167,27 +150,22 @@ def draw_changed_facts(rng: random.Random, lowered: Collection[str]) -> Contrast
 
 def _draw(rng: random.Random, lowered: Collection[str], changed: bool) -> Contrast:
     table = rng.choice(TABLES)
-    entities, values = rng.sample(table.entities, 3), rng.sample(table.values, 4)
+    entities, values = rng.sample(table.entities, 3), rng.sample(table.values, 5)
     first, second, spare = entities
     truth, outdated = dict(zip(entities, values, strict=False)), values[3]
 
     told = dict(truth)
     if "correct" in lowered:
-        told[first] = outdated if changed else truth[second]
-        if not changed and "complete" not in lowered:
-            # Half of the errors swap two values: the same words, wrongly tied together.
-            told[first], told[second] = rng.choice(((truth[second], truth[first]), (truth[spare], truth[second])))
+        # An outdated value; else two that the prompt does not hold, or its own two swapped.
+        strange = tuple(values[3:])
+        wrong = (outdated, truth[second]) if changed else rng.choice((strange, strange, (truth[second], truth[first])))
+        told[first], told[second] = wrong
     given = (first, spare) if "complete" in lowered else (first, second)
 
     trap = first if "correct" in lowered else rng.choice(entities)
     sentences = _listed(rng, table, truth, (trap, outdated) if changed else None)
     wanted = listing([table.wanted.format(e=e) for e in shuffled(rng, (first, second))])
-    if changed or rng.random() < 0.25:
-        question = rng.choice(_ALL_BUT).format(each=table.each, spare=spare)
-    else:
-        question = rng.choice(_ASK).format(wanted=wanted)
-        if rng.random() < 0.6:
-            question += " " + rng.choice(_LEAVE_OUT).format(spare=spare)
+    question = rng.choice(_ASK).format(wanted=wanted)
     chosen_words, rejected_words = wordings(rng)
     return Contrast(
         template=f"{'changed_facts' if changed else 'facts'}/{table.name}",

@@ -18,16 +18,18 @@ _HOBBIES = (
     "photography", "dancing", "baking", "bird-watching", "climbing", "swimming",
 )  # fmt: skip
 
+_FACTS = {"job": _JOBS, "city": _CITIES, "hobby": _HOBBIES}
+
 _DESCRIPTIONS = (
     "{name} is {job} from {city} who loves {hobby}.",
     "{name}, {job}, grew up in {city} and spends weekends on {hobby}.",
     "From {city} comes {name}, {job} whose hobby is {hobby}.",
 )
 _ORDERS = (
-    "Please introduce {name} in two or three sentences for our newsletter. We will present {other} another day.",
-    "Could you write a few words that present {name} to the team? Nothing about {other}, please.",
-    "I need a short introduction of {name} for a name card. Somebody else is writing the one for {other}.",
-    "Can you sum up for me who {name} is? I already know {other} well.",
+    "Please introduce {name} in two or three sentences for our newsletter.",
+    "Could you write a few words that present {name} to the team?",
+    "I need a short introduction of {name} for a name card.",
+    "Can you sum up for me who {name} is?",
 )
 _ORIGINS = ("{name} comes from {city}", "the home town of {name} is {city}", "{city} is where {name} was raised")
 _WORKS = ("at work, {name} is {job}", "{name} earns a living as {job}", "{name} works as {job}")
@@ -46,15 +48,18 @@ def draw_portrait(rng: random.Random, lowered: Collection[str]) -> Contrast:
     described = other if "on_topic" in lowered else subject
     told = dict(people[described])
     if "correct" in lowered:
-        fact = rng.choice(tuple(told))
-        told[fact] = people[subject if described == other else other][fact]
+        # Two facts are wrong: each is the other person's, or stands nowhere in the prompt.
+        for fact in rng.sample(tuple(told), 2):
+            known = {person[fact] for person in people.values()}
+            strange = rng.choice([value for value in _FACTS[fact] if value not in known])
+            told[fact] = rng.choice((people[subject if described == other else other][fact], strange))
     descriptions = [
         rng.choice(_DESCRIPTIONS).format(name=name, **people[name]) for name in shuffled(rng, (subject, other))
     ]
     chosen_words, rejected_words = wordings(rng)
     return Contrast(
         template="portrait",
-        prompt=" ".join([*descriptions, rng.choice(_ORDERS).format(name=subject, other=other)]),
+        prompt=" ".join([*descriptions, rng.choice(_ORDERS).format(name=subject)]),
         chosen=_introduction(chosen_words, subject, people[subject]),
         rejected=_introduction(rejected_words, described, told),
         lowered=tuple(lowered),

@@ -1,0 +1,79 @@
+"""The command line: one verb per stage. Each parses its flags, and calls one function."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from crome_jax.errors import CromeError
+from crome_jax.verbs.gin_flags import split_bindings
+
+VERBS = {
+    "testbed": "write the causal testbed: preference data whose causal graph is known",
+    "augment": "add causal and neutral comparisons to preference data",
+    "train": "train a reward model; the same command again resumes it",
+    "evaluate": "measure trained reward models, and write a report",
+    "score": "write the reward of every response",
+    "study": "train several methods on the same data, and write one report",
+}
+"""What each verb does; its flags and its work are in the module of `crome_jax.verbs` with its name."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        argv: what follows the command's name; None takes it from the process.
+
+    Returns:
+        0; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141 where whoever reads the
+        output went away.
+    """
+    arguments, bindings = split_bindings(sys.argv[1:] if argv is None else argv)
+    parser = make_parser()
+    args = parser.parse_args(arguments)
+    if not hasattr(args, "gin_file") and bindings:
+        parser.error(f"crome {args.verb} takes no gin bindings (--gin.{bindings[0].name})")
+    args.bindings = bindings
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except CromeError as e:
+        # What a function raises that gin configured has a postscript with the function's address.
+        message = str(e).partition("\n  In call to configurable")[0]
+        print(f"crome: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("crome: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Python flushes stdout once more when it exits, which would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Build the parser of all verbs; what a verb needs to run is not imported for it."""
+    parser = argparse.ArgumentParser(
+        prog="crome",
+        description="Causally robust reward models (Crome): from preference data to an evaluated reward model.",
+        epilog="`crome VERB --help` explains the flags of a verb.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, summary in VERBS.items():
+        verb = importlib.import_module(f"crome_jax.verbs.{name}")
+        description, _, epilog = verb.__doc__.partition("\n\n")
+        subparser = verbs.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        verb.add_flags(subparser)
+        subparser.set_defaults(run=verb.run)
+    return parser

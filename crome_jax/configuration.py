@@ -1,0 +1,163 @@
+"""Gin at the edge: the few functions whose arguments configuration files bind. The core imports no gin."""
+
+import collections.abc
+import contextlib
+import functools
+import inspect
+import logging
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import gin
+
+from crome_jax.data.packing import RowShape
+from crome_jax.errors import CromeError
+from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.crome import crome
+from crome_jax.training.mesh import make_mesh
+from crome_jax.training.optimizer import adamw
+from crome_jax.training.study import study
+from crome_jax.training.train import Method, train
+
+gin.add_config_file_search_path(str(Path(__file__).parents[1]))
+
+
+def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> functools.partial:
+    """Give a function the arguments that gin files and bindings say.
+
+    Args:
+        function: `train` or `study`.
+        files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
+        bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
+
+    Returns:
+        The function with every argument bound, and ready to be called without any.
+
+    Raises:
+        CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, or missing.
+    """
+    gin.clear_config()
+    for file in files:
+        with _explained(file):
+            gin.parse_config_file(file)
+    known = _macros()
+    for name, value in bindings:
+        with _explained(f"--gin.{name}={value}"):
+            gin.parse_config(f"{name} = {value}")
+        if "." not in name and name not in known:
+            raise CromeError(
+                f"--gin.{name}={value}: the gin files use no {name}; they use {', '.join(known) or 'none'}"
+            )
+    place = " ".join(files) or "no gin file"
+    with _explained(place):
+        gin.finalize()
+        arguments = _ENTRIES[function]()
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind(**arguments)
+    except TypeError as e:
+        missing = str(e).rpartition(" ")[2].strip("'")
+        raise CromeError(f"{place}: {function.__name__}.{missing} is not given; pass a --gin_file that does") from None
+    bound.apply_defaults()
+    return functools.partial(function, **{**bound.arguments, "operative_config": gin.operative_config_str})
+
+
+def _macros() -> list[str]:
+    """Return the names of the macros that the files parsed so far make use of."""
+    return sorted(set(re.findall(r"%(\w+)", gin.config_str(max_line_length=1000))) - {"gin"})
+
+
+@contextlib.contextmanager
+def _explained(place: str) -> Iterator[None]:
+    """Turn whatever gin raises into a CromeError that begins with `place`."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)  # Gin logs every folder in which a file is not.
+    try:
+        yield
+    except CromeError:
+        raise
+    except Exception as e:  # ValueError, TypeError, SyntaxError, RuntimeError, OSError, tokenize's own, ...
+        raise CromeError(f"{place}: {_explain(e, place)}") from e
+    finally:
+        logging.disable(disabled)
+
+
+def _explain(error: Exception, place: str) -> str:
+    if isinstance(error, SyntaxError):
+        line = f"line {error.lineno} " if error.filename else ""
+        problem = error.msg.partition(" on line")[0].partition("\n")[0].rstrip(".")
+        return f"{line}is not gin syntax ({problem}); put text in quotes of its own, as in OUT = 'runs/x'"
+    # What follows the first line repeats the binding, or prints the whole configuration.
+    problem, _, rest = str(error).partition("\n")
+    if required := re.match(r"(\S+) set to `%gin.REQUIRED`", problem):
+        name = required[1].removesuffix("/macro.value")
+        return f"{name} is required; pass --gin.{name}=VALUE"
+    line = re.search(r'In file "(.*)", line (\d+)', rest)
+    file = f"{line[1]}, " if line and line[1] != place else ""
+    where = f"{file}line {line[2]}: " if line else ""
+    return f"{where}{problem.removesuffix(' in config string: ').rstrip('.')}; correct the name or the value"
+
+
+def _check_types(name: str, signature: inspect.Signature, arguments: Mapping[str, Any]) -> None:
+    for argument, value in arguments.items():
+        annotation = signature.parameters[argument].annotation
+        if not _fits(value, annotation):
+            given = f"@{value.__name__}" if callable(value) else repr(value)
+            wanted = inspect.formatannotation(annotation).rpartition("crome_jax.")[2].replace("typing.", "")
+            raise CromeError(f"{name}.{argument} is {given}, not {wanted}; correct the value")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin in (tuple, collections.abc.Sequence):
+        return isinstance(value, tuple | list) and all(_fits(item, inner[0]) for item in value)
+    if origin is collections.abc.Callable:
+        return callable(value)
+    if annotation in (int, float):
+        return isinstance(value, int if annotation is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, annotation) if inspect.isclass(annotation) else True
+
+
+def _checked(function: Callable) -> Callable:
+    """Wrap a function so that what gin binds is checked against its annotations."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        _check_types(function.__name__, signature, kwargs)
+        return function(*args, **kwargs)
+
+    call.__signature__ = signature
+    return call
+
+
+def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
+    """Return a function of the same signature that returns what it is given.
+
+    Gin configures this one: so what is wrong with a configuration shows before any work starts, and an error of the
+    work itself is not mistaken for one of the configuration.
+    """
+
+    @functools.wraps(function)
+    def arguments(**given):
+        _check_types(function.__name__, inspect.signature(function), given)
+        return given
+
+    arguments.__signature__ = inspect.signature(function)
+    return arguments
+
+
+for _function in (Method, RowShape, adamw, bradley_terry, crome, make_mesh):
+    gin.external_configurable(_checked(_function), name=_function.__name__)
+
+_ENTRIES = {
+    function: gin.external_configurable(_arguments_of(function), name=function.__name__, denylist=["operative_config"])
+    for function in (train, study)
+}

@@ -1,0 +1,299 @@
+"""Several methods on the same data: the same backbone, steps and search, and one report of what each learned."""
+
+import dataclasses
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from crome_jax.data.loading import batches, fingerprint_groups, pack_groups, select_kinds
+from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.readers import read_groups
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.accuracy import pairwise_outcomes
+from crome_jax.evaluation.report import build_report, write_report
+from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_scoring, score_rows
+from crome_jax.files import whole_output
+from crome_jax.groups import Origin, PreferenceGroup
+from crome_jax.models.weights import Params, Trainable
+from crome_jax.training.checkpoints import Checkpoints, write_card
+from crome_jax.training.frozen import make_trunk
+from crome_jax.training.loop import Throughput, fit
+from crome_jax.training.mesh import make_mesh
+from crome_jax.training.metrics import MetricsLog
+from crome_jax.training.optimizer import adamw
+from crome_jax.training.step import TrainState, init_state, make_train_step
+from crome_jax.training.train import (
+    Method,
+    above_trunk,
+    compute_hidden,
+    make_card,
+    packing_facts,
+    place_params,
+    say_packing,
+)
+from crome_jax.weights.backbones import Backbone, load_backbone
+
+
+def study(
+    *,
+    methods: Sequence[Method],
+    data: str,
+    groups: str,
+    out: str,
+    test_splits: Sequence[str] = ("in_distribution", "reversed", "unseen"),
+    validation_split: str = "validation",
+    backbone: str = "smollm2-135m",
+    layers: int | None = None,
+    trainable: Trainable = 4,
+    row_shape: RowShape = RowShape(tokens=448, responses=32, comparisons=64),  # noqa: B008
+    steps: int = 100,
+    rows_per_step: int = 8,
+    learning_rates: Sequence[float] = (2e-4, 5e-4),
+    optimizer: Callable[..., optax.GradientTransformation] = adamw,
+    mesh: Callable[..., Mesh] = make_mesh,
+    dtype: str = "float32",
+    seed: int = 0,
+    operative_config: Callable[[], str] = lambda: "",
+) -> Path:
+    """Train every method from the same backbone with the same steps and the same search, and report them together.
+
+    Each method trains once for each learning rate; the run with the highest accuracy on the human comparisons of the
+    validation split is kept (of equals, the one with the lower loss there), written to `out/<method>` as `train` writes
+    a run, and evaluated. The frozen layers are run once over each data set, not once a trial.
+
+    Args:
+        methods: the first is the baseline that the report compares with.
+        data: groups with the splits named below; none of its test splits is looked at before the search is over.
+        groups: the training groups, augmented; each method takes the kinds of comparison it names.
+        out: folder of report.html, report.json and the methods' runs.
+        test_splits, validation_split: of `data`.
+        backbone: name or path; see `load_backbone`.
+        layers: use only the backbone's first layers; None uses all.
+        trainable: "head", or how many upper layers train.
+        row_shape: of a packed row.
+        steps: optimizer steps of each trial.
+        rows_per_step: packed rows of one step.
+        learning_rates: the search, the same for every method.
+        optimizer: called with `steps` and `learning_rate`.
+        mesh: called without arguments.
+        dtype: of activations.
+        seed: of the data order.
+        operative_config: called at the end; its text is saved beside each run.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        CromeError: where the data or the configuration cannot be used.
+    """
+    if trainable == "all":
+        raise CromeError("a study keeps the frozen layers' output; set trainable to 'head' or a number of layers")
+    started = time.monotonic()
+    bench = _Bench.set_up(backbone, layers, trainable, row_shape, mesh(), jnp.dtype(dtype))
+    training_groups = list(read_groups(groups))
+    validation = bench.prepare_split(data, validation_split)
+    folder = Path(out)
+    best, search, packing = {}, [], []
+    for method in methods:
+        prepared = bench.prepare_training(training_groups, method)
+        packing.append({"method": method.name, **packing_facts(prepared.rows)})
+        trials = []
+        for rate in learning_rates:
+            schedule = optimizer(steps=steps, learning_rate=rate)
+            trials.append(bench.run_trial(method, rate, schedule, prepared, validation, steps, rows_per_step, seed))
+        chosen = min(trials, key=lambda trial: (-trial.accuracy, trial.loss))
+        best[method.name] = chosen
+        search += [trial.facts(method.name, kept=trial is chosen) for trial in trials]
+        bench.save(folder / method.name, method, prepared.rows, chosen, operative_config)
+    evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
+    for split in test_splits:
+        prepared = bench.prepare_split(data, split)
+        for name, trial in best.items():
+            evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
+    shown = _sample_augmented(training_groups)
+    prepared = bench.prepare(shown, pack_for_scoring(shown, bench.base.tokenizer, row_shape))
+    report = build_report(
+        evaluations,
+        training={name: trial.curve for name, trial in best.items()},
+        counterfactuals=(shown, {name: bench.score(trial.state, prepared) for name, trial in best.items()}),
+        facts={
+            "run": {
+                "backbone": f"{backbone}, {bench.base.cfg.layers} layers, of which {trainable} train",
+                "data": data,
+                "groups": groups,
+                "data fingerprint": fingerprint_groups(training_groups),
+                "seed": seed,
+                "optimizer steps of each trial": steps,
+                "packed rows of a step": rows_per_step,
+                "minutes": round((time.monotonic() - started) / 60, 2),
+                "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+                "jax": jax.__version__,
+                "python": platform.python_version(),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
+            },
+            "search": search,
+            "packing": packing,
+        },
+        title="Causally robust or fooled? Methods side by side",
+    )
+    page, _ = write_report(report, folder)
+    return page
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prepared:
+    """Groups, their rows, and the frozen layers' output for them."""
+
+    groups: Sequence[PreferenceGroup]
+    rows: Rows
+    hidden: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """One training run of the search: its accuracy and loss are those on the validation split."""
+
+    learning_rate: float
+    accuracy: float
+    loss: float
+    state: TrainState
+    iterator_state: dict[str, Any]
+    curve: list[dict[str, Any]]
+    throughput: Throughput
+
+    def facts(self, method: str, kept: bool) -> dict[str, Any]:
+        """Return the row of the report's search table."""
+        return {
+            "method": method,
+            "learning rate": self.learning_rate,
+            "validation accuracy": round(self.accuracy, 4),
+            "validation loss, nats": round(self.loss, 4),
+            "kept": kept,
+            "tokens/s": round(self.throughput.tokens / self.throughput.seconds),
+            "pairs/s": round(self.throughput.pairs / self.throughput.seconds, 1),
+            "seconds": round(self.throughput.seconds, 1),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bench:
+    """What all methods share: one backbone on one mesh, and the jitted functions over it."""
+
+    base: Backbone
+    trainable: Trainable
+    shape: RowShape
+    mesh: Mesh
+    dtype: jnp.dtype
+    trained: Params
+    frozen: Params
+    run_trunk: Callable
+    scorer: Callable
+
+    @classmethod
+    def set_up(
+        cls, backbone: str, layers: int | None, trainable: Trainable, shape: RowShape, mesh: Mesh, dtype: jnp.dtype
+    ) -> "_Bench":
+        """Load the backbone and place it."""
+        base = load_backbone(backbone, trainable, layers)
+        trained, frozen = place_params(base, trainable, mesh)
+        trunk, scorer = make_trunk(base.cfg, dtype), make_scorer(base.cfg, dtype)
+        return cls(base, trainable, shape, mesh, dtype, trained, frozen, trunk, scorer)
+
+    def prepare(self, groups: Sequence[PreferenceGroup], rows: Rows) -> _Prepared:
+        """Run the frozen layers over packed groups."""
+        hidden = compute_hidden(rows, self.frozen, self.run_trunk, self.mesh, self.base.cfg.width)
+        return _Prepared(groups, rows, hidden)
+
+    def prepare_split(self, data: str, split: str) -> _Prepared:
+        """Read a split to be scored."""
+        groups = list(read_groups(data, split=split))
+        print(f"{split}: {len(groups)} groups", file=sys.stderr)
+        return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape))
+
+    def prepare_training(self, groups: Sequence[PreferenceGroup], method: Method) -> _Prepared:
+        """Take the comparisons that a method trains on."""
+        rows = pack_groups(select_kinds(groups, method.kinds), self.base.tokenizer, self.shape)
+        say_packing(method.name, rows)
+        return self.prepare(groups, rows)
+
+    def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
+        """Score every response of prepared groups."""
+        params = {**above_trunk(self.frozen), **state.trained}
+        values = score_rows(self.scorer, params, on.rows, self.mesh, hidden=on.hidden)
+        return gather_rewards(on.rows, values, on.groups)
+
+    def run_trial(
+        self,
+        method: Method,
+        learning_rate: float,
+        optimizer: optax.GradientTransformation,
+        data: _Prepared,
+        validation: _Prepared,
+        steps: int,
+        rows_per_step: int,
+        seed: int,
+    ) -> _Trial:
+        """Train once, and measure on the validation split's human comparisons."""
+        # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
+        state = init_state(jax.tree.map(jnp.copy, self.trained), optimizer)
+        iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden)
+        step = make_train_step(self.base.cfg, method.objective, optimizer, self.mesh, dtype=self.dtype)
+        curve: list[dict[str, Any]] = []
+        state, throughput = fit(
+            state,
+            above_trunk(self.frozen),
+            step,
+            iterator,
+            self.mesh,
+            steps=steps,
+            name=f"{method.name}, learning rate {learning_rate:g}",
+            log=lambda at, values: curve.append({"step": at, **values}),
+        )
+        outcomes = pairwise_outcomes(validation.groups, self.score(state, validation)).decided()
+        return _Trial(
+            learning_rate=learning_rate,
+            accuracy=float(outcomes.correct.mean()),
+            loss=float(-np.log(np.maximum(outcomes.probability, 1e-12)).mean()),
+            state=state,
+            iterator_state=iterator.get_state(),
+            curve=curve,
+            throughput=throughput,
+        )
+
+    def save(
+        self,
+        run: Path,
+        method: Method,
+        rows: Rows,
+        trial: _Trial,
+        operative_config: Callable[[], str],
+    ) -> None:
+        """Write a trial as `train` writes a run, in the place of an earlier one."""
+        with whole_output(run, overwrite=True) as folder:
+            folder.mkdir()
+            write_card(folder, make_card(self.base, self.trainable, self.shape, rows, method.name, str(self.dtype)))
+            (folder / "operative_config.gin").write_text(operative_config())
+            log = MetricsLog(folder)
+            for line in trial.curve:
+                log.write(line["step"], {name: value for name, value in line.items() if name != "step"})
+            log.close()
+            checkpoints = Checkpoints(folder)
+            checkpoints.save(trial.state, trial.iterator_state)
+            checkpoints.close()
+
+
+def _sample_augmented(groups: Sequence[PreferenceGroup], count: int = 40) -> list[PreferenceGroup]:
+    """Take groups with edited responses, evenly over the data: what the report lets one browse."""
+    edited = [g for g in groups if any(r.origin in (Origin.UPGRADED, Origin.DEGRADED) for r in g.responses)]
+    return edited[:: max(1, len(edited) // count)][:count]

@@ -1,0 +1,204 @@
+"""Write the reward of every response: each record as it was, with `reward` (nats) added, in the order they came.
+
+  crome score --checkpoint runs/x < prompt_response.jsonl > scored.jsonl
+
+A record is {prompt, response}, the prompt as text or messages, or {messages} ending with the response. Rewards of
+responses to one prompt can be compared; a `reward` that a record has already is replaced.
+"""
+
+import argparse
+import contextlib
+import gzip
+import itertools
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+from crome_jax.errors import DataError
+from crome_jax.groups import Message, PreferenceGroup, Response
+from crome_jax.verbs.numbers import at_least
+from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
+from crome_jax.verbs.terms import say_terms
+
+if TYPE_CHECKING:
+    from crome_jax.data.quarantine import Quarantine
+    from crome_jax.evaluation.scoring import RewardModel
+
+
+class Item(NamedTuple):
+    """One record to score.
+
+    Args:
+        number: of the record in its file, from 1.
+        prompt: the conversation up to the response.
+        response: the text to score.
+        record: as it was read.
+    """
+
+    number: int
+    prompt: tuple[Message, ...]
+    response: str
+    record: dict[str, Any]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a `crome train` run (required)"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="FILE", help="JSON lines to score, plain or .gz (default: standard input)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="where they are written, whole or not at all (default: standard output, as they are scored)",
+    )
+    parser.add_argument(
+        "--chunk",
+        type=at_least(1),
+        default=512,
+        metavar="N",
+        help="records that are held and packed together (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rows-at-once",
+        type=at_least(1),
+        default=8,
+        metavar="N",
+        help="packed rows in one call of the model, over all devices (default: %(default)s)",
+    )
+    add_skip_bad(parser, "OUT.bad.jsonl (scored.bad.jsonl in the current folder for standard output)")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT (default: that it exists is an error)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Score as records come."""
+    from crome_jax.training.checkpoints import read_card
+    from crome_jax.training.train import load_run
+
+    name = str(args.data) if args.data else "<stdin>"
+    with contextlib.ExitStack() as stack:
+        quarantine = stack.enter_context(set_aside(args.out or Path("scored"), args.skip_bad))
+        out = stack.enter_context(_open_out(args.out, args.overwrite))
+        source = stack.enter_context(_open_data(args.data))
+        say_terms(read_card(args.checkpoint).backbone)
+        model = load_run(args.checkpoint)
+        refused: list[tuple[DataError, Item]] = []
+        count = cut = 0
+
+        def refuse(item: Item, error: DataError) -> None:
+            placed = error.at(name, item.number)
+            if quarantine is None:
+                raise placed
+            refused.append((placed, item))
+
+        items = _read_items(source, name, quarantine)
+        while chunk := list(itertools.islice(items, args.chunk)):
+            rewards, truncated = score_items(model, chunk, rows_at_once=args.rows_at_once, on_bad=refuse)
+            for item, reward in zip(chunk, rewards, strict=True):
+                if reward is not None:
+                    out.write(_to_line({**item.record, "reward": reward}))
+                    count += 1
+            out.flush()
+            cut += truncated
+        for error, item in refused:  # Not before: records are numbered by how many were set aside in reading.
+            quarantine.add(error, item.record)
+        if not count:
+            raise DataError("holds no record that can be scored", file=name, fix="check how it was made")
+    print(f"{count} responses scored, {cut} of them cut to fit a row", file=sys.stderr)
+
+
+def score_items(
+    model: "RewardModel", items: Sequence[Item], *, rows_at_once: int, on_bad: Callable[[Item, DataError], None]
+) -> tuple[list[float | None], int]:
+    """Score records, each prompt encoded once.
+
+    Args:
+        rows_at_once: rows in one call of the model, over all devices.
+        on_bad: called with a record whose prompt is too long for a row.
+
+    Returns:
+        One reward for each item (nats), None where it was bad; and how many responses were cut.
+    """
+    from crome_jax.evaluation.scoring import score_groups
+
+    by_prompt: dict[tuple[Message, ...], list[Item]] = {}
+    for item in items:
+        by_prompt.setdefault(item.prompt, []).append(item)
+    bad: set[tuple[Message, ...]] = set()
+
+    def refuse(group: PreferenceGroup, error: DataError) -> None:
+        bad.add(group.prompt)
+        for item in by_prompt[group.prompt]:
+            on_bad(item, error)
+
+    groups = []
+    for prompt, same in by_prompt.items():
+        texts = dict.fromkeys(item.response for item in same)
+        groups.append(PreferenceGroup(f"record {same[0].number}", prompt, tuple(Response(text) for text in texts), ()))
+    try:
+        scores = score_groups(model, groups, rows_at_once=rows_at_once, on_bad=refuse)
+    except DataError:
+        if len(bad) < len(groups):
+            raise
+        return [None] * len(items), 0
+    rewards = {
+        (group.prompt, response.text): reward
+        for group, values in zip(groups, scores.rewards, strict=True)
+        for response, reward in zip(group.responses, values, strict=True)
+    }
+    # By way of text: the shortest decimal that is this float32, not all its digits as a float64.
+    found = [None if item.prompt in bad else float(str(rewards[item.prompt, item.response])) for item in items]
+    return found, scores.truncated
+
+
+def _read_items(source: BinaryIO, name: str, quarantine: "Quarantine | None") -> Iterator[Item]:
+    from crome_jax.data.readers import read_prompt_responses
+
+    try:
+        records: Iterable = read_prompt_responses(source, name=name, quarantine=quarantine)
+        for good, (prompt, response, record) in enumerate(records, 1):
+            yield Item(good + (quarantine.count if quarantine else 0), prompt, response, record)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise DataError(f"is damaged or cut short ({e})", file=name, fix="get the file again") from None
+
+
+@contextlib.contextmanager
+def _open_data(path: Path | None) -> Iterator[BinaryIO]:
+    if path is None:
+        yield sys.stdin.buffer
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))
+        except OSError as e:
+            raise DataError(f"cannot be read ({e.strerror})", file=str(path), fix="check the path") from None
+        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if path.name.endswith(".gz") else file
+
+
+@contextlib.contextmanager
+def _open_out(path: Path | None, overwrite: bool) -> Iterator[BinaryIO]:
+    from crome_jax.files import unwritable, whole_output
+
+    if path is not None:
+        with whole_output(path, overwrite=overwrite) as partial, partial.open("wb") as file:
+            yield file
+        return
+    try:
+        yield sys.stdout.buffer
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise unwritable("<stdout>", e) from None
+
+
+def _to_line(record: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # A lone surrogate in a field that is not scored.
+        return json.dumps(record).encode() + b"\n"

@@ -1,0 +1,32 @@
+"""Train several methods from the same backbone with the same steps and the same search, and report them together.
+
+  crome study --gin_file=gin/runs/quickstart.gin
+
+The report is OUT/report.html, with every figure of it in OUT/report.json; each method's run is in OUT/<method>.
+Macros of gin/runs/quickstart.gin, with defaults:
+  DATA             data set with validation and test splits ('runs/quickstart/testbed')
+  GROUPS           augmented training groups ('runs/quickstart/groups')
+  OUT              folder of the report and the runs ('runs/quickstart')
+  SEED             of the data order (0)
+Any other argument of study, adamw, Method, RowShape, make_mesh or an objective: --gin.study.steps=200.
+"""
+
+import argparse
+
+from crome_jax.verbs.gin_flags import add_gin_flags
+from crome_jax.verbs.terms import say_terms
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_gin_flags(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the study as configured, and print where its report is."""
+    from crome_jax.configuration import configure
+    from crome_jax.training.study import study
+
+    configured = configure(study, args.gin_file, args.bindings)
+    say_terms(configured.keywords["backbone"])
+    print(f"report: {configured()}")

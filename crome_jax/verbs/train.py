@@ -1,0 +1,42 @@
+"""Train a reward model on groups or preference records; the same command again resumes a run that was cut off.
+
+  crome train --gin_file=gin/runs/crome.gin --gin.DATA="'groups/'" --gin.OUT="'runs/x'"
+
+Macros of gin/runs/crome.gin and gin/runs/bradley_terry.gin, with defaults:
+  DATA             groups or preference records: TFDS folder, .jsonl, .jsonl.gz, .parquet (required)
+  OUT              folder of the run ('runs/crome', 'runs/bradley_terry')
+  BACKBONE         'smollm2-135m', 'gemma3-270m', 'tiny', or a .gguf file ('smollm2-135m')
+  TRAINABLE        'all', 'head', or how many upper layers train (4)
+  ROW_TOKENS       tokens of a packed row (1024)
+  ROWS_PER_STEP    packed rows of an optimizer step (8)
+  STEPS            optimizer steps (500)
+  LEARNING_RATE    at the peak of the schedule (1e-4)
+  SEED             of the data order (0)
+Any other argument of train, adamw, Method, RowShape, make_mesh or an objective: --gin.train.dtype="'bfloat16'".
+"""
+
+import argparse
+
+from crome_jax.verbs.gin_flags import Binding, add_gin_flags
+from crome_jax.verbs.skip_bad import add_skip_bad
+from crome_jax.verbs.terms import say_terms
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_gin_flags(parser)
+    add_skip_bad(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train as configured."""
+    from crome_jax.configuration import configure
+    from crome_jax.training.train import train
+
+    skip_bad = [Binding("train.skip_bad", "True")] if args.skip_bad else []
+    configured = configure(train, args.gin_file, [*args.bindings, *skip_bad])
+    say_terms(configured.keywords["backbone"])
+    throughput = configured()
+    if throughput is not None:
+        rates = f"{throughput.tokens / throughput.seconds:,.0f} tokens/s, {throughput.pairs / throughput.seconds:.1f}"
+        print(f"{configured.keywords['out']}: trained at {rates} pairs/s")

@@ -1,0 +1,369 @@
+"""The verbs that train and use a model, on a tiny backbone."""
+
+import functools
+import io
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from crome_jax.cli import main
+from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
+from crome_jax.data.readers import read_groups
+from crome_jax.evaluation.scoring import score_groups
+from crome_jax.groups import prompt_text, to_json
+from crome_jax.training import train as training
+from crome_jax.verbs.evaluate import DataSet, data_set
+
+TINY = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE='head'", "--gin.ROW_TOKENS=256", "--gin.STEPS=2")
+SMALL = CausalTestbedConfig(name="small", train=16, in_distribution=12)
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def train_command(data, out, *further) -> list[str]:
+    return ["train", "--gin_file=gin/runs/crome.gin", *TINY, f"--gin.DATA='{data}'", f"--gin.OUT='{out}'", *further]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_backbone():
+    """Read the tokenizer once for all tests: it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "load_backbone", functools.cache(training.load_backbone))
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with preference data, groups made of it, a held-out set, and a run trained on the groups."""
+    folder = tmp_path_factory.mktemp("place")
+    for name, split in (("prefs", "train"), ("held_out", "in_distribution")):
+        lines = [to_json(group) for group in generate_groups(SMALL, split)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    assert run("augment", "--data", folder / "prefs.jsonl", "--out", folder / "groups") == 0
+    assert run(*train_command(folder / "groups", folder / "run")) == 0
+    return folder
+
+
+@pytest.fixture
+def own_run(place, tmp_path):
+    """A copy of the run, to be damaged."""
+    return shutil.copytree(place / "run", tmp_path / "run")
+
+
+@pytest.fixture
+def records(place):
+    """What is to be scored: each prompt twice, and not together."""
+    groups = list(read_groups(place / "held_out.jsonl"))
+    return [
+        {"prompt": prompt_text(group.prompt), "response": group.responses[r].text, "note": f"{group.id} — {r}"}
+        for r in range(2)
+        for group in groups
+    ]
+
+
+def score(records, *flags) -> tuple[int, list[dict]]:
+    """Run `crome score` on standard input and return its status and what it wrote."""
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    given, written = io.BytesIO("\n".join(lines).encode()), io.BytesIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", SimpleNamespace(buffer=given))
+        patch.setattr(sys, "stdout", SimpleNamespace(buffer=written, flush=lambda: None))
+        status = run("score", *flags)
+    return status, [json.loads(line) for line in written.getvalue().decode().splitlines()]
+
+
+def test_training_leaves_a_whole_run(place):
+    run_folder = place / "run"
+    assert {path.name for path in run_folder.iterdir()} >= {"model.json", "checkpoints", "events", "metrics.jsonl"}
+    operative = (run_folder / "operative_config.gin").read_text()
+    for line in ("STEPS = 2", "adamw.beta1 = 0.9", "crome.neutral_weight = 1.0", "make_mesh.data = -1"):
+        assert line in operative.splitlines()
+    assert not (place / "run.bad.jsonl").exists()
+
+
+def test_the_same_command_again_says_that_it_is_finished(place, own_run, capsys):
+    assert run(*train_command(place / "groups", own_run)) == 0
+    assert f"{own_run}: finished already, at step 2" in capsys.readouterr().err
+
+
+def test_more_steps_go_on_from_where_the_run_stood(place, own_run, capsys):
+    assert run(*train_command(place / "groups", own_run, "--gin.STEPS=3")) == 0
+    printed = capsys.readouterr()
+    assert f"{own_run}: resumed at step 2" in printed.err
+    assert "tokens/s" in printed.out
+
+
+def test_a_run_is_not_continued_by_another_configuration(place, own_run, capsys):
+    assert run(*train_command(place / "groups", own_run, "--gin.ROW_TOKENS=192")) == 2
+    assert "holds another run (row_tokens was 256, is 192" in capsys.readouterr().err
+    assert run(*train_command(place / "prefs.jsonl", own_run)) == 2
+    assert "the data holds no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--gin.train.stepz=3"], "'train' doesn't have a parameter named 'stepz'"),
+        (["--gin.BACKBONE='nothing.gguf'"], "nothing.gguf"),
+        (["--gin.ROW_TOKENS=24"], "'prompt' takes"),
+        (["--gin.DATA='nowhere.jsonl'"], "nowhere.jsonl: does not exist"),
+        (["--gin.adamw.learning_rate='fast'"], "adamw.learning_rate is 'fast', not float"),
+        (["--gin.TRAINABLE='all'", "--gin.train.cache_frozen=True"], "cache_frozen needs frozen layers"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(place, tmp_path, capsys, flags, problem):
+    assert run(*train_command(place / "groups", tmp_path / "run", *flags)) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("crome: error: ")
+    assert problem in error
+
+
+def test_a_run_folder_that_cannot_be_written_is_said(place, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run(*train_command(place / "groups", tmp_path / "file" / "run")) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_training_sets_bad_records_aside(place, tmp_path, capsys):
+    data = tmp_path / "groups.jsonl"
+    groups = list(read_groups(place / "groups"))
+    long = json.loads(to_json(groups[0])) | {"id": "long"}
+    long["prompt"][-1]["content"] = "word " * 300
+    data.write_text("\n".join(["{", *map(to_json, groups), json.dumps(long)]))
+    assert run(*train_command(data, tmp_path / "run"), "--skip-bad") == 0
+    assert "2 records set aside" in capsys.readouterr().err
+    aside = [json.loads(line) for line in (tmp_path / "run.bad.jsonl").read_text().splitlines()]
+    assert "is not JSON" in aside[0]["error"]
+    assert "'prompt' takes" in aside[1]["error"]
+
+
+def test_evaluation_writes_every_figure_and_prints_the_main_ones(place, tmp_path, capsys):
+    data = [f"held={place / 'held_out.jsonl'}", place / "groups"]
+    assert run("evaluate", "--checkpoint", place / "run", "--out", tmp_path / "out", "--data", *data) == 0
+    table = capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    splits = figures["methods"]["crome"]["splits"]
+    held_out = list(read_groups(place / "held_out.jsonl"))
+    scores = score_groups(training.load_run(place / "run"), held_out)
+    margins = [
+        values[c.left] - values[c.right]
+        for group, values in zip(held_out, scores.rewards, strict=True)
+        for c in group.comparisons
+    ]
+    accuracy = float(np.mean((np.array(margins) > 0) + 0.5 * (np.array(margins) == 0)))
+    assert splits["held"]["accuracy"] == pytest.approx(accuracy)
+    assert splits["held"]["interval"][0] <= accuracy <= splits["held"]["interval"][1]
+    assert splits["held"]["comparisons"] == 12
+    assert splits["groups"]["by_kind"].keys() >= {"human", "causal"}
+    assert figures["counterfactuals"]
+    assert [record["step"] for record in figures["methods"]["crome"]["training"]] == [2]
+    assert f"{accuracy:.1%}" in table
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    by_data = {row["data"]: row for row in figures["facts"]["scoring"]}
+    assert (
+        by_data["groups"]["tokens encoded for each comparison"]
+        < by_data["groups"]["if every pair were encoded by itself"]
+    )
+    assert by_data["held"]["tokens encoded"] == scores.tokens
+    assert {len(row["sha256"]) for row in figures["facts"]["data"]} == {64}
+
+
+def test_several_runs_are_compared_on_the_same_groups(place, tmp_path, capsys):
+    shutil.copytree(place / "run", tmp_path / "other")
+    runs = ["--checkpoint", place / "run", tmp_path / "other"]
+    data = ["--data", place / "held_out.jsonl"]
+    assert run("evaluate", *runs, *data) == 2
+    assert "--out" in capsys.readouterr().err
+    assert run("evaluate", *runs, *data, "--out", tmp_path / "out") == 0
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    first, second = figures["methods"].values()
+    assert set(figures["methods"]) == {f"crome ({place / 'run'})", f"crome ({tmp_path / 'other'})"}
+    assert first["splits"] == second["splits"]
+    (difference,) = figures["differences"]["held_out"].values()
+    assert difference["difference"] == 0
+
+
+def test_evaluation_sets_aside_what_no_row_has_room_for(place, tmp_path, capsys):
+    held_out = [json.loads(to_json(group)) for group in read_groups(place / "held_out.jsonl")]
+    held_out[3]["prompt"][-1]["content"] = "word " * 300
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join(map(json.dumps, held_out)))
+    flags = ["evaluate", "--checkpoint", place / "run", "--data", data, "--out", tmp_path / "out"]
+    assert run(*flags) == 2
+    assert f"group '{held_out[3]['id']}': 'prompt' takes" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(*flags, "--skip-bad") == 0
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert figures["methods"]["crome"]["splits"]["data"]["comparisons"] == 11
+    (aside,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
+    assert json.loads(aside["raw"]) == held_out[3]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a/b.jsonl", ("b", "a/b.jsonl", None)),
+        ("testbed@reversed", ("reversed", "testbed", "reversed")),
+        ("mine=testbed@reversed", ("mine", "testbed", "reversed")),
+        ("mine=a/b.jsonl.gz", ("mine", "a/b.jsonl.gz", None)),
+        ("groups/", ("groups", "groups", None)),
+    ],
+)
+def test_data_sets_are_named(text, expected):
+    name, path, split = expected
+    found = data_set(text)
+    assert (found.name, str(found.path), found.split) == (name, path, split)
+
+
+def test_a_path_that_is_there_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b@c.jsonl").touch()
+    assert data_set("a=b@c.jsonl") == DataSet("a=b@c", tmp_path.__class__("a=b@c.jsonl"), None)
+
+
+def test_two_data_sets_of_one_name_are_refused(place, capsys):
+    data = place / "held_out.jsonl"
+    assert run("evaluate", "--checkpoint", place / "run", "--data", data, data) == 2
+    assert "2 data sets are called 'held_out'; tell them apart with --data NAME=PATH" in capsys.readouterr().err
+
+
+def test_scores_come_in_the_order_of_the_records_with_all_they_held(place, records, capsys):
+    status, scored = score(records, "--checkpoint", place / "run")
+    assert status == 0
+    assert [{name: value for name, value in record.items() if name != "reward"} for record in scored] == records
+    groups = list(read_groups(place / "held_out.jsonl"))
+    expected = score_groups(training.load_run(place / "run"), groups).rewards
+    found = [record["reward"] for record in scored]
+    np.testing.assert_allclose(found, [e[0] for e in expected] + [e[1] for e in expected], rtol=1e-4, atol=1e-6)
+    assert f"{len(records)} responses scored, 0 of them cut" in capsys.readouterr().err
+
+
+def test_scores_do_not_depend_on_the_chunk(place, records):
+    whole = score(records, "--checkpoint", place / "run")[1]
+    parts = score(records, "--checkpoint", place / "run", "--chunk", 5, "--rows-at-once", 3)[1]
+    assert [record["note"] for record in parts] == [record["note"] for record in whole]
+    np.testing.assert_allclose([r["reward"] for r in parts], [r["reward"] for r in whole], rtol=1e-4, atol=1e-6)
+
+
+def test_files_are_scored_whole_or_not_at_all(place, records, tmp_path, capsys):
+    data, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [json.dumps(record) for record in records]
+    data.write_text("\n".join([*lines, "not JSON"]))
+    flags = ["score", "--checkpoint", place / "run", "--data", data, "--out", out, "--chunk", 8]
+    assert run(*flags) == 2
+    assert f"record {len(lines) + 1} of {data}: is not JSON" in capsys.readouterr().err
+    assert not out.exists()
+    data.write_text("\n".join(lines))
+    assert run(*flags) == 0
+    assert len(out.read_text().splitlines()) == len(lines)
+    assert run(*flags) == 2
+    assert "exists already; choose another name or pass --overwrite" in capsys.readouterr().err
+
+
+def test_bad_records_are_set_aside_by_their_number(place, records, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    long = {"prompt": "word " * 300, "response": "yes"}
+    mixed = ["{", records[0], long, {"prompt": "a"}, long, records[1], '{"prompt": "a", "response": "\\u0000"}']
+    status, scored = score(mixed, "--checkpoint", place / "run", "--skip-bad", "--chunk", 1)
+    assert status == 0
+    assert [record["note"] for record in scored] == [records[0]["note"], records[1]["note"]]
+    aside = [json.loads(line) for line in (tmp_path / "scored.bad.jsonl").read_text().splitlines()]
+    assert sorted(line["record"] for line in aside) == [1, 3, 4, 5, 7]
+    assert "5 bad records set aside in scored.bad.jsonl" in capsys.readouterr().err
+    assert score(mixed[1:], "--checkpoint", place / "run", "--chunk", 2)[0] == 2
+    assert "record 2 of <stdin>: 'prompt' takes" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_lone_surrogate_beside_what_is_scored_is_kept(place, records):
+    status, (scored,) = score([records[0] | {"note": "\ud800"}], "--checkpoint", place / "run")
+    assert status == 0
+    assert scored["note"] == "\ud800"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_nothing_to_score_is_an_error(place, tmp_path, capsys, content):
+    (tmp_path / "in.jsonl").write_bytes(content)
+    flags = ["--data", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl"]
+    assert run("score", "--checkpoint", place / "run", *flags) == 2
+    assert "holds no record that can be scored" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [tmp_path / "in.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("missing.jsonl", None, "cannot be read (No such file"),
+        ("cut.jsonl.gz", b"\x1f\x8b\x08", "is damaged or cut short"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_is_named(place, tmp_path, capsys, name, content, problem):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert run("score", "--checkpoint", place / "run", "--data", tmp_path / name, "--out", tmp_path / "out") == 2
+    assert f"crome: error: {tmp_path / name}: {problem}" in capsys.readouterr().err
+
+
+def missing(run_folder):
+    shutil.rmtree(run_folder)
+
+
+def half_written(run_folder):
+    # What Orbax calls a checkpoint that it had not finished.
+    (run_folder / "checkpoints" / "2").rename(run_folder / "checkpoints" / "2.orbax-checkpoint-tmp")
+
+
+def truncated(run_folder):
+    for path in (run_folder / "checkpoints" / "2" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def damaged_card(run_folder):
+    (run_folder / "model.json").write_text((run_folder / "model.json").read_text()[:-40])
+
+
+def edit_card(run_folder, **changes):
+    path = run_folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def other_decoder(run_folder):
+    card = json.loads((run_folder / "model.json").read_text())
+    edit_card(run_folder, decoder=card["decoder"] | {"width": 64})
+
+
+def other_layers(run_folder):
+    edit_card(run_folder, trainable=2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (missing, "no model.json; give the --out folder of a `crome train` run"),
+        (half_written, "holds no whole checkpoint"),
+        (truncated, "damaged ("),
+        (damaged_card, "model.json: damaged"),
+        (other_decoder, "whose decoder has changed since"),
+        (other_layers, "the checkpoint is of another architecture"),
+    ],
+)
+def test_a_run_that_cannot_be_used_is_named(own_run, place, capsys, damage, problem):
+    damage(own_run)
+    assert run("evaluate", "--checkpoint", own_run, "--data", place / "held_out.jsonl") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"crome: error: {own_run}")
+    assert problem in error
+
+
+def test_the_terms_of_a_backbone_are_said_before_it_is_loaded(place, own_run, capsys):
+    edit_card(own_run, backbone="gemma3-270m")
+    assert run("evaluate", "--checkpoint", own_run, "--data", place / "held_out.jsonl") == 2
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "Gemma Terms of Use" in first
+    assert last.startswith("crome: error: ")

@@ -1,0 +1,106 @@
+"""A configuration that cannot be used is said to be so, by the file or binding at fault."""
+
+import pytest
+
+from crome_jax.configuration import configure
+from crome_jax.errors import CromeError
+from crome_jax.training.optimizer import adamw
+from crome_jax.training.study import study
+from crome_jax.training.train import train
+
+FILE = "gin/runs/crome.gin"
+DATA = ("DATA", "'prefs.jsonl'")
+
+
+def test_bindings_override_files_and_later_files_earlier_ones(tmp_path):
+    mine = tmp_path / "mine.gin"
+    mine.write_text("STEPS = 7\nSEED = 7\n")
+    arguments = configure(train, [FILE, str(mine)], [DATA, ("SEED", "8"), ("train.log_every", "3")]).keywords
+    assert (arguments["steps"], arguments["seed"], arguments["log_every"]) == (7, 8, 3)
+
+
+def test_every_argument_is_there_and_one_configuration_leaves_nothing_to_the_next():
+    configure(train, [FILE], [DATA, ("train.micro_batches", "2")])
+    arguments = configure(train, [FILE], [DATA]).keywords
+    assert arguments["micro_batches"] == 1
+    assert arguments["keep_checkpoints"] == 2
+
+
+@pytest.mark.parametrize("value", ["'much'", "True", "(1.0,)"])
+def test_what_gin_configured_is_called_with_its_bindings(value):
+    optimizer = configure(train, [FILE], [DATA, ("adamw.clip_norm", value)]).keywords["optimizer"]
+    with pytest.raises(CromeError, match=r"adamw\.clip_norm is .*, not float"):
+        optimizer(steps=10)
+    optimizer = configure(train, [FILE], [DATA]).keywords["optimizer"]
+    assert type(optimizer(steps=10)) is type(adamw(steps=10))
+
+
+def test_the_operative_configuration_makes_the_same_run_again(tmp_path):
+    first = configure(train, [FILE], [DATA, ("STEPS", "9")])
+    first.keywords["optimizer"](steps=9)
+    saved = tmp_path / "operative_config.gin"
+    saved.write_text(first.keywords["operative_config"]())
+    assert "adamw.beta2 = 0.95" in saved.read_text()
+    again = configure(train, [str(saved)], []).keywords
+    different = {name for name, value in first.keywords.items() if again[name] != value}
+    # These are wrapped anew by every reference to them.
+    assert different <= {"optimizer", "mesh", "method"}
+    assert (again["method"].name, again["method"].kinds) == ("crome", ("human", "causal", "neutral"))
+
+
+@pytest.mark.parametrize(
+    ("binding", "message"),
+    [
+        (("train.stepz", "3"), r"--gin\.train\.stepz=3: Configurable 'train' doesn't have a parameter named 'stepz'"),
+        (("trian.steps", "3"), r"--gin\.trian\.steps=3: No configurable matching 'trian'"),
+        (("STEPZ", "3"), r"--gin\.STEPZ=3: the gin files use no STEPZ; they use BACKBONE, DATA, .*STEPS"),
+        (("OUT", "runs/x"), r"--gin\.OUT=runs/x: is not gin syntax .*put text in quotes of its own"),
+        (("OUT", ""), r"--gin\.OUT=: is not gin syntax"),
+        (("OUT", "(1,"), r"--gin\.OUT=\(1,: .*EOF"),
+        (("STEPS", "'ten'"), r"train\.steps is 'ten', not int"),
+        (("train.skip_bad", "1"), r"train\.skip_bad is 1, not bool"),
+        (("TRAINABLE", "'most'"), r"train\.trainable is 'most', not Union\[Literal\['all', 'head'\], int\]"),
+        (("crome/Method.kinds", "('human')"), r"Method\.kinds is 'human', not tuple\[str, \.\.\.\]"),
+        (("RowShape.tokens", "1.5"), r"RowShape\.tokens is 1\.5, not int"),
+        (("METHOD", "@crome"), r"train\.method is @crome, not .*Method"),
+        (("METHOD", "@nope()"), r"No configurable matching reference '@nope\(\)'"),
+        (("train.steps", "%NOPE"), r"No bindings specified for 'NOPE"),
+        (("train.optimizer", "@adamw()"), r"adamw\(\) missing .*'steps'"),
+        (("train.operative_config", "'x'"), r"denylisted"),
+    ],
+)
+def test_a_wrong_binding_is_named(binding, message):
+    with pytest.raises(CromeError, match=message) as error:
+        configure(train, [FILE], [DATA, binding])
+    assert "\n" not in str(error.value).partition("\n  In call to configurable")[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("train.steps = 3\ntrain.seed = = 4\n", r"line 2 is not gin syntax"),
+        ("\ntrain.stepz = 3\n", r": line 2: .*parameter named 'stepz'"),
+        ("include 'none.gin'\n", r"line 1: .*none\.gin"),
+        ("import nothing_of_that_name\n", r"nothing_of_that_name"),
+        ("\xff\x00", r"mine\.gin"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_line(tmp_path, content, message, capfd):
+    path = tmp_path / "mine.gin"
+    path.write_text(content)
+    with pytest.raises(CromeError, match=message) as error:
+        configure(train, [str(path)], [DATA])
+    assert str(path) in str(error.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_missing_file_is_named(capfd):
+    with pytest.raises(CromeError, match=r"nowhere\.gin: "):
+        configure(train, ["nowhere.gin"], [])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("function", [train, study])
+def test_without_a_file_the_first_missing_argument_is_named(function):
+    with pytest.raises(CromeError, match=rf"no gin file: {function.__name__}\.\w+ is not given"):
+        configure(function, [], [])

@@ -1,0 +1,259 @@
+"""What was saved comes back to the bit, or the error says what is wrong with it."""
+
+import dataclasses
+import itertools
+import json
+import resource
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from toy import CFG, ONE, ROWS, mesh_of, start, step_on
+
+from crome_jax.data.loading import batches, put
+from crome_jax.errors import CromeError
+from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.loop import fit
+
+CARD = ModelCard(
+    backbone="tiny",
+    backbone_fingerprint="1f",
+    tokenizer_fingerprint="2f",
+    decoder=dataclasses.asdict(CFG),
+    trainable=1,
+    row_tokens=48,
+    row_responses=8,
+    row_comparisons=8,
+    data_fingerprint="3f",
+    method="crome",
+    dtype="float32",
+)
+
+
+def train(run, steps: int, *, sizes=ONE, trainable=1, log=None, **options):
+    """Train up to `steps` as a new process would: from the newest checkpoint, if there is one."""
+    mesh = mesh_of(*sizes)
+    state, frozen = start(mesh, trainable)
+    iterator = batches(ROWS, rows_per_step=8, seed=0)
+    checkpoints = Checkpoints(run, keep=options.pop("keep", 2))
+    if checkpoints.latest is not None:
+        state, iterator_state = checkpoints.restore(state)
+        iterator.set_state(iterator_state)
+    options = {"log": log} if log else {}
+    state, _ = fit(
+        state, frozen, step_on(sizes, trainable), iterator, mesh, steps=steps, log_every=1,
+        checkpoints=checkpoints, checkpoint_every=3, **options,
+    )  # fmt: skip
+    checkpoints.close()
+    return jax.device_get(state)
+
+
+def assert_bit_equal(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == b.dtype
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Return the folder of a run of six steps, with checkpoints at steps three and six, and its last state."""
+    run = tmp_path_factory.mktemp("saved")
+    return run, train(run, 6)
+
+
+@pytest.fixture
+def damaged(saved, tmp_path):
+    """Return a copy of the run, to be damaged."""
+    run = tmp_path / "run"
+    shutil.copytree(saved[0], run)
+    return run
+
+
+def test_what_is_restored_is_what_was_saved(saved):
+    run, state = saved
+    checkpoints = Checkpoints(run)
+    assert checkpoints.latest == 6
+    like, _ = start(mesh_of(*ONE))
+    restored, data = checkpoints.restore(like)
+    assert_bit_equal(restored, state)
+    assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, like)
+    assert data == {"next_index": 6}
+    trained, step = checkpoints.restore_trained(like.trained)
+    assert step == 6
+    assert_bit_equal(trained, state.trained)
+
+
+def test_resumed_equals_uninterrupted(saved, tmp_path):
+    curves: list[list] = [[], []]
+    note = lambda curve: lambda at, values: curve.append((at, values["loss"], values["grad_norm"]))  # noqa: E731
+    train(tmp_path / "a", 6, log=note(curves[0]))
+    train(tmp_path / "b", 3, log=note(curves[1]))
+    assert_bit_equal(train(tmp_path / "b", 6, log=note(curves[1])), saved[1])
+    assert curves[0] == curves[1]
+
+
+def test_a_run_on_many_devices_resumes_there_and_on_one(tmp_path):
+    sizes = (2, 2, 2)
+    straight = train(tmp_path / "a", 5, sizes=sizes, trainable="all")
+    train(tmp_path / "b", 2, sizes=sizes, trainable="all")
+    shutil.copytree(tmp_path / "b", tmp_path / "c")
+    assert_bit_equal(train(tmp_path / "b", 5, sizes=sizes, trainable="all"), straight)
+    alone = train(tmp_path / "c", 5, trainable="all")
+    for a, b in zip(jax.tree.leaves(alone.trained), jax.tree.leaves(straight.trained), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+
+
+def test_each_checkpoint_is_of_its_own_step_though_the_next_reuses_its_memory(tmp_path):
+    mesh = mesh_of(*ONE)
+    state, frozen = start(mesh)
+    checkpoints = Checkpoints(tmp_path, keep=8)
+    given = put(next(batches(ROWS, rows_per_step=8, seed=0)), mesh)
+    history = []
+    for number in range(6):
+        state, _ = step_on()(state, frozen, given)
+        history.append(jax.tree.map(np.copy, jax.device_get(state)))
+        checkpoints.save(state, {"next_index": number})
+    checkpoints.close()
+    while history:
+        restored, data = Checkpoints(tmp_path).restore(start(mesh)[0])
+        assert_bit_equal(restored, history.pop())
+        assert data == {"next_index": len(history)}
+        shutil.rmtree(tmp_path / "checkpoints" / str(len(history) + 1))
+
+
+def test_only_the_newest_stay(tmp_path):
+    train(tmp_path, 10)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "9"]
+
+
+def test_a_folder_without_checkpoints_is_an_error(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest is None
+    state, _ = start(mesh_of(*ONE))
+    for restore in (lambda: checkpoints.restore(state), lambda: checkpoints.restore_trained(state.trained)):
+        with pytest.raises(CromeError, match=r"checkpoints: holds no whole checkpoint; train first"):
+            restore()
+
+
+def delete(path):
+    path.unlink()
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [delete, halve, empty])
+def test_a_half_written_checkpoint_is_named_or_still_whole(saved, damaged, harm):
+    like, _ = start(mesh_of(*ONE))
+    newest = damaged / "checkpoints" / "6"
+    outcomes = {}
+    for path in sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file()):
+        whole = (newest / path).read_bytes()
+        harm(newest / path)
+        try:
+            restored, data = Checkpoints(damaged).restore(like)
+        except CromeError as e:
+            assert str(e).startswith(f"{newest}: damaged (")
+            assert str(e).endswith("delete it to go on from the checkpoint before it")
+            assert len(str(e)) < 600
+            outcomes[str(path)] = "told"
+        else:  # Not every file is read; what is restored must be right all the same.
+            assert_bit_equal(restored, saved[1])
+            assert data == {"next_index": 6}
+            outcomes[str(path)] = "whole"
+        (newest / path).write_bytes(whole)
+    told = {path for path, outcome in outcomes.items() if outcome == "told"}
+    assert {"data/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= told
+    assert any(path.startswith("state/ocdbt.process_0/d/") for path in told)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_one_deletion_away(saved, damaged):
+    delete(damaged / "checkpoints" / "6" / "state" / "_METADATA")
+    with pytest.raises(CromeError, match="damaged"):
+        train(damaged, 6)
+    shutil.rmtree(damaged / "checkpoints" / "6")
+    assert_bit_equal(train(damaged, 6), saved[1])
+
+
+def test_what_a_killed_save_left_is_passed_over(saved, damaged):
+    shutil.copytree(damaged / "checkpoints" / "6", damaged / "checkpoints" / "9.orbax-checkpoint-tmp")
+    delete(damaged / "checkpoints" / "9.orbax-checkpoint-tmp" / "state" / "manifest.ocdbt")
+    assert Checkpoints(damaged).latest == 6
+    after = train(damaged, 9)
+    assert Checkpoints(damaged).latest == 9
+    assert_bit_equal(Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])[0], after)
+    assert not list(damaged.rglob("*tmp*"))
+
+
+def test_a_checkpoint_of_another_architecture_is_told_by_parameter_and_shapes(saved):
+    like, _ = start(mesh_of(*ONE))
+    narrow = like.replace(trained={**like.trained, "head": jax.device_put(np.zeros(16, np.float32))})
+    deeper, _ = start(mesh_of(*ONE), "all")
+    shallower, _ = start(mesh_of(*ONE), "head")
+    for other, message in (
+        (narrow, r"6: parameter head is \(32,\) there and \(16,\) in this model"),
+        (deeper, r"6: parameter embed is absent there and \(64, 32\) in this model"),
+        (shallower, r"6: parameter final_norm is \(32,\) there and absent in this model"),
+    ):
+        checkpoints = Checkpoints(saved[0])
+        with pytest.raises(CromeError, match=message):
+            checkpoints.restore(other)
+        with pytest.raises(CromeError, match=message):
+            checkpoints.restore_trained(other.trained)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(saved, damaged):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(CromeError, match=r"checkpoints: cannot be written \(.*make room and run the same command"):
+            train(damaged, 12)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    checkpoints = Checkpoints(damaged)
+    assert checkpoints.latest == 6
+    assert_bit_equal(checkpoints.restore(start(mesh_of(*ONE))[0])[0], saved[1])
+    assert train(damaged, 9).step == 9
+
+
+def test_a_card_comes_back_as_it_was_written(tmp_path):
+    write_card(tmp_path, CARD)
+    write_card(tmp_path, CARD)
+    assert read_card(tmp_path) == dataclasses.replace(CARD, decoder=json.loads(json.dumps(CARD.decoder)))
+    assert read_card(tmp_path).config == CFG
+
+
+def test_another_run_s_folder_is_not_written_into(tmp_path):
+    write_card(tmp_path, CARD)
+    other = dataclasses.replace(CARD, data_fingerprint="4f", trainable="head")
+    with pytest.raises(CromeError, match=r"holds another run \(trainable was 1, is 'head'; data_fingerprint was '3f'"):
+        write_card(tmp_path, other)
+    assert read_card(tmp_path).data_fingerprint == "3f"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", '{"backbone": "tiny"}', "\xff", '{"strange": 1}'])
+def test_a_damaged_card_is_named(tmp_path, content):
+    (tmp_path / MODEL_FILE).write_text(content, encoding="latin-1")
+    with pytest.raises(CromeError, match=r"model\.json: damaged"):
+        read_card(tmp_path)
+
+
+def test_every_field_of_a_card_is_checked(tmp_path):
+    write_card(tmp_path, CARD)
+    whole = json.loads((tmp_path / MODEL_FILE).read_text())
+    for name, wrong in itertools.product(whole, [None, [], {"x": 1}]):
+        (tmp_path / MODEL_FILE).write_text(json.dumps({**whole, name: wrong}))
+        with pytest.raises(CromeError, match=rf"model\.json: damaged \(.*{name}"):
+            read_card(tmp_path)
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path):
+    with pytest.raises(CromeError, match=r"no model\.json; give the --out folder of a `crome train` run"):
+        read_card(tmp_path)

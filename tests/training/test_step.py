@@ -1,0 +1,139 @@
+"""The step: a large batch is its micro-batches, many devices are one, and what is frozen stays."""
+
+import functools
+import logging
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import ONE, ROWS, batch, host_params, mesh_of, start, step_on
+
+from crome_jax.errors import CromeError
+from crome_jax.models import weights
+from crome_jax.training.metrics import summarize
+
+
+@functools.cache
+def run(sizes=ONE, trainable=1, **options):
+    """Return the trained weights after three steps, and each step's metrics."""
+    mesh = mesh_of(*sizes)
+    state, frozen = start(mesh, trainable)
+    history = []
+    for number in range(3):
+        state, metrics = step_on(sizes, trainable, **options)(state, frozen, batch(mesh, number))
+        history.append(jax.device_get(metrics))
+    return jax.device_get(state.trained), history
+
+
+def assert_same_run(ours, theirs):
+    """Assert equality to fp32 rounding of additions in another order."""
+    for a, b in zip(jax.tree.leaves(ours[0]), jax.tree.leaves(theirs[0]), strict=True):
+        assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+    for a, b in zip(ours[1], theirs[1], strict=True):
+        assert a.keys() == b.keys()
+        for name, value in b.items():
+            # A sum of signed rewards may be near zero: it is measured against their size.
+            scale = np.sqrt(b["reward/square_sum"] * b["reward/count"]) if name == "reward/sum" else abs(value)
+            assert abs(a[name] - value) <= 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+def test_accumulated_equals_the_large_batch(micro_batches):
+    assert_same_run(run(micro_batches=micro_batches), run())
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (4, 2, 1)])
+def test_many_devices_equal_one(sizes):
+    assert_same_run(run(sizes, "all"), run(trainable="all"))
+
+
+def test_micro_batches_on_many_devices_equal_the_large_batch_on_one():
+    assert_same_run(run((2, 2, 1), micro_batches=2), run())
+
+
+def test_the_state_stays_where_it_lies_and_one_compilation_serves(caplog):
+    mesh = mesh_of(2, 2, 2)
+    state, frozen = start(mesh, "all")
+    before = jax.tree.map(lambda x: x.sharding, state)
+    state, _ = step_on((2, 2, 2), "all")(state, frozen, batch(mesh))
+    assert jax.tree.map(lambda x: x.sharding, state) == before
+    with jax.log_compiles(), caplog.at_level(logging.DEBUG):
+        step_on((2, 2, 2), "all")(state, frozen, batch(mesh))
+    assert not [message for message in caplog.messages if "compil" in message.lower()]
+
+
+def test_weights_and_moments_are_shared_out():
+    state, _ = start(mesh_of(2, 2, 2), "all")
+    moments = state.optimizer[1][0]
+    for table in (state.trained["embed"], moments.mu["embed"], moments.nu["embed"]):
+        assert table.addressable_shards[0].data.size == table.size // 4
+
+
+@pytest.mark.parametrize("trainable", ["head", 1])
+def test_frozen_weights_have_no_state_and_are_untouched(trainable):
+    mesh = mesh_of(*ONE)
+    state, frozen = start(mesh, trainable)
+    given = host_params(trainable)
+    moments = state.optimizer[1][0]
+    assert state.trained.keys() == moments.mu.keys() == moments.nu.keys() == weights.trained_names(trainable) & {*given}
+    assert frozen.keys() == given.keys() - state.trained.keys()
+    for number in range(2):
+        state, _ = step_on(ONE, trainable)(state, frozen, batch(mesh, number))
+    for name in given:
+        for a, b in zip(jax.tree.leaves({**frozen, **state.trained}[name]), jax.tree.leaves(given[name]), strict=True):
+            assert np.array_equal(a, b) == (name in frozen)
+
+
+def test_the_given_state_is_used_up_and_nothing_else_is():
+    mesh = mesh_of(*ONE)
+    copies = jax.tree.map(np.copy, host_params("all"))
+    state, frozen = start(mesh, "all")
+    given = batch(mesh)
+    after, _ = step_on(ONE, "all")(state, frozen, given)
+    again, _ = step_on(ONE, "all")(after, frozen, given)
+    assert all(x.is_deleted() for x in jax.tree.leaves((state, after)))
+    assert not any(x.is_deleted() for x in jax.tree.leaves((frozen, given, again)))
+    # A CPU device may read the host's arrays in place; reusing their memory would change the backbone of the next run.
+    for a, b in zip(jax.tree.leaves(host_params("all")), jax.tree.leaves(copies), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_bfloat16_trains_float32_weights():
+    trained, history = run(dtype=jnp.bfloat16)
+    assert all(x.dtype == np.float32 and np.isfinite(x).all() for x in jax.tree.leaves(trained))
+    for ours, exact in zip(history, run()[1], strict=True):
+        # bfloat16 has 8 bits of precision; losses are means over a dozen comparisons.
+        assert ours["loss"] == pytest.approx(exact["loss"], rel=2**-6)
+        assert ours["loss"] != exact["loss"]
+
+
+def test_a_learnable_task_is_learned():
+    mesh = mesh_of(*ONE)
+    state, frozen = start(mesh, head=np.zeros_like(host_params(1)["head"]))
+    history = []
+    for number in range(40):
+        state, metrics = step_on()(state, frozen, batch(mesh, number % (len(ROWS) - 8)))
+        history.append(summarize(jax.device_get(metrics), 1))
+    assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)  # every reward is zero
+    assert history[-1]["loss"] < 0.1
+    assert history[-1]["human/accuracy"] == 1.0
+
+
+def test_a_batch_without_weight_changes_nothing():
+    mesh = mesh_of(*ONE)
+    state, frozen = start(mesh)
+    before = jax.device_get(state.trained)
+    for _ in range(2):  # The first step's learning rate is zero.
+        state, metrics = step_on()(state, frozen, batch(mesh, weight=np.zeros((8, 8), np.float32)))
+        assert metrics["loss"] == metrics["grad_norm"] == 0
+    assert "human/accuracy" not in summarize(jax.device_get(metrics), 1)
+    for a, b in zip(jax.tree.leaves(state.trained), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_rows_that_do_not_divide_into_micro_batches_are_an_error():
+    mesh = mesh_of(*ONE)
+    with pytest.raises(CromeError, match="8 rows do not divide into 3 micro-batches; change rows_per_step"):
+        step_on(micro_batches=3)(*start(mesh), batch(mesh))
