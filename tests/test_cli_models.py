@@ -115,6 +115,11 @@ def test_a_run_is_not_continued_by_another_configuration(place, own_run, capsys)
         (["--gin.DATA='nowhere.jsonl'"], "nowhere.jsonl: does not exist"),
         (["--gin.adamw.learning_rate='fast'"], "adamw.learning_rate is 'fast', not float"),
         (["--gin.TRAINABLE='all'", "--gin.train.cache_frozen=True"], "cache_frozen needs frozen layers"),
+        (["--gin.TRAINABLE=99"], "tiny has 3 layers; trainable = 99 is not one to 3"),
+        (["--gin.train.dtype='float7'"], "dtype is 'float7'; give 'float32' or 'bfloat16'"),
+        (["--gin.STEPS=0"], "steps is 0; give 1 or more"),
+        (["--gin.RowShape.responses=1"], "a row must hold two responses"),
+        (["--gin.train.micro_batches=3"], "8 rows do not divide into 3 micro-batches"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(place, tmp_path, capsys, flags, problem):

@@ -151,7 +151,7 @@ def batches(rows: Rows, *, rows_per_step: int, seed: int, hidden: np.ndarray | N
     if rows_per_step % n:
         raise CromeError(f"rows_per_step = {rows_per_step} does not divide over {n} processes")
     dataset = grain.MapDataset.source(_RowSource(rows, hidden)).seed(seed).shuffle().repeat()
-    dataset = dataset[i::n].batch(rows_per_step // n)
+    dataset = dataset[i::n].batch(rows_per_step // n, drop_remainder=True)  # There is none: the rows never end.
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)))
 
 

@@ -1,7 +1,10 @@
 """Parameters, optimizer and data iterator, saved together and restored to the bit."""
 
 import dataclasses
+import gc
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +34,15 @@ class ModelCard:
         data_fingerprint: sha256 of the packed training rows.
         method: name or description of the objective and the kinds of comparison.
         dtype: of activations.
+
+    Raises:
+        TypeError: naming the field that is not of its type.
     """
 
     backbone: str
     backbone_fingerprint: str
     tokenizer_fingerprint: str
-    decoder: dict[str, Any]
+    decoder: dict
     trainable: str | int
     row_tokens: int
     row_responses: int
@@ -48,7 +54,20 @@ class ModelCard:
     @property
     def config(self) -> DecoderConfig:
         """The decoder's numbers as their type."""
-        return DecoderConfig(**{**self.decoder, "pattern": tuple(self.decoder["pattern"])})
+        return _decoder_config(self.decoder)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if not isinstance(getattr(self, field.name), field.type):
+                raise TypeError(f"{field.name} is {getattr(self, field.name)!r}")
+        _decoder_config(self.decoder)
+
+
+def _decoder_config(numbers: dict) -> DecoderConfig:
+    try:
+        return DecoderConfig(**{**numbers, "pattern": tuple(numbers["pattern"])})
+    except (KeyError, TypeError, ValueError) as e:
+        raise TypeError(f"decoder: {e}") from None
 
 
 def write_card(run: Path, card: ModelCard) -> None:
@@ -81,7 +100,7 @@ def read_card(run: Path | str) -> ModelCard:
         return ModelCard(**json.loads(path.read_text()))
     except FileNotFoundError:
         raise CromeError(f"{run}: no {MODEL_FILE}; give the --out folder of a `crome train` run") from None
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as e:
+    except (TypeError, ValueError) as e:
         raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
 
 
@@ -129,13 +148,8 @@ class Checkpoints:
         """
         step = self._newest()
         self._check_shapes(step, like.trained)
-        shapes = _shapes(like)
-        try:
-            restored = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes), data=ocp.args.JsonRestore())
-            )
-        except Exception as e:
-            raise self._damaged(step, e) from e
+        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
+        restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
         return restored["state"], restored["data"]
 
     def restore_trained(self, like: Params) -> tuple[Params, int]:
@@ -146,19 +160,12 @@ class Checkpoints:
         """
         step = self._newest()
         self._check_shapes(step, like)
-        shapes = _shapes(like)
-        try:
-            with ocp.PyTreeCheckpointer() as checkpointer:
-                restored = checkpointer.restore(
-                    self._folder / str(step) / "state",
-                    args=ocp.args.PyTreeRestore(
-                        item={"trained": shapes},
-                        restore_args=ocp.checkpoint_utils.construct_restore_args({"trained": shapes}),
-                        partial_restore=True,
-                    ),
-                )
-        except Exception as e:
-            raise self._damaged(step, e) from e
+        shapes = {"trained": _shapes(like)}
+        wanted = ocp.args.PyTreeRestore(
+            item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
+        )
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            restored = self._read(step, lambda: checkpointer.restore(self._folder / str(step) / "state", args=wanted))
         return restored["trained"], step
 
     def wait(self) -> None:
@@ -183,10 +190,7 @@ class Checkpoints:
         return self.latest
 
     def _check_shapes(self, step: int, wanted: Params) -> None:
-        try:
-            there = _by_name(self._manager.item_metadata(step)["state"]["trained"])
-        except Exception as e:
-            raise self._damaged(step, e) from e
+        there = _by_name(self._read(step, lambda: self._manager.item_metadata(step)["state"]["trained"]))
         here = _by_name(wanted)
         for name in sorted(there.keys() | here.keys()):
             if there.get(name) != here.get(name):
@@ -196,12 +200,19 @@ class Checkpoints:
                     "own backbone and trainable"
                 )
 
-    # Orbax and TensorStore raise whatever comes, bare Exceptions too, where a file is damaged or cannot be written.
-
-    def _damaged(self, step: int, error: Exception) -> CromeError:
-        return CromeError(
-            f"{self._folder}/{step}: damaged ({_first_line(error)}); restore it from a copy, or delete it to go on "
-            "from the checkpoint before it"
+    def _read(self, step: int, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except Exception as e:  # Orbax and TensorStore raise whatever comes, bare Exceptions too.
+            problem = _first_line(e)
+        # Past the handler nothing holds what Orbax began to read. Freed now, and silently: at exit, every array of it
+        # would print a traceback of its own below the one line that the user needs.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        gc.collect()
+        sys.unraisablehook = hook
+        raise CromeError(
+            f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or delete it to go on from the "
+            "checkpoint before it"
         )
 
     def _not_saved(self, error: Exception) -> CromeError:
@@ -221,4 +232,5 @@ def _by_name(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line.split(". See full TensorStore details")[0][:200]

@@ -73,8 +73,8 @@ def make_train_step(
         dtype: of activations; master weights, gradients and optimizer stay in float32.
 
     Returns:
-        The step; what it returns lies on the mesh as what it was first given. Its metrics are sums and counts, and `grad_norm` before clipping. It raises CromeError where the
-        batch's rows do not divide into micro-batches.
+        The step. What it returns lies on the mesh as the first state it was given did. Its metrics are sums and counts,
+        and `grad_norm` before clipping. It raises CromeError where the batch's rows do not divide into micro-batches.
     """
     on_data = batch_sharding(mesh)
 

@@ -105,9 +105,11 @@ def study(
     validation = bench.prepare_split(data, validation_split)
     folder = Path(out)
     best, search, packing = {}, [], []
+    encoding = [validation.facts(validation_split)]
     for method in methods:
         prepared = bench.prepare_training(training_groups, method)
         packing.append({"method": method.name, **packing_facts(prepared.rows)})
+        encoding.append(prepared.facts(f"training of {method.name}"))
         trials = []
         for rate in learning_rates:
             schedule = optimizer(steps=steps, learning_rate=rate)
@@ -119,6 +121,7 @@ def study(
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
     for split in test_splits:
         prepared = bench.prepare_split(data, split)
+        encoding.append(prepared.facts(split))
         for name, trial in best.items():
             evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
     shown = _sample_augmented(training_groups)
@@ -144,6 +147,7 @@ def study(
             },
             "search": search,
             "packing": packing,
+            "frozen layers": encoding,
         },
         title="Causally robust or fooled? Methods side by side",
     )
@@ -153,11 +157,23 @@ def study(
 
 @dataclasses.dataclass(frozen=True)
 class _Prepared:
-    """Groups, their rows, and the frozen layers' output for them."""
+    """Groups, their rows, and the frozen layers' output for them, which took so many seconds."""
 
     groups: Sequence[PreferenceGroup]
     rows: Rows
     hidden: np.ndarray
+    seconds: float
+
+    def facts(self, data: str) -> dict[str, Any]:
+        """Return the row of the report's table of what the frozen layers encoded."""
+        return {
+            "data": data,
+            "rows": len(self.rows),
+            "tokens encoded": self.rows.real_tokens,
+            "responses cut": self.rows.truncated,
+            "seconds, compilation included": round(self.seconds, 1),
+            "tokens/s": round(self.rows.real_tokens / self.seconds),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +228,9 @@ class _Bench:
 
     def prepare(self, groups: Sequence[PreferenceGroup], rows: Rows) -> _Prepared:
         """Run the frozen layers over packed groups."""
+        started = time.monotonic()
         hidden = compute_hidden(rows, self.frozen, self.run_trunk, self.mesh, self.base.cfg.width)
-        return _Prepared(groups, rows, hidden)
+        return _Prepared(groups, rows, hidden, time.monotonic() - started)
 
     def prepare_split(self, data: str, split: str) -> _Prepared:
         """Read a split to be scored."""

@@ -6,16 +6,19 @@ groups. The same data and seed give the same bytes.
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crome_jax.augment.oracles import OfflineEditor, Oracle
+from crome_jax.augment.oracles.offline.rarity import Rarity
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 
-ORACLES: Mapping[str, Callable[[], Oracle]] = {"offline": OfflineEditor}
-"""Who can be asked to rewrite answers, by the name that --oracle takes."""
+ORACLES: Mapping[str, Callable[[Sequence[PreferenceGroup]], Oracle]] = {
+    "offline": lambda groups: OfflineEditor(Rarity.of(groups)),
+}
+"""Who can be asked to rewrite the answers of a data set, by the name that --oracle takes."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -90,16 +93,17 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.data.writers import write_groups
 
     account = Account()
-    oracle = ORACLES[args.oracle]()
 
     def augmented() -> Iterator[PreferenceGroup]:
         # A generator: nothing is read before the output was seen to be writable.
         groups = list(
             read_groups(args.data, split=args.split, quarantine=quarantine, max_record_bytes=args.max_record_bytes)
         )
+        if args.merge_prompts:
+            groups = merge_prompts(groups)
         yield from augment_groups(
-            merge_prompts(groups) if args.merge_prompts else groups,
-            oracle=oracle,
+            groups,
+            oracle=ORACLES[args.oracle](groups),
             degrade_per_pair=args.degrade_per_pair,
             upgrade_per_pair=args.upgrade_per_pair,
             neutrals_per_group=args.neutrals_per_group,
@@ -112,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
         write_groups(
             args.out,
             augmented(),
-            description=f"{args.data} augmented by the {oracle.name} oracle, seed {args.seed}.",
+            description=f"{args.data} augmented by the {args.oracle} oracle, seed {args.seed}.",
             overwrite=args.overwrite,
         )
     print(account)

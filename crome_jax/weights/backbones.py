@@ -47,23 +47,27 @@ def load_backbone(name: str = "smollm2-135m", trainable: Trainable = "all", laye
         layers: take only the first layers, the reward read from the last of them; None takes all.
 
     Raises:
-        CromeError: where the file is absent, damaged, or of another architecture, or has fewer layers.
+        CromeError: where the file is absent, damaged, or of another architecture, or has too few layers.
     """
     path = find_backbone("smollm2-135m" if name == TINY else name)
     reader = open_gguf(path)
     tokenizer = gguf_tokenizer(reader)
     if name == TINY:
-        cfg = _first_layers(tiny(vocab_size=tokenizer.vocab_size), layers, name)
+        cfg = _cut(tiny(vocab_size=tokenizer.vocab_size), layers, trainable, name)
         params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
         return Backbone(name, cfg, params, tokenizer, "tiny")
-    cfg = _first_layers(read_config(reader, path), layers, name)
+    cfg = _cut(read_config(reader, path), layers, trainable, name)
     return Backbone(name, cfg, read_params(reader, cfg, trainable, path), tokenizer, _sha256(path))
 
 
-def _first_layers(cfg: DecoderConfig, layers: int | None, name: str) -> DecoderConfig:
+def _cut(cfg: DecoderConfig, layers: int | None, trainable: Trainable, name: str) -> DecoderConfig:
+    """Take the first layers, of which `trainable` must be some."""
     if layers is not None and not 1 <= layers <= cfg.layers:
         raise CromeError(f"{name} has {cfg.layers} layers; layers = {layers} is not one to {cfg.layers}")
-    return cfg if layers is None else dataclasses.replace(cfg, layers=layers)
+    cfg = cfg if layers is None else dataclasses.replace(cfg, layers=layers)
+    if isinstance(trainable, int) and not 1 <= trainable <= cfg.layers:
+        raise CromeError(f"{name} has {cfg.layers} layers; trainable = {trainable} is not one to {cfg.layers}")
+    return cfg
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,8 @@
 """Decoder weights read from GGUF files."""
 
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -74,6 +76,9 @@ def read_config(reader: gguf.GGUFReader, path: Path | str = "GGUF") -> DecoderCo
             "norm_eps": _decimal(number("attention.layer_norm_rms_epsilon")),
             "rope_base": float(number("rope.freq_base", 1e6 if architecture == "gemma3" else 1e4)),
         }
+        for name in ("width", "layers", "heads", "kv_heads", "head_width", "ffn_width"):
+            if not isinstance(shared[name], int) or shared[name] < 1:
+                raise ValueError(f"{name} is {shared[name]!r}")
         if architecture == "llama":
             return DecoderConfig(**shared)
         return DecoderConfig(
@@ -103,56 +108,71 @@ def read_params(
             the decoder has no place for.
     """
     tensors = {t.name: t for t in reader.tensors}
-    # "output.weight" predicts tokens; the reward head takes its place.
-    unread = {name for name in tensors if _layer_of(name) < cfg.layers} - {"output.weight"}
+    _check_tensors(tensors, cfg, path)
 
-    def read(name: str, shape: tuple[int, ...]) -> np.ndarray:
-        if name not in tensors:
-            raise CromeError(f"{path}: tensor {name!r} is missing; the file does not hold a whole {cfg.family} model")
-        tensor = tensors[name]
+    def read(name: str) -> np.ndarray:
         try:
-            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+            values = gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type)
         except NotImplementedError:
-            kind = tensor.tensor_type.name
+            kind = tensors[name].tensor_type.name
             raise CromeError(
                 f"{path}: tensor {name!r} is of kind {kind}, which cannot be read; use F16 or Q8_0"
             ) from None
-        if values.shape != shape:
-            raise CromeError(f"{path}: tensor {name!r} has shape {values.shape}, expected {shape}")
         if not np.isfinite(values).all():
             raise CromeError(f"{path}: tensor {name!r} holds numbers that are not finite; fetch the file again")
-        unread.discard(name)
-        return values
+        return values.astype(np.float32, copy=False)
 
     d, e = cfg.width, cfg.head_width
-    whole = declare_layers(cfg, cfg.layers)
-    stacked = {ours: np.empty(weight.shape, np.float32) for ours, weight in whole.items()}
+    stacked = {ours: np.empty(w.shape, np.float32) for ours, w in declare_layers(cfg, cfg.layers).items()}
     for layer in range(cfg.layers):
         for ours, into in stacked.items():
-            shape = into.shape[1:]
-            name = f"blk.{layer}.{_LAYER_NAMES[ours]}.weight"
+            w = read(_name(ours, layer))
             if ours in ("q", "k", "v"):
-                w = read(name, (shape[1] * e, d))
+                heads = into.shape[2]
                 if cfg.family == "llama" and ours != "v":
                     # Llama files permute query and key rows for interleaved rope; ours rotates halves.
-                    w = w.reshape(shape[1], e // 2, 2, d).swapaxes(1, 2)
-                into[layer] = w.reshape(shape[1], e, d).transpose(2, 0, 1)
-            elif ours == "o":
-                into[layer] = read(name, (d, shape[0] * e)).T.reshape(shape)
-            elif ours in ("gate", "up", "down"):
-                into[layer] = read(name, shape[::-1]).T
+                    w = w.reshape(heads, e // 2, 2, d).swapaxes(1, 2)
+                into[layer] = w.reshape(heads, e, d).transpose(2, 0, 1)
             else:
-                into[layer] = read(name, shape)
-    embed, final_norm = read("token_embd.weight", (cfg.vocab_size, d)), read("output_norm.weight", (d,))
-    for name in sorted(unread):
-        # A bias, scaled rope or experts: without them the model would run, and be another one.
-        raise CromeError(f"{path}: tensor {name!r} has no place in a {cfg.family} decoder as it is supported here")
+                into[layer] = w.T.reshape(into.shape[1:])
     return {
-        "embed": embed,
+        "embed": read("token_embd.weight"),
         **split_layers(stacked, layer_runs(cfg, trainable)),
-        "final_norm": final_norm,
+        "final_norm": read("output_norm.weight"),
         "head": np.zeros(d, np.float32),
     }
+
+
+def _check_tensors(tensors: dict[str, gguf.ReaderTensor], cfg: DecoderConfig, path: Path | str) -> None:
+    """Check names and shapes, before anything is read."""
+    # "output.weight" predicts tokens; the reward head takes its place.
+    unknown = {name for name in tensors if _layer_of(name) < cfg.layers} - {"output.weight"}
+    for name, shape in _expected_tensors(cfg):
+        if name not in tensors:
+            raise CromeError(f"{path}: tensor {name!r} is missing; the file does not hold a whole {cfg.family} model")
+        found = tuple(int(n) for n in reversed(tensors[name].shape))
+        if found != shape:
+            raise CromeError(f"{path}: tensor {name!r} has shape {found}, expected {shape}")
+        unknown.discard(name)
+    for name in sorted(unknown):
+        # A bias, scaled rope or experts: without them the model would run, and be another one.
+        raise CromeError(f"{path}: tensor {name!r} has no place in a {cfg.family} decoder as it is supported here")
+
+
+def _expected_tensors(cfg: DecoderConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield the name and shape of every tensor, [out, in] as files have it."""
+    yield "token_embd.weight", (cfg.vocab_size, cfg.width)
+    yield "output_norm.weight", (cfg.width,)
+    shapes = {ours: weight.shape[1:] for ours, weight in declare_layers(cfg, 1).items()}
+    for layer in range(cfg.layers):
+        for ours, shape in shapes.items():
+            if ours == "o":
+                shape = (shape[0] * shape[1], shape[2])
+            yield _name(ours, layer), (math.prod(shape[1:]), shape[0]) if len(shape) > 1 else shape
+
+
+def _name(ours: str, layer: int) -> str:
+    return f"blk.{layer}.{_LAYER_NAMES[ours]}.weight"
 
 
 def _layer_of(tensor: str) -> int:

@@ -92,9 +92,14 @@ def test_words_learn_the_style_and_fail_when_it_is_reversed(splits, vectorizer, 
 @pytest.mark.parametrize(("vectorizer", "with_prompt"), BASELINES)
 def test_words_do_not_tell_quality_where_style_says_nothing(splits, vectorizer, with_prompt):
     # With style present but independent of quality the model can learn that style is worth nothing, and that only.
-    config = CausalTestbedConfig(name="independent", correlation=0.5, train=3000)
-    score = train_words(vectorizer(), list(generate_groups(config, "train")), with_prompt)
-    scores = {split: score(splits[split]) for split in ("reversed", "absent")}
+    # One draw of the training set leaves chance leanings to or from style, which the reversed split adds up over all
+    # of its pairs: hence the mean of three.
+    drawn = []
+    for seed in range(3):
+        config = CausalTestbedConfig(name="independent", correlation=0.5, train=2000, seed=seed)
+        score = train_words(vectorizer(), list(generate_groups(config, "train")), with_prompt)
+        drawn.append([score(splits[split]) for split in ("reversed", "absent")])
+    scores = dict(zip(("reversed", "absent"), np.mean(drawn, axis=0), strict=True))
     print(scores)
     assert all(0.45 <= s <= 0.57 for s in scores.values())
 

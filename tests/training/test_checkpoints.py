@@ -153,24 +153,23 @@ def empty(path):
 def test_a_half_written_checkpoint_is_named_or_still_whole(saved, damaged, harm):
     like, _ = start(mesh_of(*ONE))
     newest = damaged / "checkpoints" / "6"
-    outcomes = {}
+    told: dict[str, str] = {}
     for path in sorted(path.relative_to(newest) for path in newest.rglob("*") if path.is_file()):
         whole = (newest / path).read_bytes()
         harm(newest / path)
         try:
             restored, data = Checkpoints(damaged).restore(like)
         except CromeError as e:
-            assert str(e).startswith(f"{newest}: damaged (")
-            assert str(e).endswith("delete it to go on from the checkpoint before it")
-            assert len(str(e)) < 600
-            outcomes[str(path)] = "told"
+            told[str(path)] = str(e)
         else:  # Not every file is read; what is restored must be right all the same.
             assert_bit_equal(restored, saved[1])
             assert data == {"next_index": 6}
-            outcomes[str(path)] = "whole"
         (newest / path).write_bytes(whole)
-    told = {path for path, outcome in outcomes.items() if outcome == "told"}
-    assert {"data/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= told
+    for message in told.values():
+        assert message.startswith(f"{newest}: damaged (")
+        assert message.endswith("delete it to go on from the checkpoint before it")
+        assert len(message) < 500
+    assert {"data/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= told.keys()
     assert any(path.startswith("state/ocdbt.process_0/d/") for path in told)
 
 

@@ -1,0 +1,175 @@
+"""From groups to batches: nothing lost, nothing twice, and the order a function of seed and step."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from toy import ROWS, WordTokenizer, mesh_of, text_groups, token_groups
+
+from crome_jax.batch import FIELDS
+from crome_jax.data.loading import batches, fingerprint, pack_groups, put, select_kinds, tokenize
+from crome_jax.data.packing import RowShape, pack
+from crome_jax.errors import CromeError, DataError
+from crome_jax.groups import Kind, Message, Response
+
+N = len(ROWS)
+SHAPE = RowShape(64, 8, 8)
+
+
+def row_numbers(batch: dict[str, np.ndarray]) -> list[int]:
+    """Tell which rows a batch holds."""
+    known = {tokens.tobytes(): number for number, tokens in enumerate(ROWS.batch.tokens)}
+    assert len(known) == N
+    return [known[tokens.tobytes()] for tokens in batch["tokens"]]
+
+
+def order(steps: int, rows_per_step: int = 4, seed: int = 0) -> list[list[int]]:
+    iterator = batches(ROWS, rows_per_step=rows_per_step, seed=seed)
+    return [row_numbers(next(iterator)) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("rows_per_step", [1, 4, 7, 100])
+def test_every_row_comes_once_in_every_epoch(rows_per_step):
+    flat = [*itertools.chain(*order(-(-3 * N // rows_per_step), rows_per_step))]
+    epochs = [flat[n * N : (n + 1) * N] for n in range(3)]
+    assert [sorted(epoch) for epoch in epochs] == [[*range(N)]] * 3
+    assert epochs[0] != epochs[1] != epochs[2] != [*range(N)]
+
+
+def test_the_order_is_a_function_of_seed_and_step():
+    assert order(9, seed=1) == order(9, seed=1)
+    assert order(9, seed=1) != order(9, seed=2)
+    # The rows of a step do not depend on how many the steps before it had.
+    assert [*itertools.chain(*order(8, rows_per_step=2))] == [*itertools.chain(*order(4, rows_per_step=4))]
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 40])
+def test_a_restored_iterator_goes_on_where_the_other_was(at):
+    iterator = batches(ROWS, rows_per_step=4, seed=3)
+    for _ in range(at):
+        next(iterator)
+    state = iterator.get_state()
+    expected = [next(iterator) for _ in range(5)]
+    resumed = batches(ROWS, rows_per_step=4, seed=3)
+    resumed.set_state(state)
+    for batch in expected:
+        restored = next(resumed)
+        assert restored.keys() == batch.keys() == {*FIELDS}
+        for name in FIELDS:
+            np.testing.assert_array_equal(restored[name], batch[name])
+
+
+def test_processes_share_each_step_s_rows(monkeypatch):
+    alone = order(6, rows_per_step=6)
+    shares = []
+    for index in range(3):
+        monkeypatch.setattr(jax, "process_count", lambda: 3)
+        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
+        shares.append(order(6, rows_per_step=6))
+    for step, rows in enumerate(alone):
+        assert [len(share[step]) for share in shares] == [2, 2, 2]
+        assert sorted(itertools.chain(*(share[step] for share in shares))) == sorted(rows)
+    with pytest.raises(CromeError, match="rows_per_step = 8 does not divide over 3 processes"):
+        batches(ROWS, rows_per_step=8, seed=0)
+
+
+def test_hidden_states_go_with_their_row():
+    hidden = np.arange(N, dtype=np.float32)[:, None, None] * np.ones((1, 48, 2), np.float32)
+    batch = next(batches(ROWS, rows_per_step=8, seed=0, hidden=hidden))
+    assert batch["hidden"].shape == (8, 48, 2)
+    assert batch["hidden"][:, 0, 0].tolist() == row_numbers(batch)
+
+
+def test_rows_are_split_over_the_data_like_axes():
+    batch = next(batches(ROWS, rows_per_step=8, seed=0))
+    placed = put(batch, mesh_of(2, 2, 2))
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(placed, name), batch[name])
+    assert {shard.data.shape for shard in placed.tokens.addressable_shards} == {(2, 48)}
+
+
+def test_the_kinds_a_method_trains_on_are_kept():
+    groups = text_groups(5)
+    assert select_kinds(groups, ["human", "causal"]) == groups
+    kept = select_kinds(groups, ("causal",))
+    assert [group.responses for group in kept] == [group.responses for group in groups]
+    assert {c.kind for group in kept for c in group.comparisons} == {Kind.CAUSAL}
+    plain = [dataclasses.replace(group, comparisons=group.comparisons[:1]) for group in groups[:2]]
+    assert [group.id for group in select_kinds([*plain, *groups[2:]], ["causal"])] == ["toy-2", "toy-3", "toy-4"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["humane"], "kind 'humane' is none of human, causal, neutral"),
+        ("human", "kind 'h' is none of"),
+        (["human", "neutral"], "the data holds no neutral comparison; augment it, or take 'neutral' out"),
+    ],
+)
+def test_kinds_that_cannot_be_had_are_told(kinds, message):
+    with pytest.raises(CromeError, match=message):
+        select_kinds(text_groups(3), kinds)
+
+
+def test_a_tokenized_group_is_its_conversations_and_comparisons():
+    tokenizer = WordTokenizer()
+    (group,) = text_groups(1)
+    item = tokenize(group, 5, tokenizer)
+    assert item.index == 5
+    assert item.prompt == tokenizer.encode_prompt(group.prompt)
+    assert item.responses == [tokenizer.encode_response(response.text) for response in group.responses]
+    for name in ("left", "right", "kind", "target", "weight", "margin"):
+        assert getattr(item, name).tolist() == [getattr(c, name) for c in group.comparisons]
+
+
+def unusable():
+    """Three groups of which the second does not fit and the third is refused by the template."""
+    good, long, refused = text_groups(3)
+    prompt = (Message("user", "word " * 40),)
+    greeted = (Message("assistant", "Hello."), *refused.prompt)
+    return [good, dataclasses.replace(long, prompt=prompt), dataclasses.replace(refused, prompt=greeted)]
+
+
+def test_a_group_that_cannot_be_used_stops_with_its_name():
+    good, long, refused = unusable()
+    message = (
+        r"^group 'toy-1': 'prompt' takes 42 tokens; a row has 64 and its responses need 32; raise RowShape\.tokens"
+    )
+    with pytest.raises(DataError, match=message):
+        pack_groups([good, long], WordTokenizer(), SHAPE)
+    with pytest.raises(DataError, match=r"^group 'toy-2': 'prompt' starts with the assistant's turn"):
+        pack_groups([good, refused], WordTokenizer(), SHAPE)
+
+
+def test_a_group_that_cannot_be_used_can_be_set_aside():
+    groups, bad = unusable(), []
+    rows = pack_groups(groups, WordTokenizer(), SHAPE, on_bad=lambda group, error: bad.append((group, str(error))))
+    assert [group for group, _ in bad] == groups[1:]
+    assert all(error.startswith(f"group {group.id!r}: 'prompt'") for group, error in bad)
+    assert set(rows.groups[rows.groups >= 0].tolist()) == {0}
+    with pytest.raises(DataError, match="holds nothing to train on"):
+        pack_groups(groups[1:], WordTokenizer(), SHAPE, on_bad=lambda group, error: None)
+
+
+def test_rows_point_back_at_groups_that_come_after_one_set_aside():
+    good, long, _ = unusable()
+    later = dataclasses.replace(good, id="later", responses=(*good.responses[:2], Response("one more")))
+    rows = pack_groups([good, long, later], WordTokenizer(), SHAPE, every_response=True, on_bad=lambda *bad: None)
+    placed = {(int(g), int(r)) for g, r in zip(rows.groups.ravel(), rows.responses.ravel(), strict=True) if g >= 0}
+    assert placed == {*((0, r) for r in range(len(good.responses))), (2, 0), (2, 1), (2, 2)}
+
+
+def test_the_fingerprint_changes_with_any_number_and_nothing_else():
+    groups = token_groups(6)
+    shape = RowShape(48, 8, 8)
+    first = fingerprint(pack(groups, shape))
+    assert fingerprint(pack(token_groups(6), shape)) == first
+    assert fingerprint(pack(groups[::-1], shape)) != first
+    assert fingerprint(pack(groups, RowShape(64, 8, 8))) != first
+    for name in FIELDS:
+        rows = pack(groups, shape)
+        array = getattr(rows.batch, name)
+        array[0, 0] += 1
+        assert fingerprint(rows) != first, name

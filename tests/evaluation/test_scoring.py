@@ -1,0 +1,120 @@
+"""A response's reward is its own: whatever it is packed with, wherever it runs."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from toy import CFG, ONE, WordTokenizer, host_params, mesh_of, text_groups
+
+from crome_jax.data.packing import RowShape
+from crome_jax.errors import DataError
+from crome_jax.evaluation.scoring import (
+    RewardModel,
+    gather_rewards,
+    make_scorer,
+    pack_for_scoring,
+    score_groups,
+)
+from crome_jax.groups import Message, PreferenceGroup, Response
+from crome_jax.models.weights import declare
+from crome_jax.training.mesh import weight_shardings
+
+SHAPE = RowShape(64, 8, 8)
+GROUPS = text_groups(14)
+
+
+def model(sizes: tuple[int, ...] = ONE, shape: RowShape = SHAPE) -> RewardModel:
+    mesh = mesh_of(*sizes)
+    params = jax.tree.map(jax.device_put, host_params("all"), weight_shardings(declare(CFG), mesh))
+    return RewardModel(params, CFG, WordTokenizer(), shape, mesh)
+
+
+@functools.cache
+def expected() -> list[np.ndarray]:
+    """Score each response in a group of its own."""
+    alone = [
+        dataclasses.replace(group, id=f"{group.id}-{r}", responses=(response,), comparisons=())
+        for group in GROUPS
+        for r, response in enumerate(group.responses)
+    ]
+    scores = iter(score_groups(model(), alone).rewards)
+    return [np.concatenate([next(scores) for _ in group.responses]) for group in GROUPS]
+
+
+def assert_close(ours: list[np.ndarray], theirs: list[np.ndarray]):
+    for a, b in zip(ours, theirs, strict=True):
+        # fp32 rounding of additions in another order, on rewards of a few nats.
+        np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_the_rewards_of_the_toy_differ():
+    assert np.ptp(np.concatenate(expected())) > 1.0
+    assert all(np.unique(rewards).size == rewards.size for rewards in expected())
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 8, 50])
+def test_any_number_of_rows_at_once(rows_at_once):
+    assert_close(score_groups(model(), GROUPS, rows_at_once=rows_at_once).rewards, expected())
+
+
+@pytest.mark.parametrize("shape", [RowShape(48, 3, 1), RowShape(48, 8, 8), RowShape(160, 24, 2)])
+def test_any_shape_of_rows(shape):
+    assert_close(score_groups(model(shape=shape), GROUPS).rewards, expected())
+
+
+@pytest.mark.parametrize(("sizes", "rows_at_once"), [((8, 1, 1), 8), ((8, 1, 1), 3), ((2, 2, 2), 4)])
+def test_any_mesh(sizes, rows_at_once):
+    assert_close(score_groups(model(sizes), GROUPS, rows_at_once=rows_at_once).rewards, expected())
+
+
+def test_any_order_of_groups_and_responses():
+    order = np.random.default_rng(0).permutation(len(GROUPS))
+    turned = [
+        dataclasses.replace(GROUPS[i], responses=GROUPS[i].responses[::-1], comparisons=GROUPS[i].comparisons[:1])
+        for i in order
+    ]
+    assert_close(score_groups(model(), turned).rewards, [expected()[i][::-1] for i in order])
+
+
+def test_every_response_is_scored_whether_compared_or_not():
+    scores = score_groups(model(), GROUPS)
+    assert [len(rewards) for rewards in scores.rewards] == [len(group.responses) for group in GROUPS]
+    assert all(rewards.dtype == np.float32 and np.isfinite(rewards).all() for rewards in scores.rewards)
+    assert scores.truncated == 0
+    tokenizer = WordTokenizer()
+    prompts = sum(len(tokenizer.encode_prompt(group.prompt)) for group in GROUPS)
+    responses = sum(len(tokenizer.encode_response(r.text)) for group in GROUPS for r in group.responses)
+    assert scores.tokens == prompts + responses  # each prompt once
+
+
+def test_responses_that_were_cut_are_counted_and_scored_as_cut():
+    words = [f"w{n}" for n in range(100)]
+    texts = [" ".join(words), "short one", " ".join(words[::-1])]
+    group = PreferenceGroup("long", (Message("user", "Go on"),), tuple(map(Response, texts)), ())
+    scores = score_groups(model(), [group, *GROUPS])
+    assert scores.truncated == 2
+    assert_close(scores.rewards[1:], expected())
+    # A row has 64 tokens, the prompt takes 4, and the last one stays the end of turn.
+    cut = [Response(" ".join(some[:59])) for some in (words, words[::-1])]
+    short = dataclasses.replace(group, responses=tuple(cut))
+    np.testing.assert_allclose(scores.rewards[0][[0, 2]], score_groups(model(), [short]).rewards[0], atol=1e-5)
+
+
+def test_rewards_come_back_to_their_response():
+    rows = pack_for_scoring(GROUPS, WordTokenizer(), SHAPE)
+    values = 100.0 * rows.groups + rows.responses
+    for g, rewards in enumerate(gather_rewards(rows, values, GROUPS)):
+        assert rewards.tolist() == [100.0 * g + r for r in range(len(rewards))]
+
+
+def test_a_prompt_without_room_is_an_error_naming_its_group():
+    long = dataclasses.replace(GROUPS[0], id="long", prompt=(Message("user", "word " * 60),))
+    with pytest.raises(DataError, match=r"^group 'long': 'prompt' takes 62 tokens"):
+        score_groups(model(), [GROUPS[0], long])
+
+
+def test_a_scorer_is_compiled_once_however_often_it_is_asked_for():
+    assert make_scorer(CFG) is make_scorer(dataclasses.replace(CFG))
+    assert make_scorer(CFG) is not make_scorer(dataclasses.replace(CFG, norm_eps=1e-5))
