@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 @struct.dataclass
 class Batch:
-    """Rows of packed groups (the letters are those of the glossary: B rows, T tokens, R response and C comparison slots).
+    """Rows of packed groups: B rows of T tokens, with R response and C comparison slots each.
 
     Token i attends to token j when j is not after i in the row, both are in the same group, and j belongs to the
     prompt or to i's own response.

@@ -35,6 +35,8 @@ class Origin(enum.StrEnum):
     DEGRADED = "degraded"
     IRRELEVANT = "irrelevant"
     """An answer to another prompt, borrowed for an irrelevant-query neutral."""
+    ALIGNED = "aligned"
+    """Given all the content of a better answer in its own style, for a causally-aligned neutral."""
     PARAPHRASED = "paraphrased"
 
 

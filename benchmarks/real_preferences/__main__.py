@@ -10,7 +10,6 @@ whatever it says. Any value of gin/runs/real_preferences.gin can be overridden: 
 import argparse
 import datetime
 import json
-import os
 import platform
 import shlex
 import sys
@@ -89,7 +88,7 @@ def run(argv: Sequence[str]) -> None:
         "command": f"`{shlex.join(['python', '-m', 'benchmarks.real_preferences', *argv])}`",
         "minutes, all of it": f"{(time.monotonic() - started) / 60:.1f}",
         "peak memory": f"{figures['facts']['run']['peak memory, GB']} GB",
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {figures['facts']['run']['machine']}",
+        "machine": f"{_processor()}, {figures['facts']['run']['machine']}",
         "versions": ", ".join([f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
         "backbone": figures["facts"]["run"]["backbone"],
         "steps of each trial": str(configured["steps"]),
@@ -148,7 +147,11 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="pairs of each evaluation file but LLMBar's and RM-Bench's, which are taken whole (default: %(default)s)",
     )
-    add("--full", action="store_true", help=f"take all of the data, and {FULL.steps} steps: hours (default: a sample)")
+    add(
+        "--full",
+        action="store_true",
+        help=f"take all of the data, and {FULL.steps} steps: hours, and 20 GB of temporary files (default: a sample)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of every draw (default: %(default)s)")
     add_gin_flags(parser)
     return parser

@@ -17,6 +17,9 @@ STRATA = {
 }
 """Split to the family of strata that the table shows of it, and what it calls them."""
 
+SECONDS = "seconds, compilation included"
+"""What the study calls the time that the frozen layers took."""
+
 TITLES = {HELD_OUT: "AlpacaEval, held-out prompts"} | {name: which.title for name, which in EVALUATIONS.items()}
 
 
@@ -106,25 +109,34 @@ def _points(figure: Mapping[str, Any], name: str) -> str:
 
 def _token_table(figures: Mapping[str, Any], alone: Mapping[str, float]) -> str:
     packing = {f"training of {row['method']}": row for row in figures["facts"]["packing"]}
-    compared = {split: found["comparisons"] for split, found in _first(figures["methods"])["splits"].items()}
-    rows = []
+    compared = _first(figures["methods"])["splits"]
+    rows, sums = [], np.zeros(5)
     for row in figures["facts"]["frozen layers"]:
-        name, tokens = row["data"], row["tokens encoded"]
+        name = row["data"]
         if name in packing:
             comparisons = packing[name]["comparisons"]
             by_itself = packing[name]["if every pair were encoded by itself"]
         elif name in compared:
-            comparisons, by_itself = compared[name], alone[name]
+            comparisons, by_itself = compared[name]["comparisons"], alone[name]
         else:
             continue  # The validation set: of the held-out set's kind.
-        each = tokens / comparisons
-        saved = f"{by_itself / each:.2f} times"
-        label = TITLES.get(name, name)
-        rows.append(
-            (label, comparisons, f"{each:.1f}", f"{by_itself:.1f}", saved, row["responses cut"], row["tokens/s"])
-        )
+        counts = (comparisons, row["tokens encoded"], comparisons * by_itself, row["responses cut"], row[SECONDS])
+        rows.append((TITLES.get(name, name), *_token_cells(*counts)))
+        sums += counts
+    rows.append(("**all**", *_token_cells(*sums)))
     header = ("", "comparisons", "tokens for each", "by itself", "saving", "responses cut", "tokens/s")
     return _table(header, rows)
+
+
+def _token_cells(comparisons: float, tokens: float, alone: float, cut: float, seconds: float) -> tuple[str, ...]:
+    return (
+        f"{comparisons:,.0f}",
+        f"{tokens / comparisons:.1f}",
+        f"{alone / comparisons:.1f}",
+        f"{alone / tokens:.2f} times",
+        f"{cut:,.0f}",
+        f"{tokens / seconds:,.0f}" if seconds else "",
+    )
 
 
 def _first(methods: Mapping[str, Any]) -> Mapping[str, Any]:

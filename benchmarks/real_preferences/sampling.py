@@ -12,7 +12,7 @@ from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.readers import read_groups
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
-from crome_jax.groups import PreferenceGroup, build_group, prompt_text
+from crome_jax.groups import Comparison, PreferenceGroup, build_group, prompt_text
 
 TRAIN = "train/alpaca_eval_groups.jsonl.gz"
 TRAINING, VALIDATION, HELD_OUT = "train", "validation", "alpaca_eval"
@@ -76,14 +76,14 @@ class Sample:
         steps: optimizer steps of each trial, so that Crome sees its rows about once; None leaves the gin file's.
     """
 
-    prompts: int | None = 90
+    prompts: int | None = 80
     held_out: int = 40
-    comparisons: int | None = 4
+    comparisons: int | None = 3
     pairs: int | None = 40
     steps: int | None = None
 
 
-FULL = Sample(prompts=None, held_out=60, comparisons=None, pairs=None, steps=500)
+FULL = Sample(prompts=None, held_out=60, comparisons=None, pairs=None, steps=600)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,15 +137,27 @@ def read_file(data: Path, name: str, tokenizer: Tokenizer, shape: RowShape) -> F
 def draw(
     groups: Iterable[PreferenceGroup], prompts: int | None, comparisons: int | None, seed: int
 ) -> list[PreferenceGroup]:
-    """Draw groups, and comparisons of each with the responses they need; None takes all."""
-    ranked = sorted(groups, key=lambda group: derive_seed(seed, "prompt", group.id))
-    return [_limit(group, comparisons, seed) for group in ranked[:prompts]]
+    """Draw groups, and of each some comparisons with the responses they need; None takes all.
+
+    The first comparison of a group is drawn, the others share responses with it where they can: what they add to be
+    encoded is little. Of several comparisons of the same two responses one is taken.
+    """
+    ranked = sorted(groups, key=lambda group: derive_seed(seed, "prompt", group.id))[:prompts]
+    return [group if comparisons is None else _limit(group, comparisons, seed) for group in ranked]
 
 
-def _limit(group: PreferenceGroup, most: int | None, seed: int) -> PreferenceGroup:
+def _limit(group: PreferenceGroup, most: int, seed: int) -> PreferenceGroup:
     order = sorted(range(len(group.comparisons)), key=lambda c: derive_seed(seed, "comparison", group.id, c))
-    kept = [group.comparisons[c] for c in sorted(order[:most])]
-    used = sorted({side for comparison in kept for side in (comparison.left, comparison.right)})
+    open_pairs: dict[frozenset[int], Comparison] = {}
+    for comparison in (group.comparisons[c] for c in order):
+        open_pairs.setdefault(frozenset((comparison.left, comparison.right)), comparison)
+    kept: list[Comparison] = []
+    needed: set[int] = set()
+    while open_pairs and len(kept) < most:
+        sides = min(open_pairs, key=lambda pair: len(pair - needed))
+        needed |= sides
+        kept.append(open_pairs.pop(sides))
+    used = sorted(needed)
     at = {response: place for place, response in enumerate(used)}
     return build_group(
         id=group.id,

@@ -1,4 +1,4 @@
-"""Causal comparisons: an answer against the same answer with one attribute raised or lowered."""
+"""Rewritten answers: one attribute raised or lowered (causal comparisons), or all made equal (aligned neutrals)."""
 
 import collections
 import dataclasses
@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Iterator, Sequence
 
 from crome_jax.augment.account import Account
-from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Oracle, Rewrite
+from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE, Declined, Direction, Intervention, Oracle, Rewrite
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response, build_group
@@ -41,20 +41,23 @@ def add_interventions(
     oracle: Oracle,
     degrade_per_pair: int = 2,
     upgrade_per_pair: int = 2,
+    align_per_pair: int = 1,
     max_pairs_per_group: int | None = 4,
     seed: int = 0,
     account: Account | None = None,
 ) -> Iterator[PreferenceGroup]:
-    """Add to every group causal comparisons made from its human ones (Crome, arXiv 2506.16507, section on stage 1).
+    """Add to every group comparisons made from its human ones by rewriting (Crome, arXiv 2506.16507, stage 1).
 
-    The preferred answer is degraded and the other upgraded, each along `*_per_pair` attributes drawn from those the
-    oracle names; where a rewrite is declined the next attribute is tried. Ties get none. What a group becomes depends
+    Causal: the preferred answer is degraded and the other upgraded, each along `*_per_pair` attributes drawn from those
+    the oracle names; where a rewrite is declined the next attribute is tried. Neutral: the other answer is given the
+    preferred one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group becomes depends
     on the seed and on which groups there are, not on their order.
 
     Args:
         groups: with unique ids.
         oracle: who names attributes and rewrites.
         degrade_per_pair, upgrade_per_pair: causal comparisons wanted for each human one.
+        align_per_pair: causally-aligned neutrals wanted for each human comparison, 0 or 1.
         max_pairs_per_group: most human comparisons of a group that are used, drawn with the seed; None uses all.
         account: filled in with what was made and dropped.
 
@@ -71,7 +74,9 @@ def add_interventions(
         tasks = [
             task
             for g, group in enumerate(window)
-            for task in _tasks(g, group, oracle, degrade_per_pair, upgrade_per_pair, max_pairs_per_group, seed)
+            for task in _tasks(
+                g, group, oracle, (degrade_per_pair, upgrade_per_pair, align_per_pair), max_pairs_per_group, seed
+            )
         ]
         made = _run(window, tasks, oracle, lender, account)
         yield from (_extended(group, made[g]) for g, group in enumerate(window))
@@ -100,8 +105,7 @@ def _tasks(
     index: int,
     group: PreferenceGroup,
     oracle: Oracle,
-    degrades: int,
-    upgrades: int,
+    wanted_per_pair: tuple[int, int, int],
     max_pairs: int | None,
     seed: int,
 ) -> list[_Task]:
@@ -119,12 +123,14 @@ def _tasks(
     names = oracle.rubrics(group.prompt, involved, MOST_RUBRICS)
     tasks = []
     for chosen, rejected in pairs:
-        for direction, parent, other, wanted in (
-            (Direction.DEGRADE, chosen, rejected, degrades),
-            (Direction.UPGRADE, rejected, chosen, upgrades),
-        ):
+        sides = (
+            (Direction.DEGRADE, chosen, rejected),
+            (Direction.UPGRADE, rejected, chosen),
+            (Direction.ALIGN, rejected, chosen),
+        )
+        for (direction, parent, other), wanted in zip(sides, wanted_per_pair, strict=True):
             place = (seed, group.id, direction, group.responses[parent].text, group.responses[other].text)
-            order = list(names)
+            order = [EVERY_ATTRIBUTE] if direction is Direction.ALIGN else list(names)
             random.Random(derive_seed("attributes", *place)).shuffle(order)
             tasks.append(_Task(index, direction, parent, other, place, collections.deque(order), wanted))
     return tasks
@@ -132,13 +138,13 @@ def _tasks(
 
 def _run(
     window: Sequence[PreferenceGroup], tasks: list[_Task], oracle: Oracle, lender: _Lender, account: Account
-) -> dict[int, dict[str, Response]]:
+) -> dict[int, list[tuple[Response, Comparison]]]:
     """Ask the oracle until every task has what it wants or has tried every attribute.
 
     Returns:
-        index of a group -> text -> the new response.
+        index of a group -> new responses, each with its comparison, whose index -1 stands for it.
     """
-    made: dict[int, dict[str, Response]] = collections.defaultdict(dict)
+    made: dict[int, list[tuple[Response, Comparison]]] = collections.defaultdict(list)
     taken = [{response.text for response in group.responses} for group in window]
     borrowed = {task.group: lender.texts(window[task.group]) for task in tasks}
     while True:
@@ -158,17 +164,24 @@ def _run(
             task.wanted -= 1
             account.made[str(task.direction), attribute] += 1
             taken[task.group].add(reply.text)
-            raised = task.direction is Direction.UPGRADE
-            made[task.group][reply.text] = Response(
-                reply.text,
-                origin=Origin.UPGRADED if raised else Origin.DEGRADED,
-                parent=task.parent,
-                attribute=attribute,
-                edit=reply.edit,
-            )
+            made[task.group].append(_judged(task, attribute, reply))
     for task in tasks:
         account.short[str(task.direction)] += task.wanted
     return made
+
+
+def _judged(task: _Task, attribute: str, reply: Rewrite) -> tuple[Response, Comparison]:
+    """Return the new response and the comparison it was made for, in which -1 stands for it."""
+    origin = {
+        Direction.DEGRADE: Origin.DEGRADED,
+        Direction.UPGRADE: Origin.UPGRADED,
+        Direction.ALIGN: Origin.ALIGNED,
+    }[task.direction]
+    response = Response(reply.text, origin=origin, parent=task.parent, attribute=attribute, edit=reply.edit)
+    if task.direction is Direction.ALIGN:
+        return response, Comparison(task.other, -1, target=0.5, kind=Kind.NEUTRAL)
+    better, worse = (-1, task.parent) if task.direction is Direction.UPGRADE else (task.parent, -1)
+    return response, Comparison(better, worse, kind=Kind.CAUSAL, attribute=attribute)
 
 
 def _request(group: PreferenceGroup, task: _Task, attribute: str, borrowed: tuple[str, ...]) -> Intervention:
@@ -192,16 +205,15 @@ def _unusable(reply: Rewrite | Declined, taken: Iterable[str]) -> str | None:
     return "equals another answer" if reply.text in taken else None
 
 
-def _extended(group: PreferenceGroup, made: dict[str, Response]) -> PreferenceGroup:
-    first = len(group.responses)
+def _extended(group: PreferenceGroup, made: Sequence[tuple[Response, Comparison]]) -> PreferenceGroup:
     comparisons = list(group.comparisons)
-    for new, response in enumerate(made.values(), first):
-        better, worse = (new, response.parent) if response.origin is Origin.UPGRADED else (response.parent, new)
-        comparisons.append(Comparison(better, worse, kind=Kind.CAUSAL, attribute=response.attribute))
+    for new, (_, judged) in enumerate(made, len(group.responses)):
+        left, right = (new if side == -1 else side for side in (judged.left, judged.right))
+        comparisons.append(dataclasses.replace(judged, left=left, right=right))
     return build_group(
         id=group.id,
         prompt=group.prompt,
-        responses=[*group.responses, *made.values()],
+        responses=[*group.responses, *(response for response, _ in made)],
         comparisons=comparisons,
         metadata=group.metadata,
     )

@@ -54,6 +54,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="raised answers wanted for each human comparison (default: %(default)s)",
     )
     parser.add_argument(
+        "--align-per-pair",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="causally-aligned ties wanted for each human comparison (default: %(default)s)",
+    )
+    parser.add_argument(
         "--neutrals-per-group",
         type=at_least(0),
         default=2,
@@ -106,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
             oracle=ORACLES[args.oracle](groups),
             degrade_per_pair=args.degrade_per_pair,
             upgrade_per_pair=args.upgrade_per_pair,
+            align_per_pair=args.align_per_pair,
             neutrals_per_group=args.neutrals_per_group,
             max_pairs_per_group=args.max_pairs_per_group or None,
             seed=args.seed,

@@ -145,11 +145,7 @@ def halve(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def empty(path):
-    path.write_bytes(b"")
-
-
-@pytest.mark.parametrize("harm", [delete, halve, empty])
+@pytest.mark.parametrize("harm", [delete, halve])
 def test_a_half_written_checkpoint_is_named_or_still_whole(saved, damaged, harm):
     like, _ = start(mesh_of(*ONE))
     newest = damaged / "checkpoints" / "6"
@@ -208,12 +204,13 @@ def test_a_checkpoint_of_another_architecture_is_told_by_parameter_and_shapes(sa
             checkpoints.restore_trained(other.trained)
 
 
-def test_a_full_disk_leaves_the_last_checkpoint_whole(saved, damaged):
+@pytest.mark.parametrize("steps", [8, 12])  # the last save fails, or one that others follow
+def test_a_full_disk_leaves_the_last_checkpoint_whole(saved, damaged, steps):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
     try:
         with pytest.raises(CromeError, match=r"checkpoints: cannot be written \(.*make room and run the same command"):
-            train(damaged, 12)
+            train(damaged, steps)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     checkpoints = Checkpoints(damaged)

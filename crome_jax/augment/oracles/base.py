@@ -13,6 +13,12 @@ class Direction(enum.StrEnum):
 
     DEGRADE = "degrade"
     UPGRADE = "upgrade"
+    ALIGN = "align"
+    """Give the text all the content of the reference, in the text's own style: the two shall be equally good."""
+
+
+EVERY_ATTRIBUTE = "every attribute"
+"""What an ALIGN moves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +26,12 @@ class Intervention:
     """A request to move one attribute of one answer and hold everything else.
 
     Args:
-        direction: raise or lower.
-        attribute: name of the causal attribute to move.
+        direction: raise, lower, or make equal.
+        attribute: name of the causal attribute to move; EVERY_ATTRIBUTE for an ALIGN.
         prompt: the conversation up to the answer.
         text: the answer to rewrite.
-        reference: the other answer of the pair: for an upgrade the preferred one, toward which the text moves; for a
-            degrade the one it was preferred to. None where there is none.
+        reference: the other answer of the pair: for an upgrade or an align the preferred one, toward which the text
+            moves; for a degrade the one it was preferred to. None where there is none.
         elsewhere: answers to other prompts, for edits that need foreign material.
         seed: what every draw of a deterministic oracle derives from.
     """

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from crome_jax.augment import rubrics
 from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Rewrite
 from crome_jax.augment.oracles.offline import completeness, compliance, consistency, factuality, order, relevance
+from crome_jax.augment.oracles.offline.aligned import align
 from crome_jax.augment.oracles.offline.band import leaves_band
 from crome_jax.augment.oracles.offline.draft import Draft
 from crome_jax.augment.oracles.offline.rarity import Rarity
@@ -35,6 +36,13 @@ ATTRIBUTES = {
     rubrics.CONSISTENCY.name: _Attribute(consistency.degrade, consistency.upgrade, 1),
     rubrics.COMPLIANCE.name: _Attribute(compliance.degrade, compliance.upgrade, 1),
 }
+
+
+def _edit(request: Intervention) -> _Edit | None:
+    if request.direction is Direction.ALIGN:
+        return align
+    attribute = ATTRIBUTES.get(request.attribute)
+    return attribute and (attribute.upgrade if request.direction is Direction.UPGRADE else attribute.degrade)
 
 
 class OfflineEditor:
@@ -70,16 +78,16 @@ class OfflineEditor:
             yield self._rewrite(request)
 
     def _rewrite(self, request: Intervention) -> Rewrite | Declined:
-        attribute = ATTRIBUTES.get(request.attribute)
-        if attribute is None:
+        edit = _edit(request)
+        if edit is None:
             return Declined("unknown attribute")
-        upgrade = request.direction is Direction.UPGRADE
-        if upgrade and request.reference is None:
+        toward = request.direction is not Direction.DEGRADE
+        if toward and request.reference is None:
             return Declined("no better answer to move toward")
-        if not is_english(request.text) or (upgrade and not is_english(request.reference)):
+        if not is_english(request.text) or (toward and not is_english(request.reference)):
             return Declined("not English text")
         rng = random.Random(derive_seed("edit", request.seed, request.direction, request.attribute))
-        reply = (attribute.upgrade if upgrade else attribute.degrade)(Draft.of(request, self._rarity), rng)
+        reply = edit(Draft.of(request, self._rarity), rng)
         if isinstance(reply, Declined):
             return reply
         if reply.text == request.text or not reply.text.strip():

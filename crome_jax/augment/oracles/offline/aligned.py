@@ -1,0 +1,26 @@
+"""Alignment: another answer's content in this answer's style."""
+
+import random
+
+from crome_jax.augment.oracles.base import Declined, Rewrite
+from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote
+from crome_jax.augment.oracles.offline.slots import fit
+
+
+def align(draft: Draft, rng: random.Random) -> Rewrite | Declined:
+    """Put the better answer's key sentences, all and in their order, in the places of this one's.
+
+    What is not a key sentence, and the layout, stay: they are the style. Where the better answer has more key
+    sentences than there are places, neighbours share one; with fewer, a place would keep its old content, and the
+    answers would not be equally good.
+    """
+    places = sorted(key_sentences(draft.document, draft.topic, draft.rarity))
+    keys = sorted(key_sentences(draft.reference, draft.topic, draft.rarity))
+    if not places or len(keys) < len(places):
+        return Declined("fewer key sentences than places")
+    texts = {}
+    for n, place in enumerate(places):
+        share = keys[n * len(keys) // len(places) : (n + 1) * len(keys) // len(places)]
+        slot = draft.document.sentences[place]
+        texts[place] = " ".join(fit(draft.reference.sentences[i].text, slot) for i in share)
+    return Rewrite(draft.document.replaced(texts), "given the content of: " + "; ".join(map(quote, texts.values())))
