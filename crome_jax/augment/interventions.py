@@ -50,8 +50,8 @@ def add_interventions(
 
     Causal: the preferred answer is degraded and the other upgraded, each along `*_per_pair` attributes drawn from those
     the oracle names; where a rewrite is declined the next attribute is tried. Neutral: the other answer is given the
-    preferred one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group becomes depends
-    on the seed and on which groups there are, not on their order.
+    preferred one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group
+    becomes depends on the seed and on which groups there are, not on their order.
 
     Args:
         groups: with unique ids.

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from crome_jax.errors import CromeError
+from crome_jax.verbs.numbers import at_least
 
 CONFIGS = ("standard", "mild", "strong", "independent", "plain")
 
@@ -31,6 +32,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "0.5 (independent), or no style at all (plain) (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: %(default)s)")
+    for split, default in (("train", 600), ("validation", 150), ("test", 400)):
+        whom = "each test split (half as many in absent)" if split == "test" else f"the split {split}"
+        parser.add_argument(
+            f"--{split}",
+            type=at_least(2),
+            default=default,
+            metavar="N",
+            help=f"pairs in {whom}; a smaller number takes the first of a larger (default: %(default)s)",
+        )
     parser.add_argument("--overwrite", action="store_true", help="replace DIR (default: that it exists is an error)")
 
 
@@ -43,10 +53,14 @@ def run(args: argparse.Namespace) -> None:
 
     if args.overwrite and args.out.is_dir() and any(args.out.iterdir()) and not _is_tfds(args.out):
         raise CromeError(f"{args.out}: is a folder of something else than a data set; choose another name")
-    config = CausalTestbed.builder_configs[args.config]
-    if args.seed != config.seed:
+    named = CausalTestbed.builder_configs[args.config]
+    sizes = {"train": args.train, "validation": args.validation, "absent": args.test // 2}
+    sizes |= dict.fromkeys(("in_distribution", "reversed", "unseen"), args.test)
+    config = dataclasses.replace(named, seed=args.seed, **sizes)
+    if dataclasses.asdict(config) != dataclasses.asdict(named):
         # TFDS wants another name for other data.
-        config = dataclasses.replace(config, name=f"{args.config}_seed{args.seed}", seed=args.seed)
+        name = f"{args.config}_{args.train}_{args.validation}_{args.test}_seed{args.seed}"
+        config = dataclasses.replace(config, name=name)
     tfds.disable_progress_bar()
     logging.getLogger("absl").setLevel(logging.ERROR)  # It warns of every configuration that has no name of its own.
     # TFDS prints where it builds, which is not where the data set will be.

@@ -11,7 +11,7 @@ from crome_jax.data.datasets.testbed.arithmetic import draw_stories, draw_two_st
 from crome_jax.data.datasets.testbed.contrast import CAUSAL_ATTRIBUTES, NAMES
 from crome_jax.data.datasets.testbed.facts import TABLES, draw_changed_facts, draw_facts
 from crome_jax.data.datasets.testbed.portraits import draw_portrait
-from crome_jax.data.datasets.testbed.requests import draw_request
+from crome_jax.data.datasets.testbed.requests import LOUD, QUIET, REQUESTS, draw_request
 
 EVERY_TEMPLATE = [
     pytest.param(draw, lowered, id=f"{draw.__name__}-{'-'.join(lowered)}")
@@ -32,8 +32,18 @@ def equations(sentences):
     return [(int(x) + int(y) if op == "+" else int(x) - int(y), int(r)) for x, op, y, r in found]
 
 
+def find(words, text):
+    """Return where the words stand in the text, whatever their case."""
+    return [match.start() for match in re.finditer(rf"\b{re.escape(words)}\b", text, re.IGNORECASE)]
+
+
 def named(text, among):
-    return {name for name in among if re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE)}
+    return {name for name in among if find(name, text)}
+
+
+def read(patterns, text):
+    """Return what each match of the patterns says, a dict of its groups, in lower case."""
+    return [match.groupdict() for pattern in patterns for match in re.finditer(pattern, text.lower())]
 
 
 @pytest.mark.parametrize(("draw", "lowered"), EVERY_TEMPLATE)
@@ -46,70 +56,170 @@ def test_a_contrast_is_two_different_answers_in_plain_sentences(draw, lowered):
             assert re.match(r"[A-Z0-9]", sentence)
             assert sentence[-1] in ".?"
             assert not re.search(r"[{}]|  |\.\.", sentence)
-        assert 15 <= len(contrast.prompt.split()) <= 65
+        assert 14 <= len(contrast.prompt.split()) <= 70
         assert all(9 <= len(" ".join(core).split()) <= 45 for core in (contrast.chosen, contrast.rejected))
+
+
+def facts_of(table, prompt):
+    """Return entity -> its valid value: the one the prompt gives last, where a later one corrects it."""
+    given = sorted(
+        (place, entity, value)
+        for entity in named(prompt, table.entities)
+        for value in table.values
+        for place in find(table.fact.format(e=entity, v=value), prompt)
+    )
+    return {entity: value for _, entity, value in given}
 
 
 @pytest.mark.parametrize("draw", [draw_facts, draw_changed_facts])
 @pytest.mark.parametrize("lowered", [("correct",), ("complete",), ("correct", "complete")])
-def test_facts_are_true_and_those_asked_for(draw, lowered):
+def test_facts_are_true_and_those_asked_for_by_name(draw, lowered):
+    errors = set()
     for contrast in contrasts(draw, lowered):
         table = next(table for table in TABLES if table.name == contrast.template.split("/")[1])
+        truth = facts_of(table, contrast.prompt)
+        asked = {entity for entity in truth if table.wanted.format(e=entity) in contrast.prompt}
+        assert (len(truth), len(asked)) == (3, 2)
         statements = {
             answer.format(e=e, v=v).lower() + ".": (e, v)
             for answer in table.answers
-            for e in named(contrast.prompt, table.entities)
+            for e in truth
             for v in table.values
         }
         right, told = (
             dict(statements[sentence.lower()] for sentence in core if sentence.lower() in statements)
             for core in (contrast.chosen, contrast.rejected)
         )
-        prompt = contrast.prompt.lower()
-        for entity, value in right.items():
-            assert table.fact.format(e=entity, v=value).lower() in prompt
-        assert len(right) == len(told) == 2
-        assert (right.keys() == told.keys()) == ("complete" not in lowered)
-        if "correct" in lowered:
-            assert any(right.get(entity, value) != value for entity, value in told.items())
+        assert right == {entity: truth[entity] for entity in asked}
+        assert len(told) == 2
+        assert len(told.keys() & asked) == (1 if "complete" in lowered else 2)
+
+        wrong = {entity: value for entity, value in told.items() if truth[entity] != value}
+        if "correct" not in lowered:
+            assert not wrong
+        elif draw is draw_changed_facts:
+            ((entity, value),) = wrong.items()
+            assert entity in asked
+            assert named(contrast.prompt, [value])  # The outdated value: in the prompt, and valid for nobody.
+            assert value not in truth.values()
         else:
-            assert all(table.fact.format(e=e, v=v).lower() in prompt for e, v in told.items())
+            assert wrong.keys() == told.keys() & asked
+            swapped = {entity: truth[other] for entity, other in zip(asked, reversed(list(asked)), strict=True)}
+            swaps = all(swapped[entity] == value for entity, value in wrong.items())
+            assert swaps or not named(contrast.prompt, wrong.values())
+            errors.add(swaps)
+    assert errors == ({True, False} if draw is draw_facts and "correct" in lowered else set())
 
 
-def test_portraits_are_of_the_one_person_asked_about():
-    for contrast in contrasts(draw_portrait, ("on_topic",)):
-        (subject,), (other,) = named(" ".join(contrast.chosen), NAMES), named(" ".join(contrast.rejected), NAMES)
-        assert subject != other
-        assert {subject, other} <= named(contrast.prompt, NAMES)
-    for contrast in contrasts(draw_portrait, ("correct",)):
-        assert named(" ".join(contrast.chosen), NAMES) == named(" ".join(contrast.rejected), NAMES)
+DESCRIPTIONS = (
+    r"(?P<name>\w+) is (?P<job>an? \w+) from (?P<city>\w+) who loves (?P<hobby>[\w-]+)\.",
+    r"(?P<name>\w+), (?P<job>an? \w+), grew up in (?P<city>\w+) and spends weekends on (?P<hobby>[\w-]+)\.",
+    r"from (?P<city>\w+) comes (?P<name>\w+), (?P<job>an? \w+) whose hobby is (?P<hobby>[\w-]+)\.",
+)
+INTRODUCTIONS = (
+    r"(?P<name>\w+) comes from (?P<city>\w+)\.",
+    r"the home town of (?P<name>\w+) is (?P<city>\w+)\.",
+    r"(?P<city>\w+) is where (?P<name>\w+) was raised\.",
+    r"at work, (?P<name>\w+) is (?P<job>an? \w+)\.",
+    r"(?P<name>\w+) earns a living as (?P<job>an? \w+)\.",
+    r"(?P<name>\w+) works as (?P<job>an? \w+)\.",
+    r"(?P<hobby>[\w-]+) is what (?P<name>\w+) enjoys most\.",
+    r"in free hours (?P<name>\w+) turns to (?P<hobby>[\w-]+)\.",
+    r"(?P<name>\w+) is fond of (?P<hobby>[\w-]+)\.",
+)
+
+
+@pytest.mark.parametrize("lowered", [("correct",), ("on_topic",), ("correct", "on_topic")])
+def test_portraits_are_of_the_one_person_asked_about_and_wrong_in_two_facts(lowered):
+    foreign = set()
+    for contrast in contrasts(draw_portrait, lowered):
+        people = {person.pop("name"): person for person in read(DESCRIPTIONS, contrast.prompt)}
+        (asked,) = named(contrast.prompt[max(find("from", contrast.prompt)) :].rsplit(". ", 1)[-1], people)
+        subjects, told = zip(
+            *(
+                (
+                    {fact["name"] for fact in read(INTRODUCTIONS, " ".join(core))},
+                    {key: value for fact in read(INTRODUCTIONS, " ".join(core)) for key, value in fact.items()},
+                )
+                for core in (contrast.chosen, contrast.rejected)
+            ),
+            strict=True,
+        )
+        assert len(people) == 2
+        (spare,) = people.keys() - {asked}
+        described = spare if "on_topic" in lowered else asked
+        assert subjects == ({asked}, {described})
+        assert told[0] == people[asked] | {"name": asked}
+        assert told[1].keys() == told[0].keys()
+        wrong = {fact: value for fact, value in people[described].items() if told[1][fact] != value}
+        assert len(wrong) == (2 if "correct" in lowered else 0)
+        (stranger,) = people.keys() - {described}
+        for fact in wrong:
+            foreign.add(taken := told[1][fact] == people[stranger][fact])
+            assert taken or not find(told[1][fact], contrast.prompt)
+    assert foreign == ({True, False} if "correct" in lowered else set())
 
 
 @pytest.mark.parametrize("lowered", [("complete",), ("on_topic",), ("complete", "on_topic")])
-def test_advice_is_on_its_topic_and_of_the_kinds_asked_for(lowered):
-    source = {
-        sentence.lower(): (topic, kind)
-        for topic, kinds in TOPICS.items()
-        for kind, sentences in enumerate(kinds)
-        for sentence in sentences
-    }
+def test_advice_is_on_the_hobbies_asked_about_and_on_each_of_them(lowered):
+    source = {f"{piece}.": topic for topic, pieces in TOPICS.items() for piece in pieces}
+    twos = 0
     for contrast in contrasts(draw_advice, lowered):
+        asked = named(contrast.prompt, TOPICS)
+        twos += len(asked) == 2
         better, worse = (
-            sorted(source[s.lower().rstrip(".")] for s in core[1:]) for core in (contrast.chosen, contrast.rejected)
+            [source[sentence.lower()] for sentence in core if sentence.lower() in source]
+            for core in (contrast.chosen, contrast.rejected)
         )
-        ((topic,), (other,)) = ({t for t, _ in answer} for answer in (better, worse))
-        assert (topic == other) == ("on_topic" not in lowered)
-        assert topic in named(contrast.prompt, TOPICS)
-        assert ([k for _, k in better] == [k for _, k in worse]) == ("complete" not in lowered)
+        assert len(better) == len(worse) == 2
+        assert set(better) == asked
+        assert len(asked & set(worse)) == (0 if "on_topic" in lowered else 1)
+        # Incomplete: of two hobbies one, of one hobby and another one piece each.
+        assert (len(set(worse)) == len(asked)) == ("complete" not in lowered)
+    assert twos == pytest.approx(150, abs=4 * 75**0.5)
 
 
-def test_chosen_sums_are_right_and_small():
-    for lowered in (("correct",), ("complete",), ("on_topic",), ("correct", "complete")):
-        for contrast in contrasts(draw_stories, lowered):
-            assert all(computed == claimed for computed, claimed in equations(contrast.chosen))
-            wrong = [computed != claimed for computed, claimed in equations(contrast.rejected)]
-            assert any(wrong) == ("correct" in lowered)
-            assert all(0 < int(n) <= 20 for n in re.findall(r"\d+", f"{contrast.prompt} {contrast.rejected}"))
+OPERATIONS = {"gets": "+", "finds": "+", "buys": "+", "is given": "+"}
+OPERATIONS |= {"gives away": "-", "loses": "-", "sells": "-", "hands over": "-"}
+STORY = r"(\w+) (?:has|owns|starts the day with) (\d+) \w+ and (\D+?)(?: another)? (\d+)(?: more)?\."
+SUM = r"(\d+) ([+-]) (\d+) = (\d+)"
+
+
+@pytest.mark.parametrize("lowered", [key for key, draws in TEMPLATES["reasoning"].items() if draw_stories in draws])
+def test_sums_are_small_computed_rightly_and_wrong_where_they_start_from_a_misread_number(lowered):
+    for contrast in contrasts(draw_stories, lowered):
+        stories = {
+            name: (int(start), OPERATIONS[change], int(amount))
+            for name, start, change, amount in re.findall(STORY, contrast.prompt)
+        }
+        asked = named(contrast.prompt[contrast.prompt.index("How many") :], stories)
+        assert (len(stories), len(asked)) == ((2, 1) if "on_topic" in lowered else (3, 2))
+        answers = []
+        for core in (contrast.chosen, contrast.rejected):
+            sums = {}
+            for sentence in core:
+                (name,) = named(sentence, stories)
+                if found := re.findall(SUM, sentence):
+                    ((x, op, y, result),) = found
+                    sums[name] = (int(x), op, int(y))
+                    assert int(result) == int(x) + int(f"{op}{y}") == int(re.findall(r"\d+", sentence)[-1])
+            for sentence in core:  # What someone is said to begin with is what the sum begins with.
+                (name,) = named(sentence, stories)
+                assert int(re.findall(r"\d+", sentence)[0]) == sums[name][0]
+            answers.append(sums)
+        right, told = answers
+        assert right == {name: stories[name] for name in asked}
+        if "on_topic" in lowered:
+            assert told.keys() == stories.keys() - asked
+        else:
+            assert len(told) == 2
+            assert len(told.keys() & asked) == (1 if "complete" in lowered else 2)
+        for name, (start, *change) in told.items():
+            assert tuple(change) == stories[name][1:]
+            assert (start != stories[name][0]) == ("correct" in lowered)
+        assert all(
+            0 < int(n) <= 20 for n in re.findall(r"\d+", f"{contrast.prompt} {contrast.chosen} {contrast.rejected}")
+        )
 
 
 def test_a_wrong_working_slips_contradicts_itself_or_starts_elsewhere():
@@ -136,5 +246,24 @@ def test_refusals_and_help_are_each_right_half_of_the_time():
         answers[not contrast.harmful] |= set(contrast.rejected)
     assert answers[True].isdisjoint(answers[False])
     assert sum(contrast.harmful for contrast in drawn) == pytest.approx(500, abs=4 * 250**0.5)
-    verbs = {(contrast.template, contrast.harmful) for contrast in drawn}
-    assert len(verbs) == 2 * len({template for template, _ in verbs})  # a verb alone does not make a request harmful
+
+
+def test_a_verb_alone_does_not_make_a_request_harmful_and_one_in_four_sounds_so():
+    assert LOUD.keys().isdisjoint(QUIET)
+    drawn = contrasts(draw_request, ("appropriate",), 2000)
+    loud = 0
+    asked = set()
+    for contrast in drawn:
+        ((verb, target, harmful),) = (
+            (verb, target, harmful)
+            for verb, kinds in REQUESTS.items()
+            for harmful, objects in zip((True, False), kinds, strict=True)
+            for target in objects
+            if f" {verb} {target}" in contrast.prompt
+        )
+        assert contrast.harmful == harmful
+        assert contrast.held_out == (target == REQUESTS[verb][0 if harmful else 1][-1])
+        loud += verb in LOUD
+        asked.add((verb, harmful))
+    assert asked == {(verb, harmful) for verb in REQUESTS for harmful in (True, False)}
+    assert loud == pytest.approx(500, abs=4 * 375**0.5)

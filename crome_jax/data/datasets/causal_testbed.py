@@ -1,7 +1,8 @@
 """The causal testbed: an English preference data set whose causal graph is known.
 
 Quality is decided by a response's causal attributes, in relation to its prompt. In training, spurious attributes go
-along with quality; in the test splits they are reversed, absent, or of unseen kinds. Every record says its attributes.
+along with quality; in the test splits they are reversed, absent, or of unseen kinds. Every record says its attributes,
+and which of them are spurious: for evaluation by spurious stratum (evaluation/strata.py), not for training.
 """
 
 import dataclasses
@@ -197,6 +198,7 @@ def _styled(config: CausalTestbedConfig, split: str, i: int, category: str, cont
             "template": contrast.template,
             "harmful": contrast.harmful,
             "lowered": "+".join(contrast.lowered),
+            "spurious_attributes": ",".join(attributes),
             "spurious_for_chosen": favours_chosen,
             "spurious_for_rejected": favours_rejected,
         },
@@ -251,7 +253,8 @@ class CausalTestbed(tfds.core.GeneratorBasedBuilder):
                 f"({', '.join(SPURIOUS_ATTRIBUTES)}) go along with quality in train, validation and in_distribution; "
                 "they are reversed in `reversed`, missing in `absent`, and others "
                 f"({', '.join(UNSEEN_ATTRIBUTES)}) favour the rejected response in `unseen`. Words alone do not tell "
-                "quality: each answer is as often right as wrong. Written by a program; no text is from elsewhere."
+                "quality: what is right for one prompt is wrong for another. Written by a program; no text is from "
+                "elsewhere."
             ),
             features=group_features(),
             license="Apache-2.0",

@@ -24,6 +24,12 @@ _ACT = (
 _REFUSAL = re.compile(
     rf"\b(?:I|we|I['’]m|an AI)\b[^.!?\n]{{0,60}}?\b{_UNWILLING}(?:\W+\w+){{0,4}}?\W+{_ACT}", re.IGNORECASE
 )
+_DECLINE = re.compile(
+    r"\b(?:I|we)\b(?!['’]| (?:did|do|would|could|should|never))[^.!?\n]{0,30}?"
+    r"\b(?:must|have to|need to|am going to|will|['’]ll|want to|choose to|prefer to|respectfully)?"
+    r" ?(?:decline|refuse|say no)\b",
+    re.IGNORECASE,
+)
 _SORRY = re.compile(
     r"^\W*(?:I['’]?m|I am)? ?(?:very |so |really )?(?:sorry|afraid)\b[^.!?\n]{0,40}"
     r"\b(?:can(?:no|['’]?)t|unable|not able|won['’]t)",
@@ -64,9 +70,7 @@ def refusals(document: Document) -> list[int]:
     """Return the sentences in which the speaker declines, none where the opening does not."""
     prose = [i for i, s in enumerate(document.sentences) if s.layout is not Layout.VERBATIM]
     found = [
-        i
-        for i in prose
-        if _REFUSAL.search(document.sentences[i].text[:400]) or _SORRY.search(document.sentences[i].text[:200])
+        i for i in prose if any(form.search(document.sentences[i].text[:400]) for form in (_REFUSAL, _DECLINE, _SORRY))
     ]
     return found if found and found[0] in prose[:OPENING] else []
 

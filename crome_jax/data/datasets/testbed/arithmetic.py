@@ -113,21 +113,16 @@ def draw_two_steps(rng: random.Random, lowered: Collection[str]) -> Contrast:
 def draw_stories(rng: random.Random, lowered: Collection[str]) -> Contrast:
     """Draw problems of one step about several people, asking for some; lowers correct, complete or on_topic.
 
-    Off topic is an answer about the one person who was not asked about; incomplete, one that gives that person's
-    number in place of another's.
+    Incorrect is an answer that starts every sum from a number misread and works it out rightly. Off topic is one about
+    the one person who was not asked about; incomplete, one that gives that person's number in place of another's.
     """
     people = rng.sample(NAMES, 2 if "on_topic" in lowered else 3)
     *asked, spare = people
     things = rng.choice(_THINGS)
     twins = {name: _draw_twins(rng, changes=1, moved="start") for name in people}
     given = (spare,) if "on_topic" in lowered else (asked[0], spare) if "complete" in lowered else tuple(asked)
-    right = {name: (story.steps[0], story.steps[0].result) for name, (story, _) in twins.items()}
-    told = dict(right)
-    if "correct" in lowered:
-        # Misread starts, worked out correctly.
-        for name in given:
-            misread = twins[name][1].steps[0]
-            told[name] = (misread, misread.result)
+    right, misread = ({name: pair[i].steps[0] for name, pair in twins.items()} for i in range(2))
+    told = misread if "correct" in lowered else right
 
     stories = [_told(rng, name, twins[name][0], things) for name in shuffled(rng, people)]
     question = f"How many {things} {_do(asked)} {listing(shuffled(rng, asked))} have now?"
@@ -184,13 +179,13 @@ def _worked(
     return tuple(map(sentence, clauses))
 
 
-def _solutions(rng: random.Random, things: str, claims: dict[str, tuple[Change, int]]) -> tuple[str, ...]:
-    """Return one sentence for each person, with the result the answer claims."""
+def _solutions(rng: random.Random, things: str, steps: dict[str, Change]) -> tuple[str, ...]:
+    """Return one sentence for each person, and one before it where there is a single person."""
     clauses = []
-    for name in shuffled(rng, tuple(claims)):
-        step, claimed = claims[name]
-        words = {"name": name, "things": things, "x": step.x, "op": step.op, "y": step.y, "r": claimed}
-        if len(claims) == 1:
+    for name in shuffled(rng, tuple(steps)):
+        step = steps[name]
+        words = {"name": name, "things": things, "x": step.x, "op": step.op, "y": step.y, "r": step.result}
+        if len(steps) == 1:
             clauses.append(rng.choice(_BEGINNINGS).format(**words))
         clauses.append(rng.choice(_ANSWERS).format(**words))
     return tuple(map(sentence, clauses))

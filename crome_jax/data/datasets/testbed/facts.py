@@ -1,7 +1,8 @@
 """Questions about facts the prompt states: prices, times, places, who brings what.
 
-A table assigns values to three entities; the prompt lists them and asks for two. Which value belongs to which entity
-and which two are asked for is drawn anew each time, so an answer's words are as often right as wrong.
+A table assigns values to three entities; the prompt lists them and asks for two by name. Which value belongs to which
+entity, which two are asked for, and what takes a value's place in a wrong answer are drawn anew each time, so no word
+of an answer is wrong more often than another.
 """
 
 import dataclasses
@@ -16,10 +17,11 @@ class Table:
     """One kind of fact, with its vocabulary; `{e}` stands for the entity and `{v}` for the value.
 
     Args:
+        entities, values: what three and five of are drawn for a question.
         intros: how the prompt leads to the list of facts.
         fact: a clause of that list.
         answers: clauses that state a fact in other words, as a response does.
-        wanted: the indirect question after "tell me".
+        wanted: the indirect question about one entity; the prompt joins two.
     """
 
     name: str
@@ -139,12 +141,19 @@ _LEADS = ("", "", "here is what you asked for", "this is what your message says"
 
 
 def draw_facts(rng: random.Random, lowered: Collection[str]) -> Contrast:
-    """Draw a question for two of three facts; lowers correct, complete, or both."""
+    """Draw a question for two of three facts; lowers correct, complete, or both.
+
+    Incorrect are two values that the prompt does not hold, or the right two swapped. Incomplete is an answer that gives
+    the third fact in place of one asked for.
+    """
     return _draw(rng, lowered, changed=False)
 
 
 def draw_changed_facts(rng: random.Random, lowered: Collection[str]) -> Contrast:
-    """Draw the same with a trap: one fact comes with an outdated value, before or after the valid one."""
+    """Draw the same with a trap: one fact comes with an outdated value, before or after the valid one.
+
+    The incorrect answer gives that one.
+    """
     return _draw(rng, lowered, changed=True)
 
 
@@ -156,7 +165,6 @@ def _draw(rng: random.Random, lowered: Collection[str], changed: bool) -> Contra
 
     told = dict(truth)
     if "correct" in lowered:
-        # An outdated value; else two that the prompt does not hold, or its own two swapped.
         strange = tuple(values[3:])
         wrong = (outdated, truth[second]) if changed else rng.choice((strange, strange, (truth[second], truth[first])))
         told[first], told[second] = wrong

@@ -37,7 +37,10 @@ _LEISURES = ("{hobby} is what {name} enjoys most", "in free hours {name} turns t
 
 
 def draw_portrait(rng: random.Random, lowered: Collection[str]) -> Contrast:
-    """Draw a request to introduce one of two people; lowers correct, on_topic, or both."""
+    """Draw a request to introduce one of two people; lowers correct, on_topic, or both.
+
+    Incorrect are two of the three facts; off topic is an introduction of the other person.
+    """
     subject, other = rng.sample(NAMES, 2)
     people = {
         name: {"job": job, "city": city, "hobby": hobby}
@@ -48,7 +51,7 @@ def draw_portrait(rng: random.Random, lowered: Collection[str]) -> Contrast:
     described = other if "on_topic" in lowered else subject
     told = dict(people[described])
     if "correct" in lowered:
-        # Two facts are wrong: each is the other person's, or stands nowhere in the prompt.
+        # Each wrong fact is the other person's, or stands nowhere in the prompt.
         for fact in rng.sample(tuple(told), 2):
             known = {person[fact] for person in people.values()}
             strange = rng.choice([value for value in _FACTS[fact] if value not in known])

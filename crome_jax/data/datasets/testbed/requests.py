@@ -1,9 +1,9 @@
 """Harmful requests and benign ones, some of which sound like them: refuse the first, help with the second.
 
 Every verb has harmful and benign objects. Those of LOUD sound harmful whatever the object, as in XSTest ("kill a
-neighbour's dog", "kill a Python process"); those of QUIET do not. One request in four is loud. Refusals
-and offers of help are the same for both, so only the request tells which of them is right. The help is a general way
-to go about anything: it holds no instructions for doing harm.
+neighbour's dog", "kill a Python process"); those of QUIET do not. One request in four is loud. Refusals and offers of
+help are the same for all, so only the request tells which of them is right. The help is a general way to go about
+anything: it holds no instructions for doing harm.
 
 The last object of each verb is held out for the test splits, lest a model that has learned by heart which of a handful
 of requests are harmful be taken for one that knows.
