@@ -26,6 +26,10 @@ run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
 crome() { run .venv/bin/python -m crome_jax "$@"; }
 
 launch/setup.sh ${dry:+--dry-run}
-crome testbed --out runs/quickstart/testbed --overwrite
-crome augment --data runs/quickstart/testbed --split train --out runs/quickstart/groups --overwrite
+# What XLA compiled once serves the next run.
+export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
+
+crome testbed --out runs/quickstart/testbed --train 400 --validation 80 --test 150 --overwrite
+crome augment --data runs/quickstart/testbed --split train --out runs/quickstart/groups --overwrite \
+  --degrade-per-pair 1 --upgrade-per-pair 1 --neutrals-per-group 1
 crome study --gin_file=gin/runs/quickstart.gin ${bindings[@]+"${bindings[@]}"}

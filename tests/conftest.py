@@ -17,6 +17,8 @@ jaxtyping.install_import_hook(
     ["crome_jax.models", "crome_jax.objectives", "crome_jax.data.packing"], "beartype.beartype"
 )
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tiny models spend their time in the compiler: unoptimised programs halve it.
+jax.config.update("jax_disable_most_optimizations", True)
 
 # The two cores of a CI machine make deadlines flaky; derandomized, a failure is one that anybody can repeat.
 hypothesis.settings.register_profile("crome", deadline=None, derandomize=True, max_examples=50)

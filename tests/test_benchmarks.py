@@ -1,7 +1,6 @@
 """The benchmark on real preferences, on data of the same shapes and a tiny backbone."""
 
 import dataclasses
-import functools
 import gzip
 import json
 import random
@@ -18,6 +17,7 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.strata import stratify
 from crome_jax.groups import Comparison, PreferenceGroup, build_group, prompt_text
 from crome_jax.training import study
+from crome_jax.weights.backbones import load_backbone
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # The benchmarks are no part of the package.
 
@@ -90,10 +90,10 @@ def data(tmp_path_factory) -> Path:
 def page(data, tmp_path_factory) -> tuple[Path, list[list[str]]]:
     """The work folder of a run, and the rows of the page's tables."""
     work = tmp_path_factory.mktemp("work")
-    load = functools.cache(command.load_backbone)  # Reading the tokenizer takes seconds.
+    base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "load_backbone", lambda *_: load("tiny", 1, None))
-        patch.setattr(study, "load_backbone", load)
+        for module in (command, study):
+            patch.setattr(module, "load_backbone", lambda *_: base)
         command.run(["--data", str(data), "--work", str(work), "--table", str(work / "page.md"), *SMALL, *TINY])
     lines = (work / "page.md").read_text().splitlines()
     return work, [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if line.startswith("|")]

@@ -102,7 +102,11 @@ def run(argv: Sequence[str]) -> None:
 def _make_parser() -> argparse.ArgumentParser:
     summary, _, rest = __doc__.partition("\n\n")
     parser = argparse.ArgumentParser(
-        description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="python -m benchmarks.real_preferences",
+        description=summary,
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
     add(
@@ -179,4 +183,5 @@ if __name__ == "__main__":
     try:
         run(sys.argv[1:])
     except CromeError as error:
-        sys.exit(f"real_preferences: error: {error}")
+        print(f"real_preferences: error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 
+from crome_jax.augment.oracles.base import Direction
 from crome_jax.groups import PreferenceGroup
 
 
@@ -12,11 +13,12 @@ class Account:
     """Counts that augmentation fills in as it goes; nothing is dropped without being counted here.
 
     Args:
-        made: (direction, attribute) -> causal comparisons made.
+        made: (direction, attribute) -> comparisons made by rewriting: causal ones, and for the direction "align"
+            causally-aligned neutrals.
         dropped: (direction, attribute, reason) -> rewrites that were declined or could not be used; for neutrals
             ("neutral", "host" or "donor", reason) -> groups that could not take or lend.
         short: direction or "neutral" -> comparisons that were wanted and could not be made.
-        neutrals: source (human, causal) -> neutral comparisons made.
+        neutrals: kind of the borrowed pair (human, causal) -> irrelevant-query neutrals made.
         groups: groups that came out.
         comparisons: kind -> comparisons in them.
     """
@@ -37,13 +39,16 @@ class Account:
         """Return the counts as lines, largest first."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.comparisons.items()))
         lines = [f"{self.groups} groups with {kinds or 'no'} comparisons"]
-        lines += _rows("made", self.made.items())
-        lines += _rows("neutral from", (((source,), count) for source, count in self.neutrals.items()))
+        lines += _rows("made", ((key, count) for key, count in self.made.items() if key[0] != Direction.ALIGN))
+        aligned = sum(count for (direction, _), count in self.made.items() if direction == Direction.ALIGN)
+        borrowed = {f"{kind} pairs": count for kind, count in self.neutrals.items()}
+        neutrals = borrowed | {"alignment": aligned}
+        lines += _rows("neutral from", (((source,), count) for source, count in neutrals.items()))
         lines += _rows("dropped", self.dropped.items())
         lines += _rows("wanted and not made:", (((direction,), count) for direction, count in self.short.items()))
         return "\n".join(lines)
 
 
 def _rows(verb: str, counts: Iterable[tuple[tuple[str, ...], int]]) -> list[str]:
-    ranked = sorted(counts, key=lambda row: (-row[1], row[0]))
+    ranked = sorted((row for row in counts if row[1]), key=lambda row: (-row[1], row[0]))
     return [f"{count:8d} {verb} {', '.join(key)}" for key, count in ranked]

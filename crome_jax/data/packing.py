@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from crome_jax.batch import Batch
-from crome_jax.errors import DataError
+from crome_jax.errors import CromeError, DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,21 @@ class RowShape:
         tokens: T.
         responses: R, response slots.
         comparisons: C, comparison slots.
+
+    Raises:
+        CromeError: where no pair could ever be placed.
     """
 
     tokens: int
     responses: int
     comparisons: int
+
+    def __post_init__(self):
+        for name, least in (("tokens", 4), ("responses", 2), ("comparisons", 1)):
+            if getattr(self, name) < least:
+                raise CromeError(
+                    f"RowShape.{name} is {getattr(self, name)}; a pair of responses needs {least} at least"
+                )
 
 
 @dataclasses.dataclass

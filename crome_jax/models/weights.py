@@ -106,10 +106,13 @@ def _norm_init(cfg: DecoderConfig) -> Initializer:
 
 def init_params(cfg: DecoderConfig, key: jax.Array, trainable: Trainable = "all") -> Params:
     """Draw every weight from its declared initialiser, in float32."""
-    declared = declare(cfg, trainable)
-    leaves, treedef = jax.tree.flatten(declared, is_leaf=is_weight)
-    keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(w.init(k, w.shape, jnp.float32) for w, k in zip(leaves, keys, strict=True))
+    leaves, treedef = jax.tree.flatten(declare(cfg, trainable), is_leaf=is_weight)
+
+    def draw(key: jax.Array) -> Params:
+        keys = jax.random.split(key, len(leaves))
+        return treedef.unflatten(w.init(k, w.shape, jnp.float32) for w, k in zip(leaves, keys, strict=True))
+
+    return jax.jit(draw)(key)  # One program, not one for every shape.
 
 
 def count(declared: dict[str, Any]) -> int:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from crome_jax.augment import Account, augment_groups
 from crome_jax.augment.oracles import OfflineEditor
+from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE
 from crome_jax.groups import Comparison, Kind, Origin, build_group, from_json, to_json
 
 PROMPTS = {
@@ -64,7 +65,11 @@ def test_augmented_groups_are_valid_deterministic_and_hold_the_originals(rows, s
             better, worse = new.responses[c.left], new.responses[c.right]
             if c.kind is Kind.NEUTRAL:
                 assert c.target == 0.5
-                assert better.origin is worse.origin is Origin.IRRELEVANT
+                if worse.origin is Origin.ALIGNED:
+                    assert (c.left, worse.parent) in preferred
+                    assert better.origin is Origin.ORIGINAL
+                else:
+                    assert better.origin is worse.origin is Origin.IRRELEVANT
             elif better.origin is Origin.UPGRADED:
                 assert better.parent == c.right in {rejected for _, rejected in preferred}
             else:
@@ -73,8 +78,9 @@ def test_augmented_groups_are_valid_deterministic_and_hold_the_originals(rows, s
         kinds.update(c.kind.name.lower() for c in new.comparisons)
     assert account.comparisons == kinds
     assert account.groups == len(groups)
-    assert account.made.total() == kinds["causal"]
-    assert account.neutrals.total() == kinds["neutral"]
+    alignments = account.made["align", EVERY_ATTRIBUTE]
+    assert account.made.total() - alignments == kinds["causal"]
+    assert account.neutrals.total() + alignments == kinds["neutral"]
 
 
 def test_a_small_data_set_gets_every_kind():
@@ -82,5 +88,6 @@ def test_a_small_data_set_gets_every_kind():
     account = Account()
     out = list(augment_groups(build(rows), oracle=OfflineEditor(), account=account))
     assert {c.kind for g in out for c in g.comparisons} == set(Kind)
-    assert {direction for direction, _ in account.made} == {"degrade", "upgrade"}
+    assert {direction for direction, _ in account.made} == {"degrade", "upgrade", "align"}
+    assert {r.origin for g in out for r in g.responses} == set(Origin) - {Origin.PARAPHRASED}
     assert str(account).startswith("4 groups with ")

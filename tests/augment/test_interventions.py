@@ -1,9 +1,12 @@
+import collections
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crome_jax.augment import Account, add_interventions
-from crome_jax.augment.oracles import Declined, Rewrite
+from crome_jax.augment.oracles import Declined, Direction, Rewrite
+from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Origin, build_group
 
@@ -44,6 +47,10 @@ def causal(group):
     return [c for c in group.comparisons if c.kind is Kind.CAUSAL]
 
 
+def aligned(group):
+    return [c for c in group.comparisons if c.kind is Kind.NEUTRAL]
+
+
 @pytest.mark.parametrize(("target", "chosen"), [(1.0, 0), (0.0, 1), (0.8, 0), (0.3, 1)])
 def test_the_preferred_is_degraded_and_the_other_upgraded(target, chosen):
     (out,) = run([group(comparisons=[Comparison(0, 1, target=target)])])
@@ -64,6 +71,53 @@ def test_the_preferred_is_degraded_and_the_other_upgraded(target, chosen):
     assert origins.count(Origin.DEGRADED) == origins.count(Origin.UPGRADED) == 2
 
 
+@pytest.mark.parametrize(("target", "chosen"), [(1.0, 0), (0.0, 1), (0.8, 0), (0.3, 1)])
+def test_the_other_answer_aligned_with_the_preferred_one_is_its_tie(target, chosen):
+    oracle = ScriptedOracle()
+    (out,) = run([group(comparisons=[Comparison(0, 1, target=target)])], oracle)
+    (tie,) = aligned(out)
+    assert (tie.left, tie.target, tie.attribute) == (chosen, 0.5, None)
+    new = out.responses[tie.right]
+    assert (new.origin, new.parent, new.attribute) == (Origin.ALIGNED, 1 - chosen, EVERY_ATTRIBUTE)
+    (request,) = (r for r in oracle.asked if r.direction is Direction.ALIGN)
+    assert (request.text, request.reference) == (out.responses[1 - chosen].text, out.responses[chosen].text)
+    assert new.text == f"align {EVERY_ATTRIBUTE} of {request.text}"
+
+
+def test_alignment_leaves_the_causal_comparisons_as_they_are():
+    groups = [group(f"g{k}", (f"good {k}", f"bad {k}")) for k in range(8)]
+    for plain, more in zip(run(groups, align_per_pair=0), run(groups), strict=True):
+        assert not aligned(plain)
+        assert len(aligned(more)) == 1
+        pairs = [
+            [(g.responses[c.left].text, g.responses[c.right].text, c.attribute) for c in causal(g)]
+            for g in (plain, more)
+        ]
+        assert pairs[0] == pairs[1]
+
+
+def test_a_declined_alignment_is_asked_for_once_and_counted():
+    oracle, account = ScriptedOracle(declined={EVERY_ATTRIBUTE}), Account()
+    (out,) = run([group()], oracle, account=account)
+    assert not aligned(out)
+    assert sum(request.direction is Direction.ALIGN for request in oracle.asked) == 1
+    assert account.dropped == {("align", EVERY_ATTRIBUTE, "told to"): 1}
+    assert account.short == collections.Counter(align=1)
+
+
+def test_the_account_is_printed_without_zeros_and_calls_the_aligned_neutral():
+    account = Account()
+    run([group()], account=account)
+    assert sorted(str(account).splitlines()[1:]) == sorted(
+        [f"       1 made {direction}, {attribute}" for direction, attribute in account.made if direction != "align"]
+        + ["       1 neutral from alignment"]
+    )
+    run([group("x"), group("y", ("good y", "bad y"))], ScriptedOracle(declined={EVERY_ATTRIBUTE}), account=account)
+    printed = str(account)
+    assert f"       2 dropped align, {EVERY_ATTRIBUTE}, told to" in printed
+    assert printed.splitlines()[-1] == "       2 wanted and not made: align"
+
+
 def test_ties_and_synthetic_comparisons_get_none():
     tie = group("tie", comparisons=[Comparison(0, 1, target=0.5)])
     made = group("made", comparisons=[Comparison(0, 1, kind=Kind.CAUSAL)])
@@ -79,15 +133,17 @@ def test_a_declined_attribute_gives_way_to_another_and_is_counted():
     (out,) = run([group()], ScriptedOracle(declined={"a", "b", "c"}), account=(account := Account()))
     assert {c.attribute for c in causal(out)} == {"d"}
     assert account.dropped.total() == 6
-    assert account.short == {"degrade": 1, "upgrade": 1}
+    assert account.short == collections.Counter(degrade=1, upgrade=1)
     assert "told to" in str(account)
 
 
 def test_a_rewrite_equal_to_another_answer_is_dropped():
     account = Account()
-    (out,) = run([group()], ScriptedOracle(names=["a"], answers={"a": "good"}), account=account)
+    oracle = ScriptedOracle(names=["a"], answers={"a": "good", EVERY_ATTRIBUTE: "good"})
+    (out,) = run([group()], oracle, account=account)
     assert out == group()
-    assert account.dropped == {(d, "a", "equals another answer"): 1 for d in ("degrade", "upgrade")}
+    moved = {"degrade": "a", "upgrade": "a", "align": EVERY_ATTRIBUTE}
+    assert account.dropped == {(*what, "equals another answer"): 1 for what in moved.items()}
 
 
 def test_a_request_holds_the_other_answer_and_foreign_ones():
@@ -141,5 +197,7 @@ def test_a_group_beyond_the_window_is_like_any_other():
 
 
 def test_directions_have_their_own_count():
-    (out,) = run([group()], degrade_per_pair=3, upgrade_per_pair=0)
+    (out,) = run([group()], degrade_per_pair=3, upgrade_per_pair=0, align_per_pair=0)
     assert [r.origin for r in out.responses[2:]] == [Origin.DEGRADED] * 3
+    (out,) = run([group()], degrade_per_pair=0, upgrade_per_pair=0)
+    assert [r.origin for r in out.responses[2:]] == [Origin.ALIGNED]

@@ -1,4 +1,4 @@
-"""The testbed keeps its promises: style is a cue as strong as stated, and nothing else is an easy one.
+"""The testbed keeps its promises: style is a cue as strong as stated, and no word alone tells quality.
 
 `pytest -s` prints what each baseline scores.
 """
@@ -26,6 +26,7 @@ from crome_jax.data.datasets.testbed.requests import REQUESTS
 from crome_jax.data.datasets.testbed.style import SPURIOUS_ATTRIBUTES, UNSEEN_ATTRIBUTES
 from crome_jax.data.features import decode_group
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.strata import CUE, stratify
 from crome_jax.groups import Kind
 
 STANDARD = CausalTestbedConfig(name="standard", absent=400)
@@ -41,6 +42,10 @@ def sides(group):
     """Return the chosen and the rejected response."""
     (comparison,) = group.comparisons
     return group.responses[comparison.left], group.responses[comparison.right]
+
+
+def template(group):
+    return group.metadata["template"].split("/")[0]
 
 
 def accuracy(margins) -> float:
@@ -114,11 +119,13 @@ def test_words_do_not_tell_quality_where_there_is_no_style(vectorizer, with_prom
     assert absent == pytest.approx(0.5, abs=4 * 0.5 / 1500**0.5)
 
 
-def test_longer_wins_in_training_and_loses_reversed(splits):
-    def longer(groups):
-        return accuracy([len(a.text.split()) - len(b.text.split()) for a, b in map(sides, groups)])
+def longer_wins(groups):
+    """Return the accuracy of preferring the response of more words."""
+    return accuracy([len(a.text.split()) - len(b.text.split()) for a, b in map(sides, groups)])
 
-    scores = {split: longer(groups) for split, groups in splits.items()}
+
+def test_longer_wins_in_training_and_loses_reversed(splits):
+    scores = {split: longer_wins(groups) for split, groups in splits.items()}
     print(scores)
     assert scores["train"] > 0.8
     assert scores["in_distribution"] > 0.8
@@ -148,10 +155,17 @@ def test_overlap_with_the_prompt_does_not_tell_quality(splits, name):
 
     scores = {split: overlap(splits[split]) for split in TESTS}
     print(scores)
-    assert 0.42 <= scores["absent"] <= 0.58
+    for kind in sorted(set(map(template, splits["reversed"]))):
+        by_split = {s: overlap([g for g in splits[s] if template(g) == kind]) for s in ("reversed", "absent")}
+        print(f"  {kind}: {by_split}")
+    # A response that names what the prompt does not hold shows by overlap. So does, to who counts how often the prompt
+    # says each word, one that leaves out what it asks about by name.
+    assert 0.42 <= scores["absent"] <= (0.7 if name == "counts" else 0.58)
     if name == "share":
-        # Style dilutes the share of the prompt's words: a dislike of style, which fails where style favours quality.
+        # Style dilutes the share of the prompt's words: a dislike of style, which fails where style favours quality,
+        # and where it favours the other response does not come near a plain dislike of length.
         assert scores["in_distribution"] < 0.4
+        assert scores["reversed"] < 1 - longer_wins(splits["reversed"])
     else:
         assert max(scores["reversed"], scores["unseen"]) < 0.55
 
@@ -186,6 +200,23 @@ def test_records_say_what_they_are(splits, split):
         for response in group.responses:
             styled = any(response.metadata[name] for name in spurious)
             assert (response.text == response.metadata["core"]) == (not styled)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_report_finds_the_spurious_attributes_and_which_response_they_favour(splits, split):
+    names = {"absent": (), "unseen": UNSEEN_ATTRIBUTES}.get(split, SPURIOUS_ATTRIBUTES)
+    cues = Counter()
+    for group in splits[split]:
+        (comparison,) = group.comparisons
+        strata = stratify(group, comparison.left, comparison.right)
+        assert {family for family in strata if ":" in family} == {f"attribute:{name}" for name in names}
+        more = group.metadata["spurious_for_chosen"] - group.metadata["spurious_for_rejected"]
+        assert strata.get("cue") == (CUE[0 if more > 0 else 2 if more < 0 else 1] if names else None)
+        cues[strata.get("cue")] += 1
+    if names:
+        with_style = CUE[2] if split in ("reversed", "unseen") else CUE[0]
+        assert cues[with_style] > 0.7 * len(splits[split])
+        assert all(cues[cue] > 0 for cue in CUE)
 
 
 def test_categories_attributes_and_sides_are_balanced(splits):

@@ -1,5 +1,6 @@
 """The law everything hangs on: packed, prompt-once, score-once equals every (prompt, response) alone."""
 
+import dataclasses
 import functools
 
 import hypothesis
@@ -190,7 +191,7 @@ def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
 
 
 def test_a_prompt_that_fills_the_row_is_an_error():
-    group = make_groups(np.random.default_rng(0), 1)[0]
+    group = dataclasses.replace(make_groups(np.random.default_rng(0), 1)[0], prompt=[7] * 10)
     with pytest.raises(DataError, match="leaves 0 tokens"):
         pack([group], RowShape(len(group.prompt), 4, 4))
 

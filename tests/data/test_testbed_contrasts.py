@@ -8,7 +8,7 @@ import pytest
 from crome_jax.data.datasets.causal_testbed import TEMPLATES
 from crome_jax.data.datasets.testbed.advice import TOPICS, draw_advice
 from crome_jax.data.datasets.testbed.arithmetic import draw_stories, draw_two_steps
-from crome_jax.data.datasets.testbed.contrast import CAUSAL_ATTRIBUTES, NAMES
+from crome_jax.data.datasets.testbed.contrast import CAUSAL_ATTRIBUTES
 from crome_jax.data.datasets.testbed.facts import TABLES, draw_changed_facts, draw_facts
 from crome_jax.data.datasets.testbed.portraits import draw_portrait
 from crome_jax.data.datasets.testbed.requests import LOUD, QUIET, REQUESTS, draw_request
@@ -100,13 +100,14 @@ def test_facts_are_true_and_those_asked_for_by_name(draw, lowered):
         elif draw is draw_changed_facts:
             ((entity, value),) = wrong.items()
             assert entity in asked
-            assert named(contrast.prompt, [value])  # The outdated value: in the prompt, and valid for nobody.
             assert value not in truth.values()
+            mentions = (table.fact, "it was still {v} for {e}", "for {e} somebody told me {v}")
+            assert any(find(mention.format(e=entity, v=value), contrast.prompt) for mention in mentions)
         else:
             assert wrong.keys() == told.keys() & asked
             swapped = {entity: truth[other] for entity, other in zip(asked, reversed(list(asked)), strict=True)}
             swaps = all(swapped[entity] == value for entity, value in wrong.items())
-            assert swaps or not named(contrast.prompt, wrong.values())
+            assert swaps or set(wrong.values()).isdisjoint(truth.values())
             errors.add(swaps)
     assert errors == ({True, False} if draw is draw_facts and "correct" in lowered else set())
 
@@ -129,34 +130,31 @@ INTRODUCTIONS = (
 )
 
 
+def introduced(core):
+    """Return whom an introduction is of, and what it says of that person."""
+    facts = read(INTRODUCTIONS, " ".join(core))
+    (name,) = {fact.pop("name") for fact in facts}
+    return name, {kind: value for fact in facts for kind, value in fact.items()}
+
+
 @pytest.mark.parametrize("lowered", [("correct",), ("on_topic",), ("correct", "on_topic")])
 def test_portraits_are_of_the_one_person_asked_about_and_wrong_in_two_facts(lowered):
     foreign = set()
     for contrast in contrasts(draw_portrait, lowered):
         people = {person.pop("name"): person for person in read(DESCRIPTIONS, contrast.prompt)}
-        (asked,) = named(contrast.prompt[max(find("from", contrast.prompt)) :].rsplit(". ", 1)[-1], people)
-        subjects, told = zip(
-            *(
-                (
-                    {fact["name"] for fact in read(INTRODUCTIONS, " ".join(core))},
-                    {key: value for fact in read(INTRODUCTIONS, " ".join(core)) for key, value in fact.items()},
-                )
-                for core in (contrast.chosen, contrast.rejected)
-            ),
-            strict=True,
-        )
+        (asked,) = named(contrast.prompt.rsplit(". ", 1)[1], people)
+        (subject, right), (described, told) = map(introduced, (contrast.chosen, contrast.rejected))
         assert len(people) == 2
-        (spare,) = people.keys() - {asked}
-        described = spare if "on_topic" in lowered else asked
-        assert subjects == ({asked}, {described})
-        assert told[0] == people[asked] | {"name": asked}
-        assert told[1].keys() == told[0].keys()
-        wrong = {fact: value for fact, value in people[described].items() if told[1][fact] != value}
+        assert subject == asked
+        assert (described == asked) == ("on_topic" not in lowered)
+        assert right == people[asked]
+        assert told.keys() == right.keys()
+        wrong = {fact: value for fact, value in told.items() if value != people[described][fact]}
         assert len(wrong) == (2 if "correct" in lowered else 0)
-        (stranger,) = people.keys() - {described}
-        for fact in wrong:
-            foreign.add(taken := told[1][fact] == people[stranger][fact])
-            assert taken or not find(told[1][fact], contrast.prompt)
+        (other,) = people.keys() - {described}
+        for fact, value in wrong.items():
+            foreign.add(taken := value == people[other][fact])
+            assert taken or not find(value, contrast.prompt)
     assert foreign == ({True, False} if "correct" in lowered else set())
 
 
@@ -181,33 +179,36 @@ def test_advice_is_on_the_hobbies_asked_about_and_on_each_of_them(lowered):
 
 OPERATIONS = {"gets": "+", "finds": "+", "buys": "+", "is given": "+"}
 OPERATIONS |= {"gives away": "-", "loses": "-", "sells": "-", "hands over": "-"}
-STORY = r"(\w+) (?:has|owns|starts the day with) (\d+) \w+ and (\D+?)(?: another)? (\d+)(?: more)?\."
-SUM = r"(\d+) ([+-]) (\d+) = (\d+)"
+CHANGE = r"(\D+?)(?: another)? (\d+)(?: more)?\."
+STORY = r"(\w+) (?:has|owns|starts the day with) (\d+) \w+ and " + CHANGE
+LATER = r"Later \w+ " + CHANGE
+
+
+def told_stories(prompt):
+    """Return name -> (start, operation, amount) for everyone of whom the prompt tells a change."""
+    return {name: (int(x), OPERATIONS[change], int(y)) for name, x, change, y in re.findall(STORY, prompt)}
+
+
+def worked_sums(core, names):
+    """Return name -> (start, operation, amount) as the sentences work them out, each rightly and consistently."""
+    sums, numbers = {}, []
+    for sentence in core:
+        (name,) = named(sentence, names)
+        numbers.append((name, [int(n) for n in re.findall(r"\d+", sentence)]))
+        for x, op, y, result in re.findall(r"(\d+) ([+-]) (\d+) = (\d+)", sentence):
+            assert int(result) == int(x) + int(f"{op}{y}") == numbers[-1][1][-1]
+            sums[name] = (int(x), op, int(y))
+    assert all(first == sums[name][0] for name, (first, *_) in numbers)
+    return sums
 
 
 @pytest.mark.parametrize("lowered", [key for key, draws in TEMPLATES["reasoning"].items() if draw_stories in draws])
-def test_sums_are_small_computed_rightly_and_wrong_where_they_start_from_a_misread_number(lowered):
+def test_sums_are_worked_out_rightly_and_wrong_where_they_start_from_a_misread_number(lowered):
     for contrast in contrasts(draw_stories, lowered):
-        stories = {
-            name: (int(start), OPERATIONS[change], int(amount))
-            for name, start, change, amount in re.findall(STORY, contrast.prompt)
-        }
+        stories = told_stories(contrast.prompt)
         asked = named(contrast.prompt[contrast.prompt.index("How many") :], stories)
         assert (len(stories), len(asked)) == ((2, 1) if "on_topic" in lowered else (3, 2))
-        answers = []
-        for core in (contrast.chosen, contrast.rejected):
-            sums = {}
-            for sentence in core:
-                (name,) = named(sentence, stories)
-                if found := re.findall(SUM, sentence):
-                    ((x, op, y, result),) = found
-                    sums[name] = (int(x), op, int(y))
-                    assert int(result) == int(x) + int(f"{op}{y}") == int(re.findall(r"\d+", sentence)[-1])
-            for sentence in core:  # What someone is said to begin with is what the sum begins with.
-                (name,) = named(sentence, stories)
-                assert int(re.findall(r"\d+", sentence)[0]) == sums[name][0]
-            answers.append(sums)
-        right, told = answers
+        right, told = (worked_sums(core, stories) for core in (contrast.chosen, contrast.rejected))
         assert right == {name: stories[name] for name in asked}
         if "on_topic" in lowered:
             assert told.keys() == stories.keys() - asked
@@ -217,25 +218,40 @@ def test_sums_are_small_computed_rightly_and_wrong_where_they_start_from_a_misre
         for name, (start, *change) in told.items():
             assert tuple(change) == stories[name][1:]
             assert (start != stories[name][0]) == ("correct" in lowered)
-        assert all(
-            0 < int(n) <= 20 for n in re.findall(r"\d+", f"{contrast.prompt} {contrast.chosen} {contrast.rejected}")
-        )
 
 
-def test_a_wrong_working_slips_contradicts_itself_or_starts_elsewhere():
+def test_a_right_working_follows_the_story_and_a_wrong_one_slips_contradicts_itself_or_starts_elsewhere():
     kinds = set()
     for contrast in contrasts(draw_two_steps, ("correct",)):
-        numbers = [re.findall(r"\d+", sentence) for sentence in contrast.rejected]
+        right, numbers = (
+            [re.findall(r"\d+", sentence) for sentence in core] for core in (contrast.chosen, contrast.rejected)
+        )
+        ((start, first, amount),) = told_stories(contrast.prompt).values()
+        ((change, later),) = re.findall(LATER, contrast.prompt)
+        signs = [re.search(r" ([+-]) ", sentence)[1] for sentence in contrast.chosen[1:3]]
+        assert signs == [first, OPERATIONS[change]]
+        assert right[0] == right[1][:1] == [str(start)]
+        assert (right[1][1], right[2][1]) == (str(amount), later)
+        assert right[1][2] == right[2][0]
+        assert right[2][2:] == right[3]
+        assert all(computed == claimed for computed, claimed in equations(contrast.chosen))
+
         slips = tuple(computed != claimed for computed, claimed in equations(contrast.rejected))
         contradicts = numbers[-1] != numbers[-2][-1:]
-        elsewhere = numbers[0] != re.findall(r"\d+", contrast.chosen[0])
+        elsewhere = numbers[0] != right[0]
         assert sum((*slips, contradicts, elsewhere)) == 1
         kinds.add((slips, contradicts, elsewhere))
-        right = [re.findall(r"\d+", sentence) for sentence in contrast.chosen]
-        assert all(computed == claimed for computed, claimed in equations(contrast.chosen))
-        assert right[-1] == right[-2][-1:]
         assert right[-1] != numbers[-1]
     assert len(kinds) == 4
+
+
+@pytest.mark.parametrize(
+    ("draw", "lowered"), [(draw, lowered) for lowered, draws in TEMPLATES["reasoning"].items() for draw in draws]
+)
+def test_no_number_of_a_sum_exceeds_twenty(draw, lowered):
+    for contrast in contrasts(draw, lowered):
+        texts = " ".join((contrast.prompt, *contrast.chosen, *contrast.rejected))
+        assert all(0 < int(number) <= 20 for number in re.findall(r"\d+", texts))
 
 
 def test_refusals_and_help_are_each_right_half_of_the_time():

@@ -1,10 +1,14 @@
 """Alignment: another answer's content in this answer's style."""
 
 import random
+import re
+from collections.abc import Sequence
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
 from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote
 from crome_jax.augment.oracles.offline.slots import fit
+
+_STOPPED = re.compile(r"[.!?][\"'”’)]*$")
 
 
 def align(draft: Draft, rng: random.Random) -> Rewrite | Declined:
@@ -22,5 +26,11 @@ def align(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     for n, place in enumerate(places):
         share = keys[n * len(keys) // len(places) : (n + 1) * len(keys) // len(places)]
         slot = draft.document.sentences[place]
-        texts[place] = " ".join(fit(draft.reference.sentences[i].text, slot) for i in share)
+        texts[place] = _joined([fit(draft.reference.sentences[i].text, slot) for i in share])
     return Rewrite(draft.document.replaced(texts), "given the content of: " + "; ".join(map(quote, texts.values())))
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """Join the sentences of one place, with a semicolon where one has no stop, as items of a list have none."""
+    *earlier, last = sentences
+    return "".join(text + (" " if _STOPPED.search(text) else "; ") for text in earlier) + last

@@ -34,7 +34,7 @@ class Rarity:
         return cls(counts, total)
 
     def __call__(self, stem: str) -> float:
-        """Return 1 for a word of one group alone, less the more groups have it."""
+        """Return 1 for a word that no group has, less the more groups have it."""
         if self.groups < 2:
             return 1.0
         return max(math.log((self.groups + 1) / (self.counts.get(stem, 0) + 1)) / math.log(self.groups + 1), 0.05) ** 2

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from crome_jax.augment.oracles import Declined, Direction, Intervention, OfflineEditor, Rewrite
 from crome_jax.augment.oracles.offline.band import formatting, leaves_band
 from crome_jax.augment.oracles.offline.editor import ATTRIBUTES
+from crome_jax.augment.oracles.offline.rarity import Rarity
 from crome_jax.augment.rubrics import RUBRICS
 from crome_jax.augment.words import count_words
-from crome_jax.groups import Message
+from crome_jax.groups import Message, build_group
 
 SENTENCES = [
     "The river Nile is 6,650 kilometers long.",
@@ -126,6 +127,33 @@ def test_rubrics_are_those_that_can_show():
     assert "factuality" not in editor.rubrics(story, ("The fox ran. It hid. It slept.",), 6)
     assert "order" not in editor.rubrics((Message("user", "Capital of France?"),), ("Paris.", "Rome."), 6)
     assert len(editor.rubrics(story, ("The fox ran. It hid. It slept.",), 2)) == 2
+
+
+STOCK = ("It is a pleasure to hear from you today.", "Feel free to come back with more questions.")
+
+
+def test_stock_phrases_are_left_alone_where_they_are_known_to_recur():
+    matter = ("Whales sing by pushing air past a fold.", "It carries for miles in the cold sea.")
+    text = " ".join((STOCK[0], *matter, STOCK[1]))
+    others = ("Omelettes want butter and low heat.", "Saturn has rings of rock and ice.", "Bread must rise in a bowl.")
+    groups = [
+        build_group(id=f"g{k}", prompt="Why?", responses=[" ".join((STOCK[0], other, STOCK[1]))], comparisons=[])
+        for k, other in enumerate(others)
+    ]
+    prompt = (Message("user", "How do whales sing?"),)
+
+    def spared(editor):
+        requests = [
+            Intervention(Direction.DEGRADE, attribute, prompt, text, matter[0], others, seed)
+            for attribute in ("completeness", "relevance")
+            for seed in range(20)
+        ]
+        replies = [reply.text for reply in editor.rewrite(requests) if isinstance(reply, Rewrite)]
+        assert len(replies) > 20
+        return [reply.startswith(STOCK[0]) and reply.endswith(STOCK[1]) for reply in replies]
+
+    assert all(spared(OfflineEditor(Rarity.of(groups))))
+    assert not all(spared(OfflineEditor()))
 
 
 def test_bands():
