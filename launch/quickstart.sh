@@ -8,7 +8,7 @@ May be run again: it replaces what it wrote to runs/quickstart.
   --dry-run         print what would be done
   --gin.NAME=VALUE  override a value of gin/runs/quickstart.gin, such as --gin.SEED=1
 
-Needs 2 CPU cores and 6 GB; installation apart it takes less than 10 minutes."
+Needs 2 CPU cores and 6 GB; installation apart it takes about ten minutes."
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,7 +29,7 @@ launch/setup.sh ${dry:+--dry-run}
 # What XLA compiled once serves the next run.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
 
-crome testbed --out runs/quickstart/testbed --train 400 --validation 80 --test 150 --overwrite
+crome testbed --out runs/quickstart/testbed --train 300 --validation 80 --test 130 --overwrite
 crome augment --data runs/quickstart/testbed --split train --out runs/quickstart/groups --overwrite \
   --degrade-per-pair 1 --upgrade-per-pair 1 --neutrals-per-group 1
 crome study --gin_file=gin/runs/quickstart.gin ${bindings[@]+"${bindings[@]}"}

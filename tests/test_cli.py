@@ -151,23 +151,22 @@ def test_a_reader_that_goes_away_is_no_error():
     process.stderr.close()
 
 
-def test_the_testbed_is_written_whole_and_read_by_split(tmp_path, monkeypatch, capsys):
-    sizes = dict(zip(SPLITS, (6, 2, 4, 4, 0, 3), strict=True))
-    small = CausalTestbedConfig(name="standard", **sizes)
-    monkeypatch.setitem(CausalTestbed.builder_configs, "standard", small)
+def test_the_testbed_is_written_whole_and_read_by_split(tmp_path, capsys):
+    sizes = dict(zip(SPLITS, (6, 2, 4, 4, 2, 4), strict=True))
+    small = CausalTestbedConfig(name="small", **sizes)
+    flags = ("--train", 6, "--validation", 2, "--test", 4)
     out = tmp_path / "testbed"
-    assert run("testbed", "--out", out) == 0
+    assert run("testbed", "--out", out, *flags) == 0
     assert capsys.readouterr().out == ""
-    for split, size in sizes.items():
-        if size:
-            assert sorted(map(to_json, read_groups(out, split=split))) == sorted(
-                map(to_json, generate_groups(small, split))
-            )
+    for split in sizes:
+        assert sorted(map(to_json, read_groups(out, split=split))) == sorted(
+            map(to_json, generate_groups(small, split))
+        )
     assert [path.name for path in tmp_path.iterdir()] == ["testbed"]
-    assert run("testbed", "--out", out) == 2
+    assert run("testbed", "--out", out, *flags) == 2
     assert "exists already; choose another name or pass --overwrite" in capsys.readouterr().err
     before = {to_json(group) for group in read_groups(out, split="train")}
-    assert run("testbed", "--out", out, "--overwrite", "--seed", 7) == 0
+    assert run("testbed", "--out", out, *flags, "--overwrite", "--seed", 7) == 0
     assert before.isdisjoint(to_json(group) for group in read_groups(out, split="train"))
 
 
@@ -195,7 +194,8 @@ def test_the_flags_of_augment_reach_the_augmentation(prefs):
     doubled = prefs.with_name("doubled.jsonl")
     doubled.write_text(prefs.read_text() + prefs.read_text().replace('"id":"', '"id":"again-'))
     out = prefs.with_name("out.jsonl")
-    nothing = ("--degrade-per-pair", 0, "--upgrade-per-pair", 0, "--neutrals-per-group", 0)
+    counts = ("degrade-per-pair", "upgrade-per-pair", "align-per-pair", "neutrals-per-group")
+    nothing = [part for name in counts for part in (f"--{name}", 0)]
     assert run("augment", "--data", doubled, "--out", out, "--merge-prompts", *nothing) == 0
     groups = list(read_groups(out))
     assert len(groups) == len(PAIRS)

@@ -118,7 +118,7 @@ def test_a_run_is_not_continued_by_another_configuration(place, own_run, capsys)
         (["--gin.TRAINABLE=99"], "tiny has 3 layers; trainable = 99 is not one to 3"),
         (["--gin.train.dtype='float7'"], "dtype is 'float7'; give 'float32' or 'bfloat16'"),
         (["--gin.STEPS=0"], "steps is 0; give 1 or more"),
-        (["--gin.RowShape.responses=1"], "a row must hold two responses"),
+        (["--gin.RowShape.responses=1"], "RowShape.responses is 1; a pair of responses needs 2 at least"),
         (["--gin.train.micro_batches=3"], "8 rows do not divide into 3 micro-batches"),
     ],
 )

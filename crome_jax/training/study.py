@@ -36,6 +36,7 @@ from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
     Method,
     above_trunk,
+    check_settings,
     compute_hidden,
     make_card,
     packing_facts,
@@ -99,6 +100,7 @@ def study(
     """
     if trainable == "all":
         raise CromeError("a study keeps the frozen layers' output; set trainable to 'head' or a number of layers")
+    check_settings(dtype, steps=steps, rows_per_step=rows_per_step)
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))

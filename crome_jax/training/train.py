@@ -104,7 +104,6 @@ def train(
         raise CromeError("cache_frozen needs frozen layers; set trainable to 'head' or a number of layers")
     check_settings(
         dtype,
-        row_shape,
         steps=steps,
         rows_per_step=rows_per_step,
         micro_batches=micro_batches,
@@ -167,12 +166,10 @@ def train(
     return throughput
 
 
-def check_settings(dtype: str, row_shape: RowShape, **counts: int) -> None:
+def check_settings(dtype: str, **counts: int) -> None:
     """Raise CromeError where a setting makes no sense, before any work."""
     if dtype not in ("float32", "bfloat16"):
         raise CromeError(f"dtype is {dtype!r}; give 'float32' or 'bfloat16'")
-    if row_shape.responses < 2 or row_shape.comparisons < 1:
-        raise CromeError(f"a row must hold two responses and their comparison; {row_shape} does not")
     for name, count in counts.items():
         if count < 1:
             raise CromeError(f"{name} is {count}; give 1 or more")

@@ -39,7 +39,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             type=at_least(2),
             default=default,
             metavar="N",
-            help=f"pairs in {whom}; a smaller number takes the first of a larger (default: %(default)s)",
+            help=f"pairs in {whom} (default: %(default)s)",
         )
     parser.add_argument("--overwrite", action="store_true", help="replace DIR (default: that it exists is an error)")
 
