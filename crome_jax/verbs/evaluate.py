@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Origin, PreferenceGroup, to_json
-from crome_jax.verbs.numbers import at_least
+from crome_jax.verbs.numbers import add_rows_at_once
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
 
@@ -61,13 +61,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the report (default: RUN/evaluation; needed for several RUN)"
     )
-    parser.add_argument(
-        "--rows-at-once",
-        type=at_least(1),
-        default=8,
-        metavar="N",
-        help="packed rows in one call of the model, over all devices (default: %(default)s)",
-    )
+    add_rows_at_once(parser)
     add_skip_bad(parser)
 
 

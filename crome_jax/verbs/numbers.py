@@ -14,3 +14,14 @@ def at_least(least: int) -> Callable[[str], int]:
         return value
 
     return whole_number
+
+
+def add_rows_at_once(parser: argparse.ArgumentParser) -> None:
+    """Declare --rows-at-once, the same for every verb that scores."""
+    parser.add_argument(
+        "--rows-at-once",
+        type=at_least(1),
+        default=8,
+        metavar="N",
+        help="packed rows in one call of the model, over all devices (default: %(default)s)",
+    )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
-from crome_jax.verbs.numbers import at_least
+from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
 
@@ -65,13 +65,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="records that are held and packed together (default: %(default)s)",
     )
-    parser.add_argument(
-        "--rows-at-once",
-        type=at_least(1),
-        default=8,
-        metavar="N",
-        help="packed rows in one call of the model, over all devices (default: %(default)s)",
-    )
+    add_rows_at_once(parser)
     add_skip_bad(parser, "OUT.bad.jsonl (scored.bad.jsonl in the current folder for standard output)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT (default: that it exists is an error)")
 

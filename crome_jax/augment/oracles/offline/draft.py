@@ -91,15 +91,18 @@ def weights(document: Document, topic: frozenset[str], rarity: Rarity) -> dict[i
 
 def by_weight(document: Document, topic: frozenset[str], rarity: Rarity) -> list[int]:
     """Return the replaceable sentences, those first that weigh most."""
-    weighed = weights(document, topic, rarity)
-    return sorted(weighed, key=lambda index: (-weighed[index], index))
+    return _heaviest_first(weights(document, topic, rarity))
 
 
 def key_sentences(document: Document, topic: frozenset[str], rarity: Rarity) -> list[int]:
-    """Return the sentences that say nearly as much as the one that says most, that one first."""
+    """Return the sentences that weigh at least `KEY_SHARE` of what the weightiest does, that one first."""
     weighed = weights(document, topic, rarity)
     least = KEY_SHARE * max(weighed.values(), default=0.0)
-    return [index for index in by_weight(document, topic, rarity) if weighed[index] >= least]
+    return [index for index in _heaviest_first(weighed) if weighed[index] >= least]
+
+
+def _heaviest_first(weighed: dict[int, float]) -> list[int]:
+    return sorted(weighed, key=lambda index: (-weighed[index], index))
 
 
 def quote(text: str, words: int = 8) -> str:
