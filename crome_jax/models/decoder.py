@@ -2,14 +2,15 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from crome_jax.batch import Batch
-from crome_jax.models.attention import attend, attention_mask
+from crome_jax.models.attention import attend, attend_backwards, attention_mask, mask_to_bias
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Params
 
@@ -74,12 +75,10 @@ def apply_layers(
     """
     n, period = _length(layers), len(cfg.pattern)
     blocks, rest = divmod(n, period)
-    windows = {"global": None, "local": cfg.window}
-    masks = {kind: attention_mask(batch, windows[kind]) for kind in sorted(set(cfg.pattern))}
+    views = {kind: _view(batch, kind, cfg) for kind in sorted(set(cfg.pattern))}
 
     def one(x, layer, weights):
-        kind = cfg.kind_of(layer)
-        return _layer(weights, x, masks[kind], batch.positions, kind, cfg)
+        return _layer(weights, x, views[cfg.kind_of(layer)], cfg)
 
     def block(x, weights):
         for i in range(period):
@@ -102,52 +101,57 @@ def apply_last_layer(
     at: Int[Array, "B R"] | None = None,
 ) -> Float[Array, "B Q D"]:
     """Apply the decoder's last layer for the tokens `at`, or for all: the others' output is never read."""
-    kind = cfg.kind_of(cfg.layers - 1)
-    mask = attention_mask(batch, cfg.window if kind == "local" else None, at)
-    return _layer(jax.tree.map(lambda w: w[0], layer), x, mask, batch.positions, kind, cfg, at)
+    view = _view(batch, cfg.kind_of(cfg.layers - 1), cfg, at)
+    return _layer(jax.tree.map(lambda w: w[0], layer), x, view, cfg)
 
 
 def _length(layers: dict[str, Array]) -> int:
     return layers["q"].shape[0]
 
 
-def _layer(
-    w: dict[str, Array],
-    x: Float[Array, "B T D"],
-    mask: Bool[Array, "B Q T"],
-    positions: Int[Array, "B T"],
-    kind: str,
-    cfg: DecoderConfig,
-    at: Int[Array, "B Q"] | None = None,
-) -> Float[Array, "B Q D"]:
-    y = _attention(w, rms_norm(x, w["attention_norm"], cfg), mask, positions, kind, cfg, at)
-    if at is not None:
-        x = jnp.take_along_axis(x, at[:, :, None], axis=1)
+class _View(NamedTuple):
+    """What a layer's attention has to know of the rows; the same for all layers of a kind, so it is made once.
+
+    Args:
+        bias: added to the logits.
+        asking, answering: cosines and sines by which queries and keys are rotated.
+        at: indices of the tokens that ask; None for all.
+    """
+
+    bias: Float[Array, "B Q T"]
+    asking: Float[Array, "2 B Q half"]
+    answering: Float[Array, "2 B T half"]
+    at: Int[Array, "B Q"] | None
+
+
+def _view(batch: Batch, kind: str, cfg: DecoderConfig, at: Int[Array, "B Q"] | None = None) -> _View:
+    window, base = (cfg.window, cfg.local_rope_base) if kind == "local" else (None, cfg.rope_base)
+    answering = rope_angles(batch.positions, base, cfg.head_width)
+    asking = answering if at is None else jnp.take_along_axis(answering, at[None, :, :, None], axis=2)
+    return _View(mask_to_bias(attention_mask(batch, window, at)), asking, answering, at)
+
+
+def _layer(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
+    y = _attention(w, rms_norm(x, w["attention_norm"], cfg), view, cfg)
+    x = _asking(x, view)
     x = x + (rms_norm(y, w["attention_post_norm"], cfg) if cfg.post_norms else y)
     y = _feed_forward(w, rms_norm(x, w["ffn_norm"], cfg), cfg)
     return x + (rms_norm(y, w["ffn_post_norm"], cfg) if cfg.post_norms else y)
 
 
-def _attention(
-    w: dict[str, Array],
-    x: Float[Array, "B T D"],
-    mask: Bool[Array, "B Q T"],
-    positions: Int[Array, "B T"],
-    kind: str,
-    cfg: DecoderConfig,
-    at: Int[Array, "B Q"] | None,
-) -> Float[Array, "B Q D"]:
-    dtype = x.dtype
-    asking = x if at is None else jnp.take_along_axis(x, at[:, :, None], axis=1)
-    asking_positions = positions if at is None else jnp.take_along_axis(positions, at, axis=1)
-    q, k, v = _project(asking, w["q"]), _project(x, w["k"]), _project(x, w["v"])
+def _attention(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
+    q, k, v = _project(_asking(x, view), w["q"]), _project(x, w["k"]), _project(x, w["v"])
     if cfg.qk_norm:
         q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
-    base = cfg.rope_base if kind == "global" else cfg.local_rope_base
     scale = cfg.head_width**-0.5 if cfg.query_scale is None else cfg.query_scale
-    q = rotate(q, asking_positions, base) * jnp.asarray(scale, dtype)
-    y = attend(q, rotate(k, positions, base), v, mask)
+    q = rotate(q, view.asking) * jnp.asarray(scale, x.dtype)
+    k = rotate(k, view.answering)
+    y = attend_backwards(q, k, v, view.bias) if view.at is None else attend(q, k, v, view.bias)
     return _project(y.reshape(*y.shape[:2], -1), w["o"].reshape(-1, cfg.width))
+
+
+def _asking(x: Float[Array, "B T D"], view: _View) -> Float[Array, "B Q D"]:
+    return x if view.at is None else jnp.take_along_axis(x, view.at[:, :, None], axis=1)
 
 
 def _feed_forward(w: dict[str, Array], x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
@@ -172,11 +176,20 @@ def rms_norm(x: Float[Array, "*N D"], w: Float[Array, "D"], cfg: DecoderConfig) 
     return (y * (1.0 + w if cfg.norm_plus_one else w)).astype(x.dtype)
 
 
-def rotate(x: Float[Array, "B T H E"], positions: Int[Array, "B T"], base: float) -> Float[Array, "B T H E"]:
-    """Rotate the halves of each head by angles that grow with position (RoPE, arXiv 2104.09864), in float32."""
-    half = x.shape[-1] // 2
+def rope_angles(positions: Int[Array, "B T"], base: float, head_width: int) -> Float[Array, "2 B T half"]:
+    """Return cosines and sines of the angles by which half a head's width is rotated (RoPE, arXiv 2104.09864)."""
+    half = head_width // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies[None, None, None, :]
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    angles = positions[:, :, None].astype(jnp.float32) * frequencies[None, None, :]
+    return jnp.stack([jnp.cos(angles), jnp.sin(angles)])
+
+
+def rotate(x: Float[Array, "B T H E"], angles: Float[Array, "2 B T half"]) -> Float[Array, "B T H E"]:
+    """Rotate the halves of each head by angles that grow with position, in float32.
+
+    Args:
+        angles: from rope_angles.
+    """
+    cos, sin = angles[:, :, :, None]
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
