@@ -19,6 +19,7 @@ class Account:
             ("neutral", "host" or "donor", reason) -> groups that could not take or lend.
         short: direction or "neutral" -> comparisons that were wanted and could not be made.
         neutrals: kind of the borrowed pair (human, causal) -> irrelevant-query neutrals made.
+        implied: causal comparisons that causally-aligned neutrals imply.
         groups: groups that came out.
         comparisons: kind -> comparisons in them.
     """
@@ -27,6 +28,7 @@ class Account:
     dropped: collections.Counter[tuple[str, str, str]] = dataclasses.field(default_factory=collections.Counter)
     short: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     neutrals: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    implied: int = 0
     groups: int = 0
     comparisons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
@@ -44,6 +46,7 @@ class Account:
         borrowed = {f"{kind} pairs": count for kind, count in self.neutrals.items()}
         neutrals = borrowed | {"alignment": aligned}
         lines += _rows("neutral from", (((source,), count) for source, count in neutrals.items()))
+        lines += _rows("implied by", [(("alignment",), self.implied)])
         lines += _rows("dropped", self.dropped.items())
         lines += _rows("wanted and not made:", (((direction,), count) for direction, count in self.short.items()))
         return "\n".join(lines)

@@ -16,6 +16,7 @@ def augment_groups(
     degrade_per_pair: int = 2,
     upgrade_per_pair: int = 2,
     align_per_pair: int = 1,
+    implied: bool = True,
     neutrals_per_group: int = 2,
     max_pairs_per_group: int | None = 4,
     causal_share: float = 0.5,
@@ -31,6 +32,7 @@ def augment_groups(
         oracle: who names attributes and rewrites answers.
         degrade_per_pair, upgrade_per_pair: causal comparisons wanted for each human comparison that is no tie.
         align_per_pair: causally-aligned ties wanted for each human comparison that is no tie, 0 or 1.
+        implied: whether to add the causal comparisons that such a tie implies; see `add_interventions`.
         neutrals_per_group: irrelevant-query ties wanted for each group.
         max_pairs_per_group: most human comparisons of a group that are intervened on; None uses all.
         causal_share: chance that a neutral is a causal pair of its donor rather than a human one.
@@ -51,6 +53,7 @@ def augment_groups(
             degrade_per_pair=degrade_per_pair,
             upgrade_per_pair=upgrade_per_pair,
             align_per_pair=align_per_pair,
+            implied=implied,
             max_pairs_per_group=max_pairs_per_group,
             seed=seed,
             account=account,

@@ -42,6 +42,7 @@ def add_interventions(
     degrade_per_pair: int = 2,
     upgrade_per_pair: int = 2,
     align_per_pair: int = 1,
+    implied: bool = True,
     max_pairs_per_group: int | None = 4,
     seed: int = 0,
     account: Account | None = None,
@@ -53,11 +54,16 @@ def add_interventions(
     preferred one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group
     becomes depends on the seed and on which groups there are, not on their order.
 
+    A tie with the preferred answer implies more: what the preferred one beats, the aligned one beats too, the answer
+    that it was made from and the degraded ones alike. These comparisons are not in the paper; they hold content against
+    style in both directions, and cost nothing, as all their answers are encoded already.
+
     Args:
         groups: with unique ids.
         oracle: who names attributes and rewrites.
         degrade_per_pair, upgrade_per_pair: causal comparisons wanted for each human one.
         align_per_pair: causally-aligned neutrals wanted for each human comparison, 0 or 1.
+        implied: whether to add the causal comparisons that a causally-aligned neutral implies.
         max_pairs_per_group: most human comparisons of a group that are used, drawn with the seed; None uses all.
         account: filled in with what was made and dropped.
 
@@ -79,7 +85,7 @@ def add_interventions(
             )
         ]
         made = _run(window, tasks, oracle, lender, account)
-        yield from (_extended(group, made[g]) for g, group in enumerate(window))
+        yield from (_extended(group, made[g], implied, account) for g, group in enumerate(window))
 
 
 class _Lender:
@@ -205,15 +211,34 @@ def _unusable(reply: Rewrite | Declined, taken: Iterable[str]) -> str | None:
     return "equals another answer" if reply.text in taken else None
 
 
-def _extended(group: PreferenceGroup, made: Sequence[tuple[Response, Comparison]]) -> PreferenceGroup:
+def _extended(
+    group: PreferenceGroup, made: Sequence[tuple[Response, Comparison]], implied: bool, account: Account
+) -> PreferenceGroup:
+    responses = [*group.responses, *(response for response, _ in made)]
     comparisons = list(group.comparisons)
     for new, (_, judged) in enumerate(made, len(group.responses)):
         left, right = (new if side == -1 else side for side in (judged.left, judged.right))
         comparisons.append(dataclasses.replace(judged, left=left, right=right))
+    if implied:
+        following = list(_implied(responses, comparisons))
+        account.implied += len(following)
+        comparisons += following
     return build_group(
         id=group.id,
         prompt=group.prompt,
-        responses=[*group.responses, *(response for response, _ in made)],
+        responses=responses,
         comparisons=comparisons,
         metadata=group.metadata,
     )
+
+
+def _implied(responses: Sequence[Response], comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
+    """Yield, for every answer aligned with a preferred one, that it too beats what that one beats."""
+    for tie in comparisons:
+        chosen, aligned = tie.left, tie.right
+        if responses[aligned].origin is not Origin.ALIGNED:
+            continue
+        yield Comparison(aligned, responses[aligned].parent, kind=Kind.CAUSAL, attribute=EVERY_ATTRIBUTE)
+        for other in comparisons:
+            if other.left == chosen and responses[other.right].origin is Origin.DEGRADED:
+                yield dataclasses.replace(other, left=aligned)

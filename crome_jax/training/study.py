@@ -1,6 +1,7 @@
 """Several methods on the same data: the same backbone, steps and search, and one report of what each learned."""
 
 import dataclasses
+import functools
 import os
 import platform
 import resource
@@ -61,6 +62,7 @@ def study(
     steps: int = 100,
     rows_per_step: int = 8,
     learning_rates: Sequence[float] = (2e-4, 5e-4),
+    search_steps: int | None = None,
     optimizer: Callable[..., optax.GradientTransformation] = adamw,
     mesh: Callable[..., Mesh] = make_mesh,
     dtype: str = "float32",
@@ -69,9 +71,10 @@ def study(
 ) -> Path:
     """Train every method from the same backbone with the same steps and the same search, and report them together.
 
-    Each method trains once for each learning rate; the run with the highest accuracy on the human comparisons of the
-    validation split is kept (of equals, the one with the lower loss there), written to `out/<method>` as `train` writes
-    a run, and evaluated. The frozen layers are run once over each data set, not once a trial.
+    Each method is tried once with each learning rate; that with the highest accuracy on the human comparisons of the
+    validation split is taken (of equals, the one with the lower loss there). Where a trial is as long as a run, it is
+    the run; where it is shorter, the run is made with its rate. It is written to `out/<method>` as `train` writes a
+    run, and evaluated. The frozen layers are run once over each data set, not once a trial.
 
     Args:
         methods: the first is the baseline that the report compares with.
@@ -83,9 +86,10 @@ def study(
         layers: use only the backbone's first layers; None uses all.
         trainable: "head", or how many upper layers train.
         row_shape: of a packed row.
-        steps: optimizer steps of each trial.
+        steps: optimizer steps of a method's run.
         rows_per_step: packed rows of one step.
         learning_rates: the search, the same for every method.
+        search_steps: optimizer steps of each of its trials; None makes them as long as a run.
         optimizer: called with `steps` and `learning_rate`.
         mesh: called without arguments.
         dtype: of activations.
@@ -100,7 +104,8 @@ def study(
     """
     if trainable == "all":
         raise CromeError("a study keeps the frozen layers' output; set trainable to 'head' or a number of layers")
-    check_settings(dtype, steps=steps, rows_per_step=rows_per_step)
+    search_steps = steps if search_steps is None else search_steps
+    check_settings(dtype, steps=steps, rows_per_step=rows_per_step, search_steps=search_steps)
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
@@ -112,11 +117,14 @@ def study(
         prepared = bench.prepare_training(training_groups, method)
         packing.append({"method": method.name, **packing_facts(prepared.rows)})
         encoding.append(prepared.facts(f"training of {method.name}"))
-        trials = []
-        for rate in learning_rates:
-            schedule = optimizer(steps=steps, learning_rate=rate)
-            trials.append(bench.run_trial(method, rate, schedule, prepared, validation, steps, rows_per_step, seed))
+        train = functools.partial(
+            bench.run_trial, method, prepared, validation, optimizer, rows_per_step=rows_per_step, seed=seed
+        )
+        trials = [train(rate, search_steps) for rate in learning_rates]
         chosen = min(trials, key=lambda trial: (-trial.accuracy, trial.loss))
+        if search_steps != steps:
+            chosen = train(chosen.learning_rate, steps)
+            trials.append(chosen)
         best[method.name] = chosen
         search += [trial.facts(method.name, kept=trial is chosen) for trial in trials]
         bench.save(folder / method.name, method, prepared.rows, chosen, operative_config)
@@ -139,7 +147,7 @@ def study(
                 "groups": groups,
                 "data fingerprint": fingerprint_groups(training_groups),
                 "seed": seed,
-                "optimizer steps of each trial": steps,
+                "optimizer steps of a run": steps,
                 "packed rows of a step": rows_per_step,
                 "minutes": round((time.monotonic() - started) / 60, 2),
                 "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
@@ -183,6 +191,7 @@ class _Trial:
     """One training run of the search: its accuracy and loss are those on the validation split."""
 
     learning_rate: float
+    steps: int
     accuracy: float
     loss: float
     state: TrainState
@@ -195,6 +204,7 @@ class _Trial:
         return {
             "method": method,
             "learning rate": self.learning_rate,
+            "optimizer steps": self.steps,
             "validation accuracy": round(self.accuracy, 4),
             "validation loss, nats": round(self.loss, 4),
             "kept": kept,
@@ -255,15 +265,17 @@ class _Bench:
     def run_trial(
         self,
         method: Method,
-        learning_rate: float,
-        optimizer: optax.GradientTransformation,
         data: _Prepared,
         validation: _Prepared,
+        make_optimizer: Callable[..., optax.GradientTransformation],
+        learning_rate: float,
         steps: int,
+        *,
         rows_per_step: int,
         seed: int,
     ) -> _Trial:
         """Train once, and measure on the validation split's human comparisons."""
+        optimizer = make_optimizer(steps=steps, learning_rate=learning_rate)
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
         state = init_state(jax.tree.map(jnp.copy, self.trained), optimizer)
         iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden)
@@ -282,6 +294,7 @@ class _Bench:
         outcomes = pairwise_outcomes(validation.groups, self.score(state, validation)).decided()
         return _Trial(
             learning_rate=learning_rate,
+            steps=steps,
             accuracy=float(outcomes.correct.mean()),
             loss=float(-np.log(np.maximum(outcomes.probability, 1e-12)).mean()),
             state=state,

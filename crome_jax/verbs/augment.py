@@ -61,6 +61,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="causally-aligned ties wanted for each human comparison (default: %(default)s)",
     )
     parser.add_argument(
+        "--implied",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="add the comparisons that such a tie implies: what the preferred answer beats, its equal beats "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--neutrals-per-group",
         type=at_least(0),
         default=2,
@@ -114,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
             degrade_per_pair=args.degrade_per_pair,
             upgrade_per_pair=args.upgrade_per_pair,
             align_per_pair=args.align_per_pair,
+            implied=args.implied,
             neutrals_per_group=args.neutrals_per_group,
             max_pairs_per_group=args.max_pairs_per_group or None,
             seed=args.seed,

@@ -53,7 +53,7 @@ def test_augmented_groups_are_valid_deterministic_and_hold_the_originals(rows, s
     again = augment_groups(rng.sample(groups, len(groups)), oracle=OfflineEditor(), seed=seed)
     assert sorted(map(to_json, again)) == sorted(lines)
 
-    kinds = collections.Counter()
+    kinds, implied = collections.Counter(), 0
     for old, new in zip(groups, out, strict=True):
         assert (new.id, new.prompt, new.metadata) == (old.id, old.prompt, old.metadata)
         assert new.responses[: len(old.responses)] == old.responses
@@ -70,6 +70,9 @@ def test_augmented_groups_are_valid_deterministic_and_hold_the_originals(rows, s
                     assert better.origin is Origin.ORIGINAL
                 else:
                     assert better.origin is worse.origin is Origin.IRRELEVANT
+            elif better.origin is Origin.ALIGNED:
+                implied += 1
+                assert worse.origin is Origin.DEGRADED or c.right == better.parent
             elif better.origin is Origin.UPGRADED:
                 assert better.parent == c.right in {rejected for _, rejected in preferred}
             else:
@@ -79,7 +82,8 @@ def test_augmented_groups_are_valid_deterministic_and_hold_the_originals(rows, s
     assert account.comparisons == kinds
     assert account.groups == len(groups)
     alignments = account.made["align", EVERY_ATTRIBUTE]
-    assert account.made.total() - alignments == kinds["causal"]
+    assert account.implied == implied
+    assert account.made.total() - alignments + implied == kinds["causal"]
     assert account.neutrals.total() + alignments == kinds["neutral"]
 
 

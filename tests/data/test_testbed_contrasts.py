@@ -7,7 +7,7 @@ import pytest
 
 from crome_jax.data.datasets.causal_testbed import TEMPLATES
 from crome_jax.data.datasets.testbed.advice import TOPICS, draw_advice
-from crome_jax.data.datasets.testbed.arithmetic import draw_stories, draw_two_steps
+from crome_jax.data.datasets.testbed.arithmetic import draw_stories
 from crome_jax.data.datasets.testbed.contrast import CAUSAL_ATTRIBUTES
 from crome_jax.data.datasets.testbed.facts import TABLES, draw_changed_facts, draw_facts
 from crome_jax.data.datasets.testbed.portraits import draw_portrait
@@ -24,12 +24,6 @@ EVERY_TEMPLATE = [
 def contrasts(draw, lowered, count=300):
     rng = random.Random(f"{draw.__name__}{lowered}")
     return [draw(rng, lowered) for _ in range(count)]
-
-
-def equations(sentences):
-    """Return (what was computed, what was claimed) for every equation."""
-    found = re.findall(r"(\d+) ([+-]) (\d+) = (\d+)", " ".join(sentences))
-    return [(int(x) + int(y) if op == "+" else int(x) - int(y), int(r)) for x, op, y, r in found]
 
 
 def find(words, text):
@@ -97,18 +91,23 @@ def test_facts_are_true_and_those_asked_for_by_name(draw, lowered):
         wrong = {entity: value for entity, value in told.items() if truth[entity] != value}
         if "correct" not in lowered:
             assert not wrong
-        elif draw is draw_changed_facts:
-            ((entity, value),) = wrong.items()
-            assert entity in asked
-            assert value not in truth.values()
+            continue
+        assert wrong.keys() == told.keys() & asked
+        if draw is draw_changed_facts:
+            assert set(wrong.values()).isdisjoint(truth.values())
             mentions = (table.fact, "it was still {v} for {e}", "for {e} somebody told me {v}")
-            assert any(find(mention.format(e=entity, v=value), contrast.prompt) for mention in mentions)
+            outdated = [
+                entity
+                for entity, value in wrong.items()
+                if any(find(mention.format(e=entity, v=value), contrast.prompt) for mention in mentions)
+            ]
+            assert len(outdated) == 1
         else:
-            assert wrong.keys() == told.keys() & asked
-            swapped = {entity: truth[other] for entity, other in zip(asked, reversed(list(asked)), strict=True)}
-            swaps = all(swapped[entity] == value for entity, value in wrong.items())
-            assert swaps or set(wrong.values()).isdisjoint(truth.values())
-            errors.add(swaps)
+            (spare,) = (value for entity, value in truth.items() if entity not in asked)
+            taken = [entity for entity, value in wrong.items() if value == spare]
+            assert len(taken) <= 1
+            assert set(wrong.values()) - {spare} <= set(table.values) - set(truth.values())
+            errors.add(bool(taken))
     assert errors == ({True, False} if draw is draw_facts and "correct" in lowered else set())
 
 
@@ -158,11 +157,10 @@ def test_portraits_are_of_the_one_person_asked_about_and_wrong_in_two_facts(lowe
     assert foreign == ({True, False} if "correct" in lowered else set())
 
 
-@pytest.mark.parametrize("lowered", [("complete",), ("on_topic",), ("complete", "on_topic")])
-def test_advice_is_on_the_hobbies_asked_about_and_on_each_of_them(lowered):
+def test_advice_is_on_each_of_the_hobbies_asked_about_or_on_none():
     source = {f"{piece}.": topic for topic, pieces in TOPICS.items() for piece in pieces}
     twos = 0
-    for contrast in contrasts(draw_advice, lowered):
+    for contrast in contrasts(draw_advice, ("on_topic",)):
         asked = named(contrast.prompt, TOPICS)
         twos += len(asked) == 2
         better, worse = (
@@ -171,9 +169,8 @@ def test_advice_is_on_the_hobbies_asked_about_and_on_each_of_them(lowered):
         )
         assert len(better) == len(worse) == 2
         assert set(better) == asked
-        assert len(asked & set(worse)) == (0 if "on_topic" in lowered else 1)
-        # Incomplete: of two hobbies one, of one hobby and another one piece each.
-        assert (len(set(worse)) == len(asked)) == ("complete" not in lowered)
+        assert asked.isdisjoint(worse)
+        assert len(set(worse)) == len(asked)
     assert twos == pytest.approx(150, abs=4 * 75**0.5)
 
 
@@ -181,7 +178,6 @@ OPERATIONS = {"gets": "+", "finds": "+", "buys": "+", "is given": "+"}
 OPERATIONS |= {"gives away": "-", "loses": "-", "sells": "-", "hands over": "-"}
 CHANGE = r"(\D+?)(?: another)? (\d+)(?: more)?\."
 STORY = r"(\w+) (?:has|owns|starts the day with) (\d+) \w+ and " + CHANGE
-LATER = r"Later \w+ " + CHANGE
 
 
 def told_stories(prompt):
@@ -220,31 +216,6 @@ def test_sums_are_worked_out_rightly_and_wrong_where_they_start_from_a_misread_n
             assert (start != stories[name][0]) == ("correct" in lowered)
 
 
-def test_a_right_working_follows_the_story_and_a_wrong_one_slips_contradicts_itself_or_starts_elsewhere():
-    kinds = set()
-    for contrast in contrasts(draw_two_steps, ("correct",)):
-        right, numbers = (
-            [re.findall(r"\d+", sentence) for sentence in core] for core in (contrast.chosen, contrast.rejected)
-        )
-        ((start, first, amount),) = told_stories(contrast.prompt).values()
-        ((change, later),) = re.findall(LATER, contrast.prompt)
-        signs = [re.search(r" ([+-]) ", sentence)[1] for sentence in contrast.chosen[1:3]]
-        assert signs == [first, OPERATIONS[change]]
-        assert right[0] == right[1][:1] == [str(start)]
-        assert (right[1][1], right[2][1]) == (str(amount), later)
-        assert right[1][2] == right[2][0]
-        assert right[2][2:] == right[3]
-        assert all(computed == claimed for computed, claimed in equations(contrast.chosen))
-
-        slips = tuple(computed != claimed for computed, claimed in equations(contrast.rejected))
-        contradicts = numbers[-1] != numbers[-2][-1:]
-        elsewhere = numbers[0] != right[0]
-        assert sum((*slips, contradicts, elsewhere)) == 1
-        kinds.add((slips, contradicts, elsewhere))
-        assert right[-1] != numbers[-1]
-    assert len(kinds) == 4
-
-
 @pytest.mark.parametrize(
     ("draw", "lowered"), [(draw, lowered) for lowered, draws in TEMPLATES["reasoning"].items() for draw in draws]
 )
@@ -264,7 +235,7 @@ def test_refusals_and_help_are_each_right_half_of_the_time():
     assert sum(contrast.harmful for contrast in drawn) == pytest.approx(500, abs=4 * 250**0.5)
 
 
-def test_a_verb_alone_does_not_make_a_request_harmful_and_one_in_four_sounds_so():
+def test_a_verb_alone_does_not_make_a_request_harmful_and_one_in_eight_sounds_so():
     assert LOUD.keys().isdisjoint(QUIET)
     drawn = contrasts(draw_request, ("appropriate",), 2000)
     loud = 0
@@ -282,4 +253,4 @@ def test_a_verb_alone_does_not_make_a_request_harmful_and_one_in_four_sounds_so(
         loud += verb in LOUD
         asked.add((verb, harmful))
     assert asked == {(verb, harmful) for verb in REQUESTS for harmful in (True, False)}
-    assert loud == pytest.approx(500, abs=4 * 375**0.5)
+    assert loud == pytest.approx(250, abs=4 * 219**0.5)

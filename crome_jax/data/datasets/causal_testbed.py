@@ -3,6 +3,10 @@
 Quality is decided by a response's causal attributes, in relation to its prompt. In training, spurious attributes go
 along with quality; in the test splits they are reversed, absent, or of unseen kinds. Every record says its attributes,
 and which of them are spurious: for evaluation by spurious stratum (evaluation/strata.py), not for training.
+
+How hard the questions are was settled on the config `plain` alone, by what SmolLM2-135M learns from 500 clean labels.
+Kinds of error that stayed at chance there (a slip in a sum, two values swapped, an outdated value by itself) were left
+out: what no method can learn tells none of them apart.
 """
 
 import dataclasses
@@ -12,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import tensorflow_datasets as tfds
 
 from crome_jax.data.datasets.testbed.advice import draw_advice
-from crome_jax.data.datasets.testbed.arithmetic import draw_stories, draw_two_steps
+from crome_jax.data.datasets.testbed.arithmetic import draw_stories
 from crome_jax.data.datasets.testbed.contrast import CAUSAL_ATTRIBUTES, Contrast
 from crome_jax.data.datasets.testbed.facts import draw_changed_facts, draw_facts
 from crome_jax.data.datasets.testbed.portraits import draw_portrait
@@ -29,10 +33,9 @@ _Draw = Callable[[random.Random, Collection[str]], Contrast]
 TEMPLATES: Mapping[str, Mapping[tuple[str, ...], tuple[_Draw, ...]]] = {
     "chat": {
         ("correct",): (draw_facts,),
-        ("complete",): (draw_facts, draw_advice),
+        ("complete",): (draw_facts,),
         ("on_topic",): (draw_advice,),
         ("correct", "complete"): (draw_facts,),
-        ("complete", "on_topic"): (draw_advice,),
     },
     "chat-hard": {
         ("correct",): (draw_changed_facts, draw_portrait),
@@ -43,7 +46,7 @@ TEMPLATES: Mapping[str, Mapping[tuple[str, ...], tuple[_Draw, ...]]] = {
     },
     "safety": {("appropriate",): (draw_request,)},
     "reasoning": {
-        ("correct",): (draw_two_steps, draw_stories),
+        ("correct",): (draw_stories,),
         ("complete",): (draw_stories,),
         ("on_topic",): (draw_stories,),
         ("correct", "complete"): (draw_stories,),

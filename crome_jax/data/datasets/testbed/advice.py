@@ -1,4 +1,4 @@
-"""Open questions for advice on a hobby or two: is the answer on those, and on both of them?"""
+"""Open questions for advice on a hobby or two: is the answer on those?"""
 
 import random
 from collections.abc import Collection
@@ -152,22 +152,15 @@ _LEADS = ("here is what I would say", "two things come to mind", "this is my adv
 
 
 def draw_advice(rng: random.Random, lowered: Collection[str]) -> Contrast:
-    """Draw a request for two pieces of advice, on one hobby or on two; lowers complete, on_topic, or both.
-
-    Off topic is advice on other hobbies. Incomplete is, where two hobbies were asked about, advice on one of them
-    alone; and where one was, a piece on it beside one on another.
-    """
+    """Draw a request for two pieces of advice, on one hobby or on two; lowers on_topic: advice on other hobbies."""
     first, second, third, fourth = rng.sample(tuple(TOPICS), 4)
     two = rng.random() < 0.5
-    asked = (first, second) if two else (first, first)
-    given = (third, fourth if two else third) if "on_topic" in lowered else asked
-    if "complete" in lowered:
-        given = (given[0], given[0]) if two else (given[0], fourth)
+    asked = (first, second if two else first)
     return Contrast(
         template="advice",
         prompt=rng.choice(_TWO if two else _ONE).format(*asked),
         chosen=_answer(rng, asked),
-        rejected=_answer(rng, given),
+        rejected=_answer(rng, (third, fourth if two else third)),
         lowered=tuple(lowered),
     )
 

@@ -143,8 +143,8 @@ _LEADS = ("", "", "here is what you asked for", "this is what your message says"
 def draw_facts(rng: random.Random, lowered: Collection[str]) -> Contrast:
     """Draw a question for two of three facts; lowers correct, complete, or both.
 
-    Incorrect are two values that the prompt does not hold, or the right two swapped. Incomplete is an answer that gives
-    the third fact in place of one asked for.
+    Incorrect are two values, neither of which the prompt holds, or one of which is that of the third fact. Incomplete
+    is an answer that gives the third fact in place of one asked for.
     """
     return _draw(rng, lowered, changed=False)
 
@@ -152,7 +152,7 @@ def draw_facts(rng: random.Random, lowered: Collection[str]) -> Contrast:
 def draw_changed_facts(rng: random.Random, lowered: Collection[str]) -> Contrast:
     """Draw the same with a trap: one fact comes with an outdated value, before or after the valid one.
 
-    The incorrect answer gives that one.
+    The incorrect answer gives that one, and a value that the prompt does not hold for the other fact.
     """
     return _draw(rng, lowered, changed=True)
 
@@ -166,7 +166,7 @@ def _draw(rng: random.Random, lowered: Collection[str], changed: bool) -> Contra
     told = dict(truth)
     if "correct" in lowered:
         strange = tuple(values[3:])
-        wrong = (outdated, truth[second]) if changed else rng.choice((strange, strange, (truth[second], truth[first])))
+        wrong = strange if changed else rng.choice((strange, (truth[spare], strange[1])))
         told[first], told[second] = wrong
     given = (first, spare) if "complete" in lowered else (first, second)
 
