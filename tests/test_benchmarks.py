@@ -25,7 +25,13 @@ from benchmarks.real_preferences import __main__ as command
 from benchmarks.real_preferences.page import measure_length
 from benchmarks.real_preferences.sampling import EVALUATIONS, TRAIN, draw, mark_styles
 
-TINY = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE=1", "--gin.ROW_TOKENS=192", "--gin.STEPS=2")
+TINY = (
+    "--gin_file=gin/models/tiny.gin",
+    "--gin.TRAINABLE=1",
+    "--gin.ROW_TOKENS=192",
+    "--gin.STEPS=2",
+    "--gin.study.search_steps=1",
+)
 SMALL = ("--prompts=6", "--held-out=2", "--pairs=2", "--gin.LEARNING_RATES=(1e-3,)")
 SHARED = "Which river flows through Vienna?"
 WORDS = ["river", "stone", "lamp", "cloud", "paper", "wheel", "garden", "violin", "copper", "winter"]

@@ -350,7 +350,7 @@ def other_layers(run_folder):
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (missing, "no model.json; give the --out folder of a `crome train` run"),
+        (missing, "no model.json; give the folder (OUT) of a `crome train` run"),
         (half_written, "holds no whole checkpoint"),
         (truncated, "damaged ("),
         (damaged_card, "model.json: damaged"),

@@ -4,6 +4,8 @@ import random
 from collections.abc import Iterator, Sequence, Set
 
 from crome_jax.augment.account import Account
+from crome_jax.augment.oracles.offline.refusals import refusals
+from crome_jax.augment.oracles.offline.sentences import parse
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import content_words, overlap
 from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response, build_group, prompt_text
@@ -33,7 +35,8 @@ def add_neutrals(
 
     The groups stand on a ring in an order drawn with the seed, and each borrows from those that follow it, so none
     borrows from itself and all lend about equally often. A donor whose prompt or answers have too much to do with the
-    host's prompt is passed over.
+    host's prompt is passed over; so is a pair of which one answer declines, since a refusal is about no prompt in
+    particular and may be the right answer, or the wrong one, to any.
 
     Args:
         groups: with unique ids, as `add_interventions` leaves them where causal pairs are to be lent.
@@ -77,6 +80,8 @@ def _unfit(topic: frozenset[str], other: frozenset[str], texts: Set[str], taken:
         return "no pair to lend"
     if not texts.isdisjoint(taken):
         return "equals another answer"
+    if len({bool(refusals(parse(text))) for text in texts}) == 2:
+        return "one answer declines"
     if any(len(content_words(text) & topic) > ANSWER_OVERLAP * len(topic) for text in texts):
         return "related answers"
     return None

@@ -83,7 +83,7 @@ def write_card(run: Path, card: ModelCard) -> None:
         differing = [f"{k} was {there[k]!r}, is {here[k]!r}" for k in here if there[k] != here[k]]
         if differing:
             what = "; ".join(differing)
-            raise CromeError(f"{run}: holds another run ({what}); give another --out, or delete the folder")
+            raise CromeError(f"{run}: holds another run ({what}); give another folder (--gin.OUT), or delete this one")
         return
     with whole_output(path) as partial:
         partial.write_text(text)
@@ -99,7 +99,7 @@ def read_card(run: Path | str) -> ModelCard:
     try:
         return ModelCard(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise CromeError(f"{run}: no {MODEL_FILE}; give the --out folder of a `crome train` run") from None
+        raise CromeError(f"{run}: no {MODEL_FILE}; give the folder (OUT) of a `crome train` run") from None
     except (TypeError, ValueError) as e:
         raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
 

@@ -16,6 +16,9 @@ TOPICS = [
 ]
 
 
+PAIR = Comparison(0, 1)
+
+
 def group(id, topic, *, causal=True, tie=False):
     words = topic.split()
     responses = [Response(f"{words[0]} and {words[1]} ({id})"), Response(f"{words[2]} or {words[3]} ({id})")]
@@ -104,6 +107,21 @@ def test_an_answer_that_serves_the_host_is_no_neutral():
     )
     (out, _) = add_neutrals([host, donor])
     assert out == host
+
+
+def test_a_pair_of_which_one_answer_declines_is_not_lent():
+    def donor(better, worse):
+        return build_group(id="b", prompt=f"Tell me: {TOPICS[1]}?", responses=[better, worse], comparisons=[PAIR])
+
+    host, refusal, help_ = group("a", TOPICS[0]), "I'm sorry, but I can't help with that.", "Gladly: melt the butter."
+    account = Account()
+    for pair in ((refusal, help_), (help_, refusal)):
+        (out, _) = add_neutrals([host, donor(*pair)], account=account)
+        assert out == host
+    assert account.dropped["neutral", "donor", "one answer declines"] == 2
+    for pair in ((help_, "No idea about eggs."), (refusal, "I won't answer this question.")):
+        (out, _) = add_neutrals([host, donor(*pair)])
+        assert len(neutrals(out)) == 1
 
 
 def test_to_a_prompt_without_content_no_answer_is_irrelevant():

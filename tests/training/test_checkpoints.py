@@ -251,5 +251,5 @@ def test_every_field_of_a_card_is_checked(tmp_path):
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):
-    with pytest.raises(CromeError, match=r"no model\.json; give the --out folder of a `crome train` run"):
+    with pytest.raises(CromeError, match=r"no model\.json; give the folder \(OUT\) of a `crome train` run"):
         read_card(tmp_path)
