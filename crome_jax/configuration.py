@@ -62,7 +62,16 @@ def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple
         missing = str(e).rpartition(" ")[2].strip("'")
         raise CromeError(f"{place}: {function.__name__}.{missing} is not given; pass a --gin_file that does") from None
     bound.apply_defaults()
-    return functools.partial(function, **{**bound.arguments, "operative_config": gin.operative_config_str})
+    given = {"operative_config": gin.operative_config_str, "settings": _settings()}
+    return functools.partial(
+        function, **bound.arguments | {name: value for name, value in given.items() if name in signature.parameters}
+    )
+
+
+def _settings() -> dict[str, str]:
+    """Return every binding of the files and the command line, in gin's syntax."""
+    lines = gin.config_str(max_line_length=100_000).splitlines()
+    return dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
 
 
 def _macros() -> list[str]:

@@ -107,6 +107,22 @@ def test_a_run_is_not_continued_by_another_configuration(place, own_run, capsys)
 
 
 @pytest.mark.parametrize(
+    ("binding", "difference"),
+    [
+        ("SEED=7", "seed was '0', is '7'"),
+        ("crome.neutral_weight=0.5", "crome.neutral_weight was None, is '0.5'"),
+        ("adamw.learning_rate=0.5", "adamw.learning_rate was "),
+    ],
+)
+def test_a_run_does_not_go_on_under_other_settings(place, own_run, capsys, binding, difference):
+    assert run(*train_command(place / "groups", own_run, "--gin.STEPS=3", f"--gin.{binding}")) == 2
+    printed = capsys.readouterr().err
+    assert "holds another run (" in printed
+    assert difference in printed
+    assert run(*train_command(place / "groups", own_run, "--gin.STEPS=3", "--gin.train.log_every=1")) == 0
+
+
+@pytest.mark.parametrize(
     ("flags", "problem"),
     [
         (["--gin.train.stepz=3"], "'train' doesn't have a parameter named 'stepz'"),

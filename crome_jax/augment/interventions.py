@@ -54,9 +54,9 @@ def add_interventions(
     preferred one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group
     becomes depends on the seed and on which groups there are, not on their order.
 
-    A tie with the preferred answer implies more: what the preferred one beats, the aligned one beats too, the answer
-    that it was made from and the degraded ones alike. These comparisons are not in the paper; they hold content against
-    style in both directions, and cost nothing, as all their answers are encoded already.
+    A tie with the preferred answer implies more: the aligned answer beats the one that it was made from, and the
+    degraded ones. These comparisons are not in the paper; they hold content against style in both directions, and cost
+    nothing, as all their answers are encoded already.
 
     Args:
         groups: with unique ids.
@@ -233,7 +233,7 @@ def _extended(
 
 
 def _implied(responses: Sequence[Response], comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
-    """Yield, for every answer aligned with a preferred one, that it too beats what that one beats."""
+    """Yield, for every answer aligned with a preferred one, that it beats its parent and that one's degraded twins."""
     for tie in comparisons:
         chosen, aligned = tie.left, tie.right
         if responses[aligned].origin is not Origin.ALIGNED:

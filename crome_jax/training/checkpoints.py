@@ -34,6 +34,7 @@ class ModelCard:
         data_fingerprint: sha256 of the packed training rows.
         method: name or description of the objective and the kinds of comparison.
         dtype: of activations.
+        settings: name -> value of what else decides what is learned; a run is resumed under the same only.
 
     Raises:
         TypeError: naming the field that is not of its type.
@@ -50,6 +51,7 @@ class ModelCard:
     data_fingerprint: str
     method: str
     dtype: str
+    settings: dict
 
     @property
     def config(self) -> DecoderConfig:
@@ -60,6 +62,8 @@ class ModelCard:
         for field in dataclasses.fields(self):
             if not isinstance(getattr(self, field.name), field.type):
                 raise TypeError(f"{field.name} is {getattr(self, field.name)!r}")
+        if not all(isinstance(value, str) for value in self.settings.values()):
+            raise TypeError(f"settings is {self.settings!r}")
         _decoder_config(self.decoder)
 
 
@@ -79,14 +83,21 @@ def write_card(run: Path, card: ModelCard) -> None:
     path = run / MODEL_FILE
     text = json.dumps(dataclasses.asdict(card), indent=1)
     if path.exists():
-        there, here = dataclasses.asdict(read_card(run)), json.loads(text)
-        differing = [f"{k} was {there[k]!r}, is {here[k]!r}" for k in here if there[k] != here[k]]
+        there, here = (_flat(card) for card in (dataclasses.asdict(read_card(run)), json.loads(text)))
+        differing = [
+            f"{k} was {there.get(k)!r}, is {here.get(k)!r}" for k in here | there if there.get(k) != here.get(k)
+        ]
         if differing:
             what = "; ".join(differing)
             raise CromeError(f"{run}: holds another run ({what}); give another folder (--gin.OUT), or delete this one")
         return
     with whole_output(path) as partial:
         partial.write_text(text)
+
+
+def _flat(card: dict) -> dict:
+    settings = card.pop("settings")
+    return card | settings
 
 
 def read_card(run: Path | str) -> ModelCard:

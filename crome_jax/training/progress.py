@@ -43,8 +43,8 @@ class Progress:
         self._said = now
         elapsed = now - self._start
         left = elapsed / max(done - self._before, 1) * (self._total - done)
-        line = f"{self._job}: {self._unit} {done}/{self._total}  {facts}  {_clock(left)} left"
-        # A line that wraps could not be overwritten.
+        line = f"{self._job}: {self._unit} {done}/{self._total}  {_clock(left)} left  {facts}".rstrip()
+        # A line that wraps could not be overwritten: on a narrow terminal the last facts are cut.
         width = shutil.get_terminal_size().columns - 1
         self._stream.write(f"\r\x1b[K{line[:width]}" if self._live else line + "\n")
         self._stream.flush()

@@ -94,7 +94,7 @@ def study(
         mesh: called without arguments.
         dtype: of activations.
         seed: of the data order.
-        operative_config: called at the end; its text is saved beside each run.
+        operative_config: called when a method's run is saved; its text is saved beside it.
 
     Returns:
         The path of report.html.
@@ -198,6 +198,7 @@ class _Trial:
     iterator_state: dict[str, Any]
     curve: list[dict[str, Any]]
     throughput: Throughput
+    settings: dict[str, str]
 
     def facts(self, method: str, kept: bool) -> dict[str, Any]:
         """Return the row of the report's search table."""
@@ -301,6 +302,12 @@ class _Bench:
             iterator_state=iterator.get_state(),
             curve=curve,
             throughput=throughput,
+            settings={
+                "learning_rate": str(learning_rate),
+                "steps": str(steps),
+                "seed": str(seed),
+                "rows_per_step": str(rows_per_step),
+            },
         )
 
     def save(
@@ -314,7 +321,10 @@ class _Bench:
         """Write a trial as `train` writes a run, in the place of an earlier one."""
         with whole_output(run, overwrite=True) as folder:
             folder.mkdir()
-            write_card(folder, make_card(self.base, self.trainable, self.shape, rows, method.name, str(self.dtype)))
+            write_card(
+                folder,
+                make_card(self.base, self.trainable, self.shape, rows, method.name, str(self.dtype), trial.settings),
+            )
             (folder / "operative_config.gin").write_text(operative_config())
             log = MetricsLog(folder)
             for line in trial.curve:

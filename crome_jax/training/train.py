@@ -1,8 +1,10 @@
 """From a data set on disk to a trained reward model in a run folder."""
 
 import dataclasses
+import re
 import sys
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -30,6 +32,12 @@ from crome_jax.training.optimizer import adamw
 from crome_jax.training.progress import Progress
 from crome_jax.training.step import Objective, init_state, make_train_step
 from crome_jax.weights.backbones import Backbone, load_backbone
+
+MAY_CHANGE = re.compile(
+    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen)|OUT|STEPS|DATA"
+    r"|make_mesh\..*"
+)
+"""Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,7 @@ def train(
     keep_checkpoints: int = 2,
     skip_bad: bool = False,
     operative_config: Callable[[], str] = lambda: "",
+    settings: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Throughput | None:
     """Train a reward model; the same call again resumes a run that was cut off.
 
@@ -93,6 +102,8 @@ def train(
         keep_checkpoints: how many of the newest stay.
         skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
         operative_config: called before the first step and after the last; its text is saved beside the checkpoint.
+        settings: name -> value of what configured the call, such as the optimizer's numbers. A run is resumed only
+            under the same, apart from MAY_CHANGE.
 
     Returns:
         Throughput, or None where the run was finished already.
@@ -125,7 +136,9 @@ def train(
     if quarantine.count:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     say_packing(method.name, rows)
-    card = make_card(base, trainable, row_shape, rows, method.name, dtype)
+    deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
+    deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
+    card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding)
     _make_folder(run)
     write_card(run, card)
     checkpoints = Checkpoints(run, keep_checkpoints)
@@ -217,7 +230,15 @@ def compute_hidden(rows: Rows, frozen: Params, run_trunk: Callable, mesh: Mesh, 
     return hidden
 
 
-def make_card(base: Backbone, trainable: Trainable, shape: RowShape, rows: Rows, method: str, dtype: str) -> ModelCard:
+def make_card(
+    base: Backbone,
+    trainable: Trainable,
+    shape: RowShape,
+    rows: Rows,
+    method: str,
+    dtype: str,
+    settings: Mapping[str, str],
+) -> ModelCard:
     """Gather what a checkpoint cannot be read without."""
     return ModelCard(
         backbone=base.name,
@@ -231,6 +252,7 @@ def make_card(base: Backbone, trainable: Trainable, shape: RowShape, rows: Rows,
         data_fingerprint=fingerprint(rows),
         method=method,
         dtype=dtype,
+        settings=dict(settings),
     )
 
 

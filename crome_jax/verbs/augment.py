@@ -64,7 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--implied",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="add the comparisons that such a tie implies: what the preferred answer beats, its equal beats "
+        help="add what such a tie implies: its new answer beats the one it was made from and the lowered ones "
         "(default: %(default)s)",
     )
     parser.add_argument(

@@ -28,6 +28,7 @@ CARD = ModelCard(
     data_fingerprint="3f",
     method="crome",
     dtype="float32",
+    settings={"seed": "0"},
 )
 
 
@@ -232,6 +233,13 @@ def test_another_run_s_folder_is_not_written_into(tmp_path):
     with pytest.raises(CromeError, match=r"holds another run \(trainable was 1, is 'head'; data_fingerprint was '3f'"):
         write_card(tmp_path, other)
     assert read_card(tmp_path).data_fingerprint == "3f"
+
+
+@pytest.mark.parametrize("settings", [{"seed": "1"}, {}, {"seed": "0", "adamw.beta1": "0.8"}])
+def test_a_run_under_other_settings_is_another_run(tmp_path, settings):
+    write_card(tmp_path, CARD)
+    with pytest.raises(CromeError, match=r"holds another run \((seed|adamw\.beta1) was "):
+        write_card(tmp_path, dataclasses.replace(CARD, settings=settings))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", '{"backbone": "tiny"}', "\xff", '{"strange": 1}'])

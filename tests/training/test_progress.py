@@ -40,9 +40,9 @@ def test_a_log_gets_a_line_now_and_then_and_the_last(clock):
     advance(bar, clock, 1.0, *range(1, 101), facts="loss 0.5")
     bar.close()
     lines = log.getvalue().splitlines()
-    assert lines[0] == "train: step 15/100  loss 0.5  1:25 left"
+    assert lines[0] == "train: step 15/100  1:25 left  loss 0.5"
     assert [line.split()[2] for line in lines] == [*(f"{n}/100" for n in range(15, 101, 15)), "100/100"]
-    assert lines[-1].endswith("0:00 left")
+    assert lines[-1].endswith("0:00 left  loss 0.5")
     assert "\r" not in log.getvalue()
 
 
