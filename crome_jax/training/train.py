@@ -225,7 +225,9 @@ def above_trunk(frozen: Params) -> Params:
 def compute_hidden(rows: Rows, frozen: Params, run_trunk: Callable, mesh: Mesh, width: int) -> np.ndarray:
     """Run the frozen layers over all rows, saying how far it is."""
     progress = Progress("frozen layers", len(rows), "row")
-    hidden = precompute_hidden(rows, frozen, run_trunk, mesh, width=width, on_progress=progress.update)
+    hidden = precompute_hidden(
+        rows, frozen, run_trunk, mesh, width=width, on_progress=lambda done, _: progress.update(done)
+    )
     progress.close()
     return hidden
 
