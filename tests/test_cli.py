@@ -236,6 +236,15 @@ def test_a_mended_input_leaves_no_old_list_of_bad_records(prefs):
     assert not prefs.with_name("groups.jsonl.bad.jsonl").exists()
 
 
+@pytest.mark.parametrize("flags", [[], ["--skip-bad"], ["--skip-bad", "--overwrite"]])
+def test_a_file_of_the_name_of_a_list_of_bad_records_is_kept(prefs, capsys, flags):
+    thesis = prefs.with_name("groups.jsonl.bad.jsonl")
+    thesis.write_text("years of work")
+    assert run("augment", "--data", prefs, "--out", prefs.with_name("groups.jsonl"), *flags) == (2 if flags else 0)
+    assert (f"{thesis}: " in capsys.readouterr().err) == bool(flags)
+    assert thesis.read_text() == "years of work"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [

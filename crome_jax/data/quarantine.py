@@ -3,11 +3,27 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from crome_jax.errors import DataError
-from crome_jax.files import unwritable, whole_output
+from crome_jax.errors import CromeError, DataError
+from crome_jax.files import whole_output
+
+_FIELDS = {"file", "record", "error", "raw"}
+
+
+def list_beside(out: Path) -> Path:
+    """Return where the bad records of an output are listed: `OUT.bad.jsonl`.
+
+    Raises:
+        CromeError: where the output is the root of the file system, which nothing is beside.
+    """
+    if out.name in ("", ".."):
+        out = out.resolve()
+    if not out.name:
+        raise CromeError(f"{out}: no list of bad records can be beside it; name a folder in it")
+    return out.with_name(f"{out.name}.bad.jsonl")
 
 
 class Quarantine:
@@ -19,14 +35,25 @@ class Quarantine:
 
     Args:
         path: the JSON lines to write; None only counts.
-        overwrite: whether the file of an earlier run is replaced (and removed, where this run has no bad record).
+        overwrite: whether the list of an earlier run is replaced; no other file is.
+        inputs: what the run reads, which is never replaced.
+        fix: what the user can do about a file in the way.
     """
 
-    def __init__(self, path: str | os.PathLike | None = None, *, overwrite: bool = False):
+    def __init__(
+        self,
+        path: str | os.PathLike | None = None,
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[str | os.PathLike] = (),
+        fix: str = "move it away",
+    ):
         self.path = None if path is None else Path(path)
         self.count = 0
         self.first: DataError | None = None
         self._overwrite = overwrite
+        self._inputs = tuple(Path(source) for source in inputs)
+        self._fix = fix
         self._stack = contextlib.ExitStack()
         self._file: IO[str] | None = None
 
@@ -35,12 +62,18 @@ class Quarantine:
         return self
 
     def __exit__(self, *exception) -> bool | None:
-        if exception == (None, None, None) and self._overwrite and self.path is not None and self._file is None:
-            try:
-                self.path.unlink(missing_ok=True)
-            except OSError as e:
-                raise unwritable(self.path, e) from None
         return self._stack.__exit__(*exception)
+
+    def check_place(self) -> None:
+        """Raise CromeError where a file is in the way that must not be replaced."""
+        if self.path is None or not os.path.lexists(self.path):
+            return
+        if not self._overwrite:
+            raise CromeError(f"{self.path}: exists already; {self._fix}")
+        if any(_reads(source, self.path) for source in self._inputs):
+            raise CromeError(f"{self.path}: is read, so bad records cannot be listed there; choose another output")
+        if not _is_list(self.path):
+            raise CromeError(f"{self.path}: is no list of bad records, so it is not replaced; move it away")
 
     def add(self, error: DataError, raw: Any) -> None:
         """Count a bad record and keep it.
@@ -50,14 +83,15 @@ class Quarantine:
             raw: its bytes, or its values where it has none of its own.
 
         Raises:
-            CromeError: where the file cannot be written.
+            CromeError: where the file cannot be written, or another is in its place.
         """
         self.count += 1
         self.first = self.first or error
         if self.path is None:
             return
         if self._file is None:
-            partial = self._stack.enter_context(whole_output(self.path, overwrite=self._overwrite))
+            self.check_place()
+            partial = self._stack.enter_context(whole_output(self.path, overwrite=os.path.lexists(self.path)))
             self._file = self._stack.enter_context(partial.open("w", encoding="ascii"))
         if isinstance(raw, bytes):
             raw = raw.decode(errors="surrogateescape")
@@ -65,3 +99,18 @@ class Quarantine:
             raw = json.dumps(raw, default=str)
         line = {"file": error.file, "record": error.record, "error": str(error), "raw": raw}
         self._file.write(json.dumps(line) + "\n")
+
+
+def _reads(source: Path, path: Path) -> bool:
+    """Tell whether reading the source, a file or a folder of files, reads the path."""
+    return source.exists() and any(os.path.samefile(source, p) for p in (path, path.parent) if p.exists())
+
+
+def _is_list(path: Path) -> bool:
+    """Tell whether a file is what a Quarantine wrote."""
+    try:
+        with path.open(encoding="ascii") as file:
+            lines = [set(line) if isinstance(line := json.loads(text), dict) else None for text in file]
+    except (OSError, ValueError, RecursionError):
+        return False
+    return bool(lines) and all(fields == _FIELDS for fields in lines)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from crome_jax.data.loading import batches, fingerprint, pack_groups, select_kinds
 from crome_jax.data.packing import Rows, RowShape
-from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.quarantine import Quarantine, list_beside
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
@@ -125,7 +125,8 @@ def train(
     run = Path(out)
     devices = mesh()
     base = load_backbone(backbone, trainable, layers)
-    with Quarantine(run.with_name(run.name + ".bad.jsonl"), overwrite=True) as quarantine:
+    # Open until the card is written: a refused folder keeps the list of its own run.
+    with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
         groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
         rows = pack_groups(
             select_kinds(groups, method.kinds),
@@ -133,14 +134,14 @@ def train(
             row_shape,
             on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
         )
+        say_packing(method.name, rows)
+        deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
+        deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
+        card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding)
+        _make_folder(run)
+        write_card(run, card)
     if quarantine.count:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
-    say_packing(method.name, rows)
-    deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
-    deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
-    card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding)
-    _make_folder(run)
-    write_card(run, card)
     checkpoints = Checkpoints(run, keep_checkpoints)
     trained, frozen = place_params(base, trainable, devices)
     state = init_state(trained, optimizer(steps=steps))

@@ -128,7 +128,7 @@ def run(args: argparse.Namespace) -> None:
             account=account,
         )
 
-    with set_aside(args.out, args.skip_bad) as quarantine:
+    with set_aside(args.out, args.skip_bad, inputs=[args.data], overwrite=args.overwrite) as quarantine:
         write_groups(
             args.out,
             augmented(),

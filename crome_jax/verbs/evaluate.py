@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     _check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
     cards = {run: read_card(run) for run in args.checkpoint}
     methods = _method_names({run: card.method for run, card in cards.items()})
-    with set_aside(out, args.skip_bad) as quarantine:
+    with set_aside(out, args.skip_bad, inputs=[data.path for data in args.data]) as quarantine:
         groups = _read(args.data, quarantine)
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing = [], []

@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
 
     name = str(args.data) if args.data else "<stdin>"
     with contextlib.ExitStack() as stack:
-        quarantine = stack.enter_context(set_aside(args.out or Path("scored"), args.skip_bad))
+        inputs = [args.data] if args.data else []
+        aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
+        quarantine = stack.enter_context(aside)
         out = stack.enter_context(_open_out(args.out, args.overwrite))
         source = stack.enter_context(_open_data(args.data))
         say_terms(read_card(args.checkpoint).backbone)

@@ -3,10 +3,11 @@
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.quarantine import Quarantine, list_beside
+from crome_jax.files import unwritable
 
 
 def add_skip_bad(parser: argparse.ArgumentParser, place: str = "OUT.bad.jsonl") -> None:
@@ -19,16 +20,31 @@ def add_skip_bad(parser: argparse.ArgumentParser, place: str = "OUT.bad.jsonl") 
 
 
 @contextlib.contextmanager
-def set_aside(out: Path, skip_bad: bool) -> Iterator[Quarantine | None]:
+def set_aside(
+    out: Path, skip_bad: bool, *, inputs: Iterable[Path], overwrite: bool | None = None
+) -> Iterator[Quarantine | None]:
     """Yield where bad records go, None where the first is to be an error; in the end say how many there were.
 
     Args:
-        out: the output that their file is put beside, in the place of an earlier run's.
+        out: the output that their list is put beside.
+        inputs: what the verb reads.
+        overwrite: whether the list of an earlier run is replaced (and removed, where this run has no bad record); None
+            where the verb has no such flag.
+
+    Raises:
+        CromeError: where another file is in the list's place.
     """
     if not skip_bad:
         yield None
         return
-    with Quarantine(out.with_name(f"{out.name}.bad.jsonl"), overwrite=True) as quarantine:
+    fix = "move it away" if overwrite is None else "move it away or pass --overwrite"
+    with Quarantine(list_beside(out), overwrite=bool(overwrite), inputs=inputs, fix=fix) as quarantine:
+        quarantine.check_place()
         yield quarantine
     if quarantine.count:
         print(f"{quarantine.count} bad records set aside in {quarantine.path}", file=sys.stderr)
+    elif overwrite:
+        try:
+            quarantine.path.unlink(missing_ok=True)
+        except OSError as e:
+            raise unwritable(quarantine.path, e) from None
