@@ -107,8 +107,11 @@ def with_system(record: Mapping[str, Any], prompt: tuple[Message, ...]) -> tuple
 
 
 def _history(pairs: Any) -> tuple[Message, ...]:
+    pairs = pairs or []
+    if not isinstance(pairs, list):
+        raise DataError(f"is {type(pairs).__name__}, not a list of [question, answer] pairs", field="history")
     turns: list[Message] = []
-    for p, pair in enumerate(pairs or []):
+    for p, pair in enumerate(pairs):
         if not isinstance(pair, list) or len(pair) != 2:
             raise DataError("is no [question, answer] pair", field=f"history[{p}]")
         turns += [Message("user", checked_text(pair[0], f"history[{p}][0]"))]
