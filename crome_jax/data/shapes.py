@@ -168,10 +168,14 @@ def _split_messages(
     if chosen[:1] and chosen[0].role == "assistant":
         return split_pair(prompt + chosen, prompt + rejected)
     shared, *answers = split_pair(chosen, rejected)
-    # A prompt beside whole conversations repeats their first question (as in UltraFeedback) or all they share.
-    if prompt[-1] not in shared:
-        raise DataError("is no part of the conversations in 'chosen' and 'rejected'", field="prompt")
-    return shared, *answers
+    # A prompt beside whole conversations repeats their first question (as in UltraFeedback) or all they share, or ends
+    # with their beginning, after a system turn that only it holds.
+    if any(shared[start : start + len(prompt)] == prompt for start in range(len(shared))):
+        return shared, *answers
+    for overlap in range(min(len(prompt), len(shared)), 0, -1):
+        if prompt[-overlap:] == shared[:overlap]:
+            return prompt + shared[overlap:], *answers
+    raise DataError("is no part of the conversations in 'chosen' and 'rejected'", field="prompt")
 
 
 def _read_styles(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:

@@ -60,6 +60,11 @@ YES, NO = _said("assistant", "good"), _said("assistant", "bad")
         ({"chosen": [*_dicts(TURNS), YES], "rejected": [*_dicts(TURNS), NO]}, TURNS),
         ({"prompt": "Why?", "chosen": [*_dicts(TURNS), YES], "rejected": [*_dicts(TURNS), NO]}, TURNS),
         ({"prompt": _dicts(TURNS), "chosen": [*_dicts(TURNS), YES], "rejected": [*_dicts(TURNS), NO]}, TURNS),
+        ({"prompt": _dicts(TURNS), "chosen": [*_dicts([USER]), YES], "rejected": [*_dicts([USER]), NO]}, TURNS),
+        (  # The system turn is the prompt's alone, the later turns are the conversations'.
+            {"prompt": _dicts(TURNS[:2]), "chosen": [*_dicts(TURNS[1:]), YES], "rejected": [*_dicts(TURNS[1:]), NO]},
+            TURNS,
+        ),
         (  # The continuation may share turns of its own.
             {"prompt": _dicts(TURNS[:2]), "chosen": [*_dicts(TURNS[2:]), YES], "rejected": [*_dicts(TURNS[2:]), NO]},
             TURNS,
@@ -254,6 +259,15 @@ COMPARED = {"prompt": "Why?", "responses": ["a", "b"], "comparisons": [{"left": 
         ),
         (
             {"prompt": "Who?", "chosen": [_said("user", "x"), YES], "rejected": [_said("user", "x"), NO]},
+            "prompt",
+            "is no part of the conversations",
+        ),
+        (
+            {
+                "prompt": [_said("system", "one"), _said("user", "x")],
+                "chosen": [_said("system", "other"), _said("user", "x"), YES],
+                "rejected": [_said("system", "other"), _said("user", "x"), NO],
+            },
             "prompt",
             "is no part of the conversations",
         ),
