@@ -190,6 +190,7 @@ def _read_styles(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
             raise DataError("is empty", field=name)
     chosen = len(sides["chosen"])
     pairs = itertools.product(range(chosen), range(chosen, chosen + len(sides["rejected"])))
+    weight, margin = _number(record, "weight", 1.0), _number(record, "margin", 0.0)
     return build_group(
         id=group_id,
         prompt=_prompt(record),
@@ -198,7 +199,7 @@ def _read_styles(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
             for name, texts in sides.items()
             for style, text in enumerate(texts)
         ],
-        comparisons=[Comparison(left, right, weight=_number(record, "weight", 1.0)) for left, right in pairs],
+        comparisons=[Comparison(left, right, weight=weight, margin=margin) for left, right in pairs],
         metadata=_metadata(record, _PAIR),
     )
 
@@ -275,12 +276,14 @@ def _read_ranked(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
         quality = [_own_quality(facts, f"{field}[{i}]") for i, (_, facts) in enumerate(responses)]
     if len(responses) < 2:
         raise DataError("holds fewer than two responses, nothing to compare", field=field)
-    weight = _number(record, "weight", 1.0)
+    weight, margin = _number(record, "weight", 1.0), _number(record, "margin", 0.0)
+    if margin and len(responses) != 2:
+        raise DataError("cannot belong to several comparisons", field="margin", fix="give it in {comparisons[]}")
     comparisons = []
     for a, b in itertools.combinations(range(len(responses)), 2):
         better, worse = (b, a) if quality[b] > quality[a] else (a, b)
         target = 0.5 if quality[a] == quality[b] else 1.0
-        comparisons.append(Comparison(better, worse, target=target, weight=weight))
+        comparisons.append(Comparison(better, worse, target=target, weight=weight, margin=margin))
     return build_group(
         id=group_id,
         prompt=_prompt(record),
@@ -322,13 +325,16 @@ def _read_labelled(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
     left, right = _sides(record)
     _check_pair({left: record[left], right: record[right]})
     targets, used = _targets(record, left)
-    weight = _number(record, "weight", 1.0) / len(targets)
+    weight, margin = _number(record, "weight", 1.0) / len(targets), _number(record, "margin", 0.0)
     return build_group(
         id=group_id,
         prompt=_prompt(record),
         responses=[record[left], record[right]],
         comparisons=[
-            Comparison(0, 1, target, weight=weight) if target else Comparison(1, 0, weight=weight) for target in targets
+            Comparison(0, 1, target, weight=weight, margin=margin)
+            if target
+            else Comparison(1, 0, weight=weight, margin=margin)
+            for target in targets
         ],
         metadata=_metadata(record, (left, right, *used)),
     )

@@ -210,6 +210,11 @@ LABELLED = {"prompt": "Why?", "response1": "a", "response2": "b", "label": "1>2"
 COMPARED = {"prompt": "Why?", "responses": ["a", "b"], "comparisons": [{"left": 0, "right": 1}]}
 
 
+@pytest.mark.parametrize("record", [PAIR, SCORED, LABELLED, PAIR | {"chosen": ["a", "b"], "rejected": ["c"]}])
+def test_a_margin_is_that_of_every_comparison(record):
+    assert {c.margin for c in _read(record | {"margin": 2}).comparisons} == {2.0}
+
+
 @pytest.mark.parametrize(
     ("record", "field", "problem"),
     [
@@ -276,6 +281,7 @@ COMPARED = {"prompt": "Why?", "responses": ["a", "b"], "comparisons": [{"left": 
         (SCORED | {"responses": ["a"], "scores": [1]}, "responses", "fewer than two"),
         (SCORED | {"responses": [{"words": "a"}, "b"]}, "responses[0]", "holds none of text"),
         (SCORED | {"scores": [1]}, "scores", "is no list of 2 numbers"),
+        (SCORED | {"responses": ["a", "b", "c"], "scores": [1, 2, 3], "margin": 1}, "margin", "several comparisons"),
         (SCORED | {"scores": [1, None]}, "scores[1]", "is NoneType, not a finite number"),
         (SCORED | {"scores": None}, "responses[0]", "has no score"),
         (COMPARED | {"comparisons": {}}, "comparisons", "is dict, not a list"),
