@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -268,26 +269,35 @@ def _has_responses(record: Mapping[str, Any]) -> bool:
 
 
 def _read_ranked(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
-    """Read several scored or ranked responses: every pair is a comparison, of equals a tie."""
+    """Read several scored or ranked responses: every pair is a comparison, of equals a tie.
+
+    Equal texts are one response, whose quality is their mean.
+    """
     field = next(name for name in _RESPONSES if name in record)
     responses = _responses(record[field], field)
     quality = _parallel_quality(record, len(responses), field)
     if quality is None:
         quality = [_own_quality(facts, f"{field}[{i}]") for i, (_, facts) in enumerate(responses)]
-    if len(responses) < 2:
-        raise DataError("holds fewer than two responses, nothing to compare", field=field)
+    distinct: dict[str, Response] = {}
+    qualities: dict[str, list[float]] = {}
+    for (response, _), value in zip(responses, quality, strict=True):
+        distinct.setdefault(response.text, response)
+        qualities.setdefault(response.text, []).append(value)
+    if len(distinct) < 2:
+        raise DataError("holds fewer than two different responses, nothing to compare", field=field)
+    quality = [statistics.mean(values) for values in qualities.values()]  # Exact: equal scores have themselves as mean.
     weight, margin = _number(record, "weight", 1.0), _number(record, "margin", 0.0)
-    if margin and len(responses) != 2:
+    if margin and len(distinct) > 2:
         raise DataError("cannot belong to several comparisons", field="margin", fix="give it in {comparisons[]}")
     comparisons = []
-    for a, b in itertools.combinations(range(len(responses)), 2):
+    for a, b in itertools.combinations(range(len(distinct)), 2):
         better, worse = (b, a) if quality[b] > quality[a] else (a, b)
         target = 0.5 if quality[a] == quality[b] else 1.0
         comparisons.append(Comparison(better, worse, target=target, weight=weight, margin=margin))
     return build_group(
         id=group_id,
         prompt=_prompt(record),
-        responses=[response for response, _ in responses],
+        responses=distinct.values(),
         comparisons=comparisons,
         metadata=_metadata(record, ()),
     )

@@ -154,6 +154,23 @@ def test_scored_responses_are_compared_in_every_pair(prompt, scored):
         assert scores[c.left] >= scores[c.right]
 
 
+@pytest.mark.parametrize(
+    ("texts", "scores", "expected"),
+    [
+        ("aabc", [2, 3, 1, 0], [("a", "b", 1.0), ("a", "c", 1.0), ("b", "c", 1.0)]),
+        ("aab", [2, 2, 1], [("a", "b", 1.0)]),
+        ("abca", [1, 2, 3, 5], [("a", "b", 1.0), ("a", "c", 0.5), ("c", "b", 1.0)]),
+        ("aaab", [0.1, 0.1, 0.1, 0.1], [("a", "b", 0.5)]),
+    ],
+)
+def test_equal_texts_are_one_response_with_their_mean_score(texts, scores, expected):
+    group = _read({"prompt": "Why?", "responses": list(texts), "scores": scores})
+    assert [r.text for r in group.responses] == sorted(set(texts))
+    assert [(group.responses[c.left].text, group.responses[c.right].text, c.target) for c in group.comparisons] == (
+        expected
+    )
+
+
 def test_several_styles_are_compared_each_with_each():
     group = _read({"prompt": "Why?", "chosen": ["c0", "c1", "c2"], "rejected": ["r0", "r1", "r1"]})
     named = [(group.responses[c.left].text, group.responses[c.right].text) for c in group.comparisons]
@@ -279,6 +296,7 @@ def test_a_margin_is_that_of_every_comparison(record):
         ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: a"}, "chosen", "does not end with the assistant's turn"),
         (SCORED | {"responses": "a"}, "responses", "is str, not a list"),
         (SCORED | {"responses": ["a"], "scores": [1]}, "responses", "fewer than two"),
+        (SCORED | {"responses": ["a", "a"]}, "responses", "fewer than two different"),
         (SCORED | {"responses": [{"words": "a"}, "b"]}, "responses[0]", "holds none of text"),
         (SCORED | {"scores": [1]}, "scores", "is no list of 2 numbers"),
         (SCORED | {"responses": ["a", "b", "c"], "scores": [1, 2, 3], "margin": 1}, "margin", "several comparisons"),
