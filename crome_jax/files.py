@@ -16,6 +16,7 @@ _FIXES = {
     errno.EFBIG: "raise the limit on file sizes or write elsewhere",
     errno.EACCES: "check the permissions or write elsewhere",
     errno.EPERM: "check the permissions or write elsewhere",
+    errno.ENOENT: "its folder cannot be made there; write elsewhere",
     errno.EROFS: "the file system is read-only; write elsewhere",
     errno.EEXIST: "a part of the path is a file; write elsewhere",
     errno.ENOTDIR: "a part of the path is a file; write elsewhere",
@@ -50,8 +51,10 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
         _flush(finished)
         _check_absent(path, overwrite)  # Again: another process may have been faster.
         _replace(finished, path, displaced=partial / "displaced")
+    except BrokenPipeError:  # Of a reader of standard output, not of this file.
+        raise
     except OSError as e:
-        if e.errno not in _FIXES:
+        if e.errno is None:  # A library's own, such as a damaged archive's.
             raise
         raise unwritable(path, e) from e
     finally:

@@ -91,7 +91,9 @@ def test_a_failed_exchange_of_folders_brings_the_old_one_back(tmp_path, monkeypa
     assert _read(path) == "old"
 
 
-@pytest.mark.parametrize(("code", "fix"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only")])
+@pytest.mark.parametrize(
+    ("code", "fix"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "read-only"), (errno.ENOTSUP, "write elsewhere")]
+)
 def test_a_disk_that_refuses_is_explained(tmp_path, kind, code, fix):
     with pytest.raises(CromeError, match=f"{os.strerror(code)}.*{fix}"):
         _fail_halfway(tmp_path / "out", kind, OSError(code, os.strerror(code)))
@@ -102,6 +104,17 @@ def test_a_path_through_a_file_is_explained(tmp_path):
     (tmp_path / "file").write_text("text")
     with pytest.raises(CromeError, match="cannot be written"), whole_output(tmp_path / "file" / "out"):
         pytest.fail("the block must not run")
+
+
+def test_a_folder_that_cannot_be_made_is_explained():
+    with pytest.raises(CromeError, match="No such file or directory"), whole_output("/proc/x/y"):
+        pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(errno.EPIPE, "Broken pipe"), OSError("damaged archive")])
+def test_an_error_that_is_not_of_writing_passes_through(tmp_path, error):
+    with pytest.raises(OSError, match=r"pipe|archive"):
+        _fail_halfway(tmp_path / "out", "file", error)
 
 
 def test_a_killed_process_leaves_no_output(tmp_path):
