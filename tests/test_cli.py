@@ -253,7 +253,11 @@ def test_a_file_of_the_name_of_a_list_of_bad_records_is_kept(prefs, capsys, flag
         ("short.jsonl.gz", gzip.compress("\n".join(PAIRS).encode())[:-20], "cut short"),
         ("nul.jsonl", b'{"prompt": "a\\u0000", "chosen": "b", "rejected": "c"}\n', "NUL"),
         ("same.jsonl", b'{"prompt": "a", "chosen": "b", "rejected": "b"}\n', "chosen"),
-        ("big.jsonl", b'{"prompt": "' + b"a" * 10_000_000 + b'"}\n', "over the limit of 4,194,304"),
+        (
+            "big.jsonl",
+            b'{"prompt": "' + b"a" * 10_000_000 + b'"}\n',
+            "over the limit of 4,194,304; shorten the record, raise augment's --max-record-bytes",
+        ),
     ],
 )
 def test_data_that_cannot_be_used_is_named(tmp_path, capsys, name, content, problem):

@@ -20,6 +20,10 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 
 MAX_RECORD_BYTES = 4 << 20
 
+_SMALLER = (
+    "shorten the record, raise augment's --max-record-bytes, write groups as a TFDS folder, which has no such limit, "
+    "or pass --skip-bad"
+)
 _PARQUET_ROWS = 64  # Rows decoded at a time: a bound on memory.
 _KEPT_OF_OVERSIZED = 4096  # Bytes of a record too large to read that are kept to recognise it by.
 _WHOLE_FILE = "get the file again, or pass --skip-bad to use what can be read of it"
@@ -81,7 +85,7 @@ def read_lines(stream: BinaryIO, max_record_bytes: int = MAX_RECORD_BYTES) -> It
         if len(line) > max_record_bytes and not line.endswith(b"\n"):
             size = len(line) + _skip_line(stream)
             problem = f"is {size:,} bytes long, over the limit of {max_record_bytes:,}"
-            yield Record(number, line[:_KEPT_OF_OVERSIZED], error=DataError(problem))
+            yield Record(number, line[:_KEPT_OF_OVERSIZED], error=DataError(problem, fix=_SMALLER))
             continue
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -163,7 +167,7 @@ def _read_parquet(path: Path, max_record_bytes: int) -> Iterator[Record]:
 def _row(row: pyarrow.RecordBatch, number: int, max_record_bytes: int) -> Record:
     if row.nbytes > max_record_bytes:
         problem = f"is {row.nbytes:,} bytes long, over the limit of {max_record_bytes:,}"
-        return Record(number, str(row.schema.names), error=DataError(problem))
+        return Record(number, str(row.schema.names), error=DataError(problem, fix=_SMALLER))
     try:
         [value] = row.to_pylist()
     except UnicodeDecodeError as e:
