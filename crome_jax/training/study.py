@@ -134,12 +134,14 @@ def study(
         encoding.append(prepared.facts(split))
         for name, trial in best.items():
             evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
-    shown = _sample_augmented(training_groups)
-    prepared = bench.prepare(shown, pack_for_scoring(shown, bench.base.tokenizer, row_shape))
+    counterfactuals = None
+    if shown := _sample_augmented(training_groups):
+        prepared = bench.prepare(shown, pack_for_scoring(shown, bench.base.tokenizer, row_shape))
+        counterfactuals = shown, {name: bench.score(trial.state, prepared) for name, trial in best.items()}
     report = build_report(
         evaluations,
         training={name: trial.curve for name, trial in best.items()},
-        counterfactuals=(shown, {name: bench.score(trial.state, prepared) for name, trial in best.items()}),
+        counterfactuals=counterfactuals,
         facts={
             "run": {
                 "backbone": f"{backbone}, {bench.base.cfg.layers} layers, of which {trainable} train",

@@ -19,7 +19,7 @@ def run(tmp_path_factory):
     """Returns a function that runs a study of one method on toy groups and returns its report."""
     folder = tmp_path_factory.mktemp("study")
     for split in ("train", "validation", "test"):
-        write_groups(folder / "data" / f"{split}.jsonl", text_groups(6), description="toy")
+        write_groups(folder / "data" / f"{split}.jsonl", text_groups(40), description="toy")
     base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
 
     def run(**settings):
@@ -34,7 +34,7 @@ def run(tmp_path_factory):
                 trainable=1,
                 row_shape=RowShape(tokens=128, responses=16, comparisons=16),
                 steps=3,
-                rows_per_step=1,
+                rows_per_step=8,
                 learning_rates=(1e-3, 1e-2),
                 **settings,
             )
