@@ -31,6 +31,7 @@ TINY = (
     "--gin.ROW_TOKENS=192",
     "--gin.STEPS=2",
     "--gin.study.search_steps=1",
+    "--gin.study.rows_per_step=8",
 )
 SMALL = ("--prompts=6", "--held-out=2", "--pairs=2", "--gin.LEARNING_RATES=(1e-3,)")
 SHARED = "Which river flows through Vienna?"

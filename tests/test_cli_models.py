@@ -110,7 +110,7 @@ def test_a_run_is_not_continued_by_another_configuration(place, own_run, capsys)
     ("binding", "difference"),
     [
         ("SEED=7", "seed was '0', is '7'"),
-        ("crome.neutral_weight=0.5", "crome.neutral_weight was None, is '0.5'"),
+        ("crome.neutral_weight=0.5", "crome.neutral_weight was '1.0', is '0.5'"),
         ("adamw.learning_rate=0.5", "adamw.learning_rate was "),
     ],
 )

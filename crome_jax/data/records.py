@@ -159,7 +159,7 @@ def _read_parquet(path: Path, max_record_bytes: int) -> Iterator[Record]:
                 for row in range(batch.num_rows):
                     number += 1
                     yield _row(batch.slice(row, 1), number, max_record_bytes)
-    except (pyarrow.ArrowException, OSError) as e:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as e:
         problem = f"is no whole Parquet file ({str(e).splitlines()[0][:200]})"
         raise DataError(problem, file=str(path), fix=_WHOLE_FILE) from None
 

@@ -237,6 +237,12 @@ def test_no_damage_crashes_the_reader(tmp_path, data):
     assert groups
 
 
+def test_a_parquet_file_with_a_damaged_column_name_is_named(tmp_path):
+    path = _file(tmp_path, _parquet_bytes().replace(b"prompt", b"\x80rompt"))
+    with pytest.raises(DataError, match="is no whole Parquet file"):
+        list(read_groups(path))
+
+
 def _parquet_bytes():
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([GOOD] * 3), sink)
