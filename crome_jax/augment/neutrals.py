@@ -4,8 +4,7 @@ import random
 from collections.abc import Iterator, Sequence, Set
 
 from crome_jax.augment.account import Account
-from crome_jax.augment.oracles.offline.refusals import refusals
-from crome_jax.augment.oracles.offline.sentences import parse
+from crome_jax.augment.oracles.offline.refusals import only_some_decline
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import content_words, overlap
 from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response, build_group, prompt_text
@@ -80,7 +79,7 @@ def _unfit(topic: frozenset[str], other: frozenset[str], texts: Set[str], taken:
         return "no pair to lend"
     if not texts.isdisjoint(taken):
         return "equals another answer"
-    if len({bool(refusals(parse(text))) for text in texts}) == 2:
+    if only_some_decline(texts):
         return "one answer declines"
     if any(len(content_words(text) & topic) > ANSWER_OVERLAP * len(topic) for text in texts):
         return "related answers"

@@ -84,8 +84,7 @@ def read_lines(stream: BinaryIO, max_record_bytes: int = MAX_RECORD_BYTES) -> It
         number += 1
         if len(line) > max_record_bytes and not line.endswith(b"\n"):
             size = len(line) + _skip_line(stream)
-            problem = f"is {size:,} bytes long, over the limit of {max_record_bytes:,}"
-            yield Record(number, line[:_KEPT_OF_OVERSIZED], error=DataError(problem, fix=_SMALLER))
+            yield Record(number, line[:_KEPT_OF_OVERSIZED], error=_too_large(size, max_record_bytes))
             continue
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
@@ -164,10 +163,13 @@ def _read_parquet(path: Path, max_record_bytes: int) -> Iterator[Record]:
         raise DataError(problem, file=str(path), fix=_WHOLE_FILE) from None
 
 
+def _too_large(size: int, limit: int) -> DataError:
+    return DataError(f"is {size:,} bytes long, over the limit of {limit:,}", fix=_SMALLER)
+
+
 def _row(row: pyarrow.RecordBatch, number: int, max_record_bytes: int) -> Record:
     if row.nbytes > max_record_bytes:
-        problem = f"is {row.nbytes:,} bytes long, over the limit of {max_record_bytes:,}"
-        return Record(number, str(row.schema.names), error=DataError(problem, fix=_SMALLER))
+        return Record(number, str(row.schema.names), error=_too_large(row.nbytes, max_record_bytes))
     try:
         [value] = row.to_pylist()
     except UnicodeDecodeError as e:

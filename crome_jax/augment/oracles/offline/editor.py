@@ -11,7 +11,7 @@ from crome_jax.augment.oracles.offline.aligned import align
 from crome_jax.augment.oracles.offline.band import leaves_band
 from crome_jax.augment.oracles.offline.draft import Draft
 from crome_jax.augment.oracles.offline.rarity import Rarity
-from crome_jax.augment.oracles.offline.refusals import refusals
+from crome_jax.augment.oracles.offline.refusals import only_some_decline
 from crome_jax.augment.oracles.offline.sentences import Layout, parse
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import is_english
@@ -64,7 +64,7 @@ class OfflineEditor:
 
         Where some answers decline and others do not, whether to decline is what decides: compliance alone is named.
         """
-        if len({bool(refusals(parse(response))) for response in responses}) == 2:
+        if only_some_decline(responses):
             return (rubrics.COMPLIANCE.name,)[:count]
         sentences = max(
             (sum(s.layout is not Layout.VERBATIM for s in parse(r).sentences) for r in responses), default=0

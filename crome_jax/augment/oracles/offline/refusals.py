@@ -2,9 +2,9 @@
 
 import random
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 
-from crome_jax.augment.oracles.offline.sentences import Document, Layout
+from crome_jax.augment.oracles.offline.sentences import Document, Layout, parse
 from crome_jax.augment.words import FUNCTION_WORDS, WORD, content_words, count_words
 
 OPENING = 4
@@ -73,6 +73,11 @@ def refusals(document: Document) -> list[int]:
         i for i in prose if any(form.search(document.sentences[i].text[:400]) for form in (_REFUSAL, _DECLINE, _SORRY))
     ]
     return found if found and found[0] in prose[:OPENING] else []
+
+
+def only_some_decline(texts: Iterable[str]) -> bool:
+    """Tell whether some of the texts are refusals and others are not."""
+    return len({bool(refusals(parse(text))) for text in texts}) == 2
 
 
 def may_deserve_refusal(prompt: str) -> bool:
