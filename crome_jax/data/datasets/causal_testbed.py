@@ -4,9 +4,10 @@ Quality is decided by a response's causal attributes, in relation to its prompt.
 along with quality; in the test splits they are reversed, absent, or of unseen kinds. Every record says its attributes,
 and which of them are spurious: for evaluation by spurious stratum (evaluation/strata.py), not for training.
 
-How hard the questions are was settled on the config `plain` alone, by what SmolLM2-135M learns from 500 clean labels.
-Kinds of error that stayed at chance there (a slip in a sum, two values swapped, an outdated value by itself) were left
-out: what no method can learn tells none of them apart.
+How hard the questions are was settled by what SmolLM2-135M learns from 500 clean labels (config `plain`). Kinds of
+error that stayed at chance there (a slip in a sum, two values swapped, an outdated value by itself) were left out: what
+no method can learn tells none of them apart. One change had another cause: harmful and benign requests say what they
+are for since Crome was seen to fail on safety.
 """
 
 import dataclasses
