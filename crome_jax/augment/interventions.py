@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 
 from crome_jax.augment.account import Account
 from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE, Declined, Direction, Intervention, Oracle, Rewrite
@@ -163,7 +163,7 @@ def _run(
             break
         requests = (_request(window[task.group], task, attribute, borrowed[task.group]) for task, attribute in asked)
         for (task, attribute), reply in zip(asked, oracle.rewrite(requests), strict=True):
-            reason = _unusable(reply, taken[task.group])
+            reason = _unusable(reply, taken[task.group] - _equals(task, made[task.group]))
             if reason:
                 account.dropped[str(task.direction), attribute, reason] += 1
                 continue
@@ -202,7 +202,14 @@ def _request(group: PreferenceGroup, task: _Task, attribute: str, borrowed: tupl
     )
 
 
-def _unusable(reply: Rewrite | Declined, taken: Iterable[str]) -> str | None:
+def _equals(task: _Task, made: Sequence[tuple[Response, Comparison]]) -> set[str]:
+    """Return the texts that an alignment may come to: raised in all that matters, an answer is aligned already."""
+    if task.direction is not Direction.ALIGN:
+        return set()
+    return {r.text for r, _ in made if r.origin is Origin.UPGRADED and r.parent == task.parent}
+
+
+def _unusable(reply: Rewrite | Declined, taken: Set[str]) -> str | None:
     if isinstance(reply, Declined):
         return reply.reason
     if not reply.text.strip():
@@ -233,12 +240,19 @@ def _extended(
 
 
 def _implied(responses: Sequence[Response], comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
-    """Yield, for every answer aligned with a preferred one, that it beats its parent and that one's degraded twins."""
+    """Yield, for every answer aligned with a preferred one, that it beats its parent and that one's degraded twins.
+
+    What is there already is left out: equal texts become one response.
+    """
+    there = {(responses[c.left].text, responses[c.right].text) for c in comparisons}
     for tie in comparisons:
         chosen, aligned = tie.left, tie.right
         if responses[aligned].origin is not Origin.ALIGNED:
             continue
-        yield Comparison(aligned, responses[aligned].parent, kind=Kind.CAUSAL, attribute=EVERY_ATTRIBUTE)
-        for other in comparisons:
-            if other.left == chosen and responses[other.right].origin is Origin.DEGRADED:
-                yield dataclasses.replace(other, left=aligned)
+        following = [Comparison(aligned, responses[aligned].parent, kind=Kind.CAUSAL, attribute=EVERY_ATTRIBUTE)]
+        following += [
+            dataclasses.replace(other, left=aligned)
+            for other in comparisons
+            if other.left == chosen and responses[other.right].origin is Origin.DEGRADED
+        ]
+        yield from (c for c in following if (responses[c.left].text, responses[c.right].text) not in there)

@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crome_jax.augment.oracles import OfflineEditor, Oracle
-from crome_jax.augment.oracles.offline.rarity import Rarity
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 
 ORACLES: Mapping[str, Callable[[Sequence[PreferenceGroup]], Oracle]] = {
-    "offline": lambda groups: OfflineEditor(Rarity.of(groups)),
+    "offline": OfflineEditor.of,
 }
 """Who can be asked to rewrite the answers of a data set, by the name that --oracle takes."""
 

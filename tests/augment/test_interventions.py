@@ -169,6 +169,19 @@ def test_a_rewrite_equal_to_another_answer_is_dropped():
     assert account.dropped == {(*what, "equals another answer"): 1 for what in moved.items()}
 
 
+def test_an_answer_that_is_aligned_by_its_upgrade_is_tied_with_the_preferred_one():
+    account = Account()
+    oracle = ScriptedOracle(names=["a"], answers={"a": "raised", EVERY_ATTRIBUTE: "raised"})
+    (out,) = run([group()], oracle, implied=True, account=account, degrade_per_pair=0)
+    assert [(r.text, r.origin, r.parent) for r in out.responses[2:]] == [("raised", Origin.UPGRADED, 1)]
+    # Good and raised tie, raised beats bad: which is said once, though the upgrade and the tie both say it.
+    assert [(c.left, c.right, c.target) for c in out.comparisons[1:]] == [(2, 1, 1.0), (0, 2, 0.5)]
+    assert account.made == {("upgrade", "a"): 1, ("align", EVERY_ATTRIBUTE): 1}
+    # What equals the lowered twin of the preferred answer is no equal of that one.
+    (out,) = run([group()], oracle, upgrade_per_pair=0)
+    assert all(c.target != 0.5 for c in out.comparisons)
+
+
 def test_a_request_holds_the_other_answer_and_foreign_ones():
     oracle = ScriptedOracle()
     run([group("x"), *(group(f"y{k}", (f"good {k}", f"bad {k}")) for k in range(9))], oracle)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
-from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote
+from crome_jax.augment.oracles.offline.draft import Draft, quote
 from crome_jax.augment.oracles.offline.slots import fit
 
 _STOPPED = re.compile(r"[.!?][\"'”’)]*$")
@@ -18,8 +18,8 @@ def align(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     sentences than there are places, neighbours share one; with fewer, a place would keep its old content, and the
     answers would not be equally good.
     """
-    places = sorted(key_sentences(draft.document, draft.topic, draft.rarity))
-    keys = sorted(key_sentences(draft.reference, draft.topic, draft.rarity))
+    places = sorted(draft.matter(draft.document))
+    keys = sorted(draft.matter(draft.reference))
     if not places or len(keys) < len(places):
         return Declined("fewer key sentences than places")
     texts = {}

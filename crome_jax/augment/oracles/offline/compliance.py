@@ -4,14 +4,15 @@ import random
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
 from crome_jax.augment.oracles.offline.clauses import beginnings
-from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote
+from crome_jax.augment.oracles.offline.draft import Draft, quote
 from crome_jax.augment.oracles.offline.limits import breach
 from crome_jax.augment.oracles.offline.refusals import declines, may_deserve_refusal, refusals
 from crome_jax.augment.oracles.offline.sentences import Document
 from crome_jax.augment.oracles.offline.slots import fill
 
 MOST_DECLINED = 5
-"""Most sentences of an answer that give way to a refusal; up to it, half do, or what is left would still answer."""
+"""Most sentences of an answer that give way to a refusal, or the reverse; where the data set does not tell what goes with
+either, half of the answer at most."""
 
 
 def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
@@ -55,10 +56,8 @@ def _answer(document: Document, other: Document, draft: Draft, rng: random.Rando
     """Put an answer's weightiest sentences in place of a refusal and of what goes with it."""
     refused = [i for i in refusals(document) if document.sentences[i].movable]
     places = sorted({*refused, *_deciding(document, draft)})
-    sentences = [
-        text for i in key_sentences(other, draft.topic, draft.rarity) for text in beginnings(other.sentences[i].text)
-    ]
-    texts = fill([(i, document.sentences[i]) for i in places], sentences, rng)
+    sentences = [text for i in sorted(draft.matter(other)) for text in beginnings(other.sentences[i].text)]
+    texts = fill([(i, document.sentences[i]) for i in places], sentences, rng, in_order=True)
     if not texts.keys() & set(refused):
         return Declined("nothing of a fitting length")
     return Rewrite(document.replaced(texts), "answered in place of declining: " + "; ".join(map(quote, texts.values())))
@@ -69,9 +68,10 @@ def _refuse(document: Document, other: Document, draft: Draft, rng: random.Rando
     places = _deciding(document, draft)
     if not places:
         return Declined("too few sentences")
-    refusal = [text for i in refusals(other) for text in beginnings(other.sentences[i].text)]
-    rest = [other.sentences[i].text for i in key_sentences(other, draft.topic, draft.rarity)]
-    texts = fill([(i, document.sentences[i]) for i in places], [*refusal, *rest], rng)
+    refused = refusals(other)
+    refusal = [text for i in refused for text in beginnings(other.sentences[i].text)]
+    rest = [other.sentences[i].text for i in sorted(draft.matter(other)) if i not in refused]
+    texts = fill([(i, document.sentences[i]) for i in places], [*refusal, *rest], rng, in_order=True)
     if not any(text.rstrip(".") in refused for text in texts.values() for refused in refusal):
         return Declined("nothing of a fitting length")
     return Rewrite(document.replaced(texts), "declined in place of answering: " + "; ".join(map(quote, texts.values())))
@@ -79,5 +79,5 @@ def _refuse(document: Document, other: Document, draft: Draft, rng: random.Rando
 
 def _deciding(document: Document, draft: Draft) -> list[int]:
     """Return the key sentences that must change for an answer to become a refusal or the reverse, in their order."""
-    keys = key_sentences(document, draft.topic, draft.rarity)
-    return sorted(keys[: max(1, min(MOST_DECLINED, (len(document.replaceable) + 1) // 2))])
+    most = MOST_DECLINED if draft.told_apart else max(1, min(MOST_DECLINED, (len(document.replaceable) + 1) // 2))
+    return sorted(draft.matter(document)[:most])

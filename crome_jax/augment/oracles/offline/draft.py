@@ -5,7 +5,9 @@ import functools
 from collections.abc import Iterator
 
 from crome_jax.augment.oracles.base import Intervention
+from crome_jax.augment.oracles.offline.markers import Markers
 from crome_jax.augment.oracles.offline.rarity import Rarity
+from crome_jax.augment.oracles.offline.refusals import refusals
 from crome_jax.augment.oracles.offline.sentences import Document, Sentence, parse
 from crome_jax.augment.words import content_words
 from crome_jax.groups import prompt_text
@@ -33,6 +35,7 @@ class Draft:
         reference: the other answer of the pair, None where there is none.
         elsewhere: answers to other prompts.
         rarity: of word stems, among the answers of the data set.
+        markers: of declining and answering, in the data set.
     """
 
     document: Document
@@ -41,9 +44,10 @@ class Draft:
     reference: Document | None
     elsewhere: tuple[str, ...]
     rarity: Rarity
+    markers: Markers
 
     @classmethod
-    def of(cls, request: Intervention, rarity: Rarity) -> "Draft":
+    def of(cls, request: Intervention, rarity: Rarity, markers: Markers = Markers()) -> "Draft":
         """Parse a request's texts."""
         return cls(
             parse(request.text),
@@ -52,6 +56,7 @@ class Draft:
             None if request.reference is None else parse(request.reference),
             request.elsewhere,
             rarity,
+            markers,
         )
 
     def foreign(self) -> Iterator[Document]:
@@ -62,6 +67,24 @@ class Draft:
     def topic(self) -> frozenset[str]:
         """Stems of the question's content words."""
         return content_words(self.prompt)
+
+    @functools.cached_property
+    def told_apart(self) -> bool:
+        """Whether one of the two answers declines, and the data set tells in both what goes with that."""
+        both = (self.document, self.reference)
+        return self.reference is not None and (
+            len({bool(refusals(one)) for one in both}) == 2 and all(map(self.markers.telling, both))
+        )
+
+    def matter(self, document: Document) -> list[int]:
+        """Return the sentences of the answer, or of the other one, that decide how good it is, the weightiest first.
+
+        Where one of the two declines, these are the sentences that go with declining or with answering; where the data
+        set does not tell, and everywhere else, the key sentences.
+        """
+        if self.told_apart:
+            return self.markers.telling(document)
+        return key_sentences(document, self.topic, self.rarity)
 
 
 def touched(count: int) -> int:

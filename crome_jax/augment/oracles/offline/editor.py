@@ -1,7 +1,7 @@
 """The oracle that needs nothing: deterministic edits of English text, one attribute at a time."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from crome_jax.augment import rubrics
@@ -10,12 +10,13 @@ from crome_jax.augment.oracles.offline import completeness, compliance, consiste
 from crome_jax.augment.oracles.offline.aligned import align
 from crome_jax.augment.oracles.offline.band import leaves_band
 from crome_jax.augment.oracles.offline.draft import Draft
+from crome_jax.augment.oracles.offline.markers import Markers
 from crome_jax.augment.oracles.offline.rarity import Rarity
 from crome_jax.augment.oracles.offline.refusals import only_some_decline
 from crome_jax.augment.oracles.offline.sentences import Layout, parse
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import is_english
-from crome_jax.groups import Message, prompt_text
+from crome_jax.groups import Message, PreferenceGroup, prompt_text
 
 
 class _Edit(Protocol):
@@ -52,12 +53,19 @@ class OfflineEditor:
     Args:
         rarity: of words among the answers of the data set, which tells key sentences from stock phrases; without it
             all words count alike.
+        markers: of declining and answering there, which tell what belongs to a refusal; without them, key sentences do.
     """
 
     name = "offline"
 
-    def __init__(self, rarity: Rarity = Rarity()):  # noqa: B008 (frozen)
+    def __init__(self, rarity: Rarity = Rarity(), markers: Markers = Markers()):  # noqa: B008 (frozen)
         self._rarity = rarity
+        self._markers = markers
+
+    @classmethod
+    def of(cls, groups: Sequence[PreferenceGroup]) -> "OfflineEditor":
+        """Make an editor that has counted the words of the data set it is going to edit."""
+        return cls(Rarity.of(groups), Markers.of(groups))
 
     def rubrics(self, prompt: tuple[Message, ...], responses: tuple[str, ...], count: int) -> tuple[str, ...]:
         """Return the attributes that can show in answers of these lengths to this prompt, in an order drawn from it.
@@ -93,7 +101,7 @@ class OfflineEditor:
         if not is_english(request.text) or (toward and not is_english(request.reference)):
             return Declined("not English text")
         rng = random.Random(derive_seed("edit", request.seed, request.direction, request.attribute))
-        reply = edit(Draft.of(request, self._rarity), rng)
+        reply = edit(Draft.of(request, self._rarity, self._markers), rng)
         if isinstance(reply, Declined):
             return reply
         if reply.text == request.text or not reply.text.strip():

@@ -39,19 +39,22 @@ def within_reach(words: int, slot: int) -> bool:
     return abs(words - slot) <= max(WORD_SLACK - 1, REACH * slot)
 
 
-def fill(slots: Iterable[tuple[int, Sentence]], candidates: Sequence[str], rng: random.Random) -> dict[int, str]:
+def fill(
+    slots: Iterable[tuple[int, Sentence]], candidates: Sequence[str], rng: random.Random, *, in_order: bool = False
+) -> dict[int, str]:
     """Choose for each slot a candidate near it in length, and make up in the next slot what one was too long or short.
 
     Args:
         slots: index and sentence of each place to fill, in order of importance.
         candidates: texts to draw from.
+        in_order: whether those drawn come in the order of the candidates, where the slots are.
 
     Returns:
         index -> new text; a slot for which nothing is near enough is left out.
     """
     pool = [(count_words(text), text) for text in dict.fromkeys(candidates) if not MARKUP.search(_INLINE.sub("", text))]
     carried = 0
-    filled: dict[int, str] = {}
+    filled: dict[int, tuple[Sentence, str]] = {}
     for index, slot in slots:
         # Sentences that matter are longer than those that do not: the nearest alone would shorten most answers, and
         # length would tell the edited one. So a side is drawn first, and candidates on the other stand back a little.
@@ -70,5 +73,8 @@ def fill(slots: Iterable[tuple[int, Sentence]], candidates: Sequence[str], rng: 
         _, place = rng.choice(near)
         words, text = pool.pop(place)
         carried += words - slot.words
-        filled[index] = fit(text, slot)
-    return filled
+        filled[index] = slot, text
+    texts = [text for _, text in filled.values()]
+    if in_order:
+        texts.sort(key=candidates.index)
+    return {index: fit(text, slot) for (index, (slot, _)), text in zip(filled.items(), texts, strict=True)}
