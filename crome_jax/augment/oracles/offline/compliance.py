@@ -11,8 +11,8 @@ from crome_jax.augment.oracles.offline.sentences import Document
 from crome_jax.augment.oracles.offline.slots import fill
 
 MOST_DECLINED = 5
-"""Most sentences of an answer that give way to a refusal, or the reverse; where the data set does not tell what goes with
-either, half of the answer at most."""
+"""Most sentences of an answer that give way to a refusal, or the reverse; where the data set does not tell what goes
+with either, half of the answer at most."""
 
 
 def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:

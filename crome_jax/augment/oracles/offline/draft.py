@@ -47,7 +47,7 @@ class Draft:
     markers: Markers
 
     @classmethod
-    def of(cls, request: Intervention, rarity: Rarity, markers: Markers = Markers()) -> "Draft":
+    def of(cls, request: Intervention, rarity: Rarity, markers: Markers) -> "Draft":
         """Parse a request's texts."""
         return cls(
             parse(request.text),

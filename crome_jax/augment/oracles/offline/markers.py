@@ -62,7 +62,7 @@ class Markers:
         return cls(*counts, (sizes[0], sizes[1]))
 
     def __call__(self, sentence: str) -> float:
-        """Return the mean log-odds of declining (above 0) against answering (below); 0 where nothing was seen before."""
+        """Return the mean log-odds of declining (above 0) against answering (below); 0 where nothing is known."""
         declining, answering = (size + 2 * SMOOTHING for size in self.sizes)
         odds = []
         for unit in _units(sentence):

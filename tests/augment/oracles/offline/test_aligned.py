@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from crome_jax.augment.oracles import Declined, Direction, Intervention, OfflineEditor, Rewrite
 from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE
 from crome_jax.augment.oracles.offline.draft import Draft, key_sentences
+from crome_jax.augment.oracles.offline.markers import Markers
 from crome_jax.augment.oracles.offline.rarity import Rarity
 from crome_jax.groups import Message, build_group
 
@@ -104,7 +105,7 @@ def pages(draw, sentences):
 def test_the_aligned_answer_has_all_that_the_better_one_says_and_keeps_its_own_layout(worse, better, seed):
     reply = align(worse, better, seed=seed)
     assert reply == align(worse, better, seed=seed)
-    draft = Draft.of(request(worse, better), RARITY)
+    draft = Draft.of(request(worse, better), RARITY, Markers())
     places, keys = (sorted(key_sentences(d, draft.topic, RARITY)) for d in (draft.document, draft.reference))
     if len(places) > len(keys):
         assert reply == Declined("fewer key sentences than places")
