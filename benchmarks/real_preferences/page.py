@@ -65,7 +65,8 @@ def render(
         _records_table(figures["facts"]["search"]),
         "## Tokens",
         "Tokens encoded for each comparison, the prompt of a group once and each distinct response once, against "
-        "encoding both sides of every comparison by itself, uncut. Tokens/s is of the frozen layers.",
+        "encoding both sides of every comparison by itself, uncut. Tokens/s is of the frozen layers; "
+        "what another method trains on, too, was encoded once.",
         _token_table(figures, alone),
         "## Data",
         "Set aside in each file: bad records (such as two equal answers), prompts that leave no room in a row, and "
@@ -110,7 +111,7 @@ def _points(figure: Mapping[str, Any], name: str) -> str:
 def _token_table(figures: Mapping[str, Any], alone: Mapping[str, float]) -> str:
     packing = {f"training of {row['method']}": row for row in figures["facts"]["packing"]}
     compared = _first(figures["methods"])["splits"]
-    rows, sums = [], np.zeros(5)
+    rows, sums = [], np.zeros(6)
     for row in figures["facts"]["frozen layers"]:
         name = row["data"]
         if name in packing:
@@ -120,7 +121,14 @@ def _token_table(figures: Mapping[str, Any], alone: Mapping[str, float]) -> str:
             comparisons, by_itself = compared[name]["comparisons"], alone[name]
         else:
             continue  # The validation set: of the held-out set's kind.
-        counts = (comparisons, row["tokens encoded"], comparisons * by_itself, row["responses cut"], row[SECONDS])
+        counts = (
+            comparisons,
+            row["tokens encoded"],
+            comparisons * by_itself,
+            row["responses cut"],
+            row["not encoded before"],
+            row[SECONDS],
+        )
         rows.append((TITLES.get(name, name), *_token_cells(*counts)))
         sums += counts
     rows.append(("**all**", *_token_cells(*sums)))
@@ -128,14 +136,16 @@ def _token_table(figures: Mapping[str, Any], alone: Mapping[str, float]) -> str:
     return _table(header, rows)
 
 
-def _token_cells(comparisons: float, tokens: float, alone: float, cut: float, seconds: float) -> tuple[str, ...]:
+def _token_cells(
+    comparisons: float, tokens: float, alone: float, cut: float, computed: float, seconds: float
+) -> tuple[str, ...]:
     return (
         f"{comparisons:,.0f}",
         f"{tokens / comparisons:.1f}",
         f"{alone / comparisons:.1f}",
         f"{alone / tokens:.2f} times",
         f"{cut:,.0f}",
-        f"{tokens / seconds:,.0f}" if seconds else "",
+        f"{computed / seconds:,.0f}" if computed else "",
     )
 
 

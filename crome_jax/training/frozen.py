@@ -4,10 +4,11 @@ Frozen layers give the same output at every epoch, for every hyper-parameter and
 are most of the work of a step, and none of it need be done twice.
 """
 
+import itertools
 import math
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from crome_jax.batch import FIELDS
+from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
 from crome_jax.errors import CromeError
@@ -30,6 +31,47 @@ def make_trunk(cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Callable:
     return jax.jit(lambda frozen, batch: trunk(frozen, batch, cfg, dtype))
 
 
+class KnownHidden:
+    """What the frozen layers gave for texts before: the same, to rounding, in whatever row a text stands.
+
+    A prompt's hidden states depend on the prompt alone, a response's on its prompt and itself. Methods that are
+    compared train on the same prompts and answers, packed otherwise; they are encoded once.
+    """
+
+    def __init__(self):
+        self._places: dict[tuple[bytes, bytes], tuple[np.ndarray, int, slice]] = {}
+
+    def add(self, rows: Rows, hidden: np.ndarray) -> None:
+        """Remember the output for every text of the rows."""
+        for row in range(len(rows)):
+            for text, span in _texts(rows.batch, row):
+                self._places.setdefault(text, (hidden, row, span))
+
+    def fill(self, rows: Rows, row: int, into: np.ndarray) -> bool:
+        """Write a row's hidden states [T, D], where all of its texts are known; return whether they are."""
+        texts = list(_texts(rows.batch, row))
+        if not all(text in self._places for text, _ in texts):
+            return False
+        for text, span in texts:
+            hidden, place, there = self._places[text]
+            into[span] = hidden[place, there]
+        return True
+
+
+def _texts(batch: Batch, row: int) -> Iterator[tuple[tuple[bytes, bytes], slice]]:
+    """Yield every prompt and response of a row as (prompt's tokens, response's tokens), and where in the row it is."""
+    tokens, groups, responses = batch.tokens[row], batch.group_ids[row], batch.response_ids[row]
+    starts = np.flatnonzero(np.diff(groups, prepend=0) | np.diff(responses, prepend=0))
+    prompt = b""
+    for start, end in itertools.pairwise((*starts, len(tokens))):
+        if not groups[start]:
+            continue
+        text = tokens[start:end].tobytes()
+        if not responses[start]:
+            prompt = text
+        yield (prompt, text if responses[start] else b""), slice(start, end)
+
+
 def precompute_hidden(
     rows: Rows,
     frozen: Params,
@@ -39,7 +81,8 @@ def precompute_hidden(
     width: int,
     rows_at_once: int = 8,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
+    known: KnownHidden | None = None,
+) -> tuple[np.ndarray, int]:
     """Run the frozen layers over every row.
 
     Args:
@@ -47,9 +90,11 @@ def precompute_hidden(
         width: D.
         rows_at_once: rows in one call, rounded up to what the mesh divides.
         on_progress: called with (rows done, rows).
+        known: rows that it can fill are not computed; what is computed is added to it.
 
     Returns:
-        [N, T, D] float32, mapped from a temporary file that vanishes with the process.
+        [N, T, D] float32, mapped from a temporary file that vanishes with the process, and how many tokens went through
+        the layers. Padding of rows that were not computed is 0.
 
     Raises:
         CromeError: where the disk of temporary files has no room for it.
@@ -59,14 +104,16 @@ def precompute_hidden(
     rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
     with tempfile.TemporaryFile(prefix="crome-hidden-") as file:  # The mapping outlives the file's handle.
         hidden = np.memmap(file, np.float32, "w+", shape=(n, t, width))
-    for start in range(0, n, rows_at_once):
+    todo = np.array([row for row in range(n) if known is None or not known.fill(rows, row, hidden[row])], np.int32)
+    for start in range(0, len(todo), rows_at_once):
         # The last rows are computed again rather than compiling for a smaller batch.
-        at = np.minimum(np.arange(start, start + rows_at_once), n - 1)
+        at = todo[np.minimum(np.arange(start, start + rows_at_once), len(todo) - 1)]
         batch = put({name: getattr(rows.batch, name)[at] for name in FIELDS}, mesh)
-        part = np.asarray(run_trunk(frozen, batch), np.float32)
-        hidden[at] = part
-        on_progress(min(start + rows_at_once, n), n)
-    return hidden
+        hidden[at] = np.asarray(run_trunk(frozen, batch), np.float32)
+        on_progress(n - max(len(todo) - start - rows_at_once, 0), n)
+    if known is not None:
+        known.add(rows, hidden)
+    return hidden, int((rows.batch.group_ids[todo] > 0).sum())
 
 
 def _check_room(size: int) -> None:

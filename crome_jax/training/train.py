@@ -24,7 +24,7 @@ from crome_jax.groups import to_json
 from crome_jax.models.weights import Params, Trainable, declare, partition
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.training.checkpoints import Checkpoints, ModelCard, read_card, write_card
-from crome_jax.training.frozen import make_trunk, precompute_hidden
+from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh, weight_shardings
 from crome_jax.training.metrics import MetricsLog
@@ -150,7 +150,7 @@ def train(
         return None
     hidden = None
     if cache_frozen:
-        hidden = compute_hidden(rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width)
+        hidden, _ = compute_hidden(rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width)
         frozen = above_trunk(frozen)
     iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden)
     if checkpoints.latest is not None:
@@ -223,14 +223,16 @@ def above_trunk(frozen: Params) -> Params:
     return {name: value for name, value in frozen.items() if name not in ("embed", "lower")}
 
 
-def compute_hidden(rows: Rows, frozen: Params, run_trunk: Callable, mesh: Mesh, width: int) -> np.ndarray:
-    """Run the frozen layers over all rows, saying how far it is."""
+def compute_hidden(
+    rows: Rows, frozen: Params, run_trunk: Callable, mesh: Mesh, width: int, known: KnownHidden | None = None
+) -> tuple[np.ndarray, int]:
+    """Run the frozen layers over all rows as `precompute_hidden` does, saying how far it is."""
     progress = Progress("frozen layers", len(rows), "row")
-    hidden = precompute_hidden(
-        rows, frozen, run_trunk, mesh, width=width, on_progress=lambda done, _: progress.update(done)
+    hidden, computed = precompute_hidden(
+        rows, frozen, run_trunk, mesh, width=width, on_progress=lambda done, _: progress.update(done), known=known
     )
     progress.close()
-    return hidden
+    return hidden, computed
 
 
 def make_card(

@@ -1,20 +1,23 @@
 """Computing the frozen layers ahead changes nothing but the work."""
 
+import dataclasses
+import functools
 import shutil
 
 import jax
 import numpy as np
 import pytest
-from toy import CFG, ONE, ROWS, batch, mesh_of, start, step_on
+from toy import CFG, ONE, ROWS, batch, mesh_of, start, step_on, token_groups
 
+from crome_jax.data.packing import RowShape, pack
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import make_scorer, score_rows
-from crome_jax.training.frozen import make_trunk, precompute_hidden
+from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.train import above_trunk
 
 
 def ahead(mesh, frozen, **options) -> np.ndarray:
-    return precompute_hidden(ROWS, frozen, make_trunk(CFG), mesh, width=CFG.width, **options)
+    return precompute_hidden(ROWS, frozen, make_trunk(CFG), mesh, width=CFG.width, **options)[0]
 
 
 def assert_close(ours, theirs):
@@ -47,6 +50,31 @@ def test_any_number_of_rows_at_once_on_any_mesh_gives_the_same():
     hidden = ahead(many, start(many)[1], rows_at_once=3, on_progress=lambda *done: progress.append(done))
     assert_close(hidden, expected)
     assert [done for done, _ in progress] == [*range(4, len(ROWS), 4), len(ROWS)]
+
+
+def test_texts_that_were_encoded_before_are_not_encoded_again_in_whatever_row_they_stand():
+    mesh = mesh_of(*ONE)
+    _, frozen = start(mesh)
+    known, trunk = KnownHidden(), make_trunk(CFG)
+    encode = functools.partial(precompute_hidden, frozen=frozen, run_trunk=trunk, mesh=mesh, width=CFG.width)
+    _, computed = encode(ROWS, known=known)
+    assert computed == ROWS.real_tokens
+    groups = token_groups(48)
+    # Other rows: in the reverse order, fewer responses of some groups.
+    fewer = [dataclasses.replace(g, left=g.left[:1], right=g.right[:1], kind=g.kind[:1]) for g in groups[:10]]
+    others = pack([*groups[:20:-1], *fewer], RowShape(56, 12, 8))
+    again, computed = encode(others, known=known)
+    assert computed == 0
+    real = others.batch.group_ids > 0
+    assert_close(again[real], encode(others)[0][real])
+    # One group more that is new: its row alone is computed, and known from then on.
+    new = dataclasses.replace(groups[0], prompt=[11, 12, 13])
+    more = pack([*groups[30:], new], RowShape(64, 12, 12), open_rows=1)
+    hidden, computed = encode(more, known=known)
+    assert 0 < computed < more.real_tokens
+    real = more.batch.group_ids > 0
+    assert_close(hidden[real], encode(more)[0][real])
+    assert encode(more, known=known)[1] == 0
 
 
 def test_a_disk_too_small_is_told_before_anything_is_computed(monkeypatch):
