@@ -1,13 +1,17 @@
 """AdamW with warm-up, cosine decay and clipping."""
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 
 def adamw(
     *,
-    steps: int,
-    learning_rate: float = 1e-4,
+    steps: ArrayLike,
+    learning_rate: ArrayLike = 1e-4,
     warmup_fraction: float = 0.1,
     final_fraction: float = 0.1,
     weight_decay: float = 0.01,
@@ -39,10 +43,38 @@ def adamw(
     )
 
 
-def learning_rate_schedule(steps: int, peak: float, warmup_fraction: float, final_fraction: float) -> optax.Schedule:
-    """Rise linearly to `peak`, then fall as a cosine to `final_fraction` of it at step `steps`."""
-    warmup = max(1, round(steps * warmup_fraction))
-    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), peak * final_fraction)
+def learning_rate_schedule(
+    steps: ArrayLike, peak: ArrayLike, warmup_fraction: float, final_fraction: float
+) -> optax.Schedule:
+    """Rise linearly to `peak`, then fall as a cosine to `final_fraction` of it at step `steps`.
+
+    As optax.warmup_cosine_decay_schedule does, but of numbers that may be traced.
+    """
+    warmup = jnp.maximum(1.0, jnp.round(steps * warmup_fraction))
+    falling = jnp.maximum(steps - warmup, 1.0)
+
+    def rate(count: ArrayLike) -> jax.Array:
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip((count - warmup) / falling, 0, 1)))
+        share = jnp.where(count < warmup, count / warmup, final_fraction + (1 - final_fraction) * cosine)
+        return peak * share
+
+    return rate
+
+
+def tunable(make_optimizer: Callable[..., optax.GradientTransformation]) -> optax.GradientTransformationExtraArgs:
+    """Make the numbers of a search arguments of the update, so that one compiled step serves every trial.
+
+    Args:
+        make_optimizer: called with `steps` and `learning_rate`, traced numbers in an update.
+
+    Returns:
+        an optimizer whose update wants `steps` and `learning_rate` as further arguments.
+    """
+
+    def update(grads, state, params, *, steps: ArrayLike, learning_rate: ArrayLike):
+        return make_optimizer(steps=steps, learning_rate=learning_rate).update(grads, state, params)
+
+    return optax.GradientTransformationExtraArgs(make_optimizer(steps=1, learning_rate=1.0).init, update)
 
 
 def _is_matrix(weight: jax.Array) -> bool:

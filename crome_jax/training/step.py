@@ -65,10 +65,11 @@ def make_train_step(
     *,
     micro_batches: int = 1,
     dtype: DTypeLike = jnp.float32,
-) -> Callable[[TrainState, Params, Batch], tuple[TrainState, Metrics]]:
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """Build the jitted step (state, frozen, batch) -> (state, metrics); the given state's memory is reused.
 
     Args:
+        optimizer: where its update wants further arguments, the step takes them by name.
         micro_batches: how many equal parts the batch's rows are computed in, one after the other, to save memory.
         dtype: of activations; master weights, gradients and optimizer stay in float32.
 
@@ -78,7 +79,7 @@ def make_train_step(
     """
     on_data = batch_sharding(mesh)
 
-    def step(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, frozen: Params, batch: Batch, further: dict) -> tuple[TrainState, Metrics]:
         batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, on_data), batch)
         comparisons = jnp.maximum(batch.weight.sum(), 1e-6)
         rows = batch.tokens.shape[0]
@@ -113,19 +114,19 @@ def make_train_step(
                 jax.eval_shape(differentiate, state.trained, jax.tree.map(lambda x: x[0], parts)),
             )
             ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, parts)
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.trained)
+        updates, opt_state = optimizer.update(grads, state.optimizer, state.trained, **further)
         trained = optax.apply_updates(state.trained, updates)
         metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads), "comparisons": comparisons}
         return TrainState(state.step + 1, trained, opt_state), metrics
 
     jitted: Callable | None = None
 
-    def run(state: TrainState, frozen: Params, batch: Batch) -> tuple[TrainState, Metrics]:
+    def run(state: TrainState, frozen: Params, batch: Batch, **further: jax.typing.ArrayLike):
         nonlocal jitted
         if jitted is None:
             # Left to itself, XLA names the new state's layout otherwise than the old one's, and compiles again for it.
             stays = jax.tree.map(lambda x: x.sharding, state)
             jitted = jax.jit(step, donate_argnums=0, out_shardings=(stays, replicated(mesh)))
-        return jitted(state, frozen, batch)
+        return jitted(state, frozen, batch, further)
 
     return run

@@ -32,7 +32,7 @@ from crome_jax.training.frozen import KnownHidden, make_trunk
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.metrics import MetricsLog
-from crome_jax.training.optimizer import adamw
+from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
     Method,
@@ -90,7 +90,7 @@ def study(
         rows_per_step: packed rows of one step.
         learning_rates: the search, the same for every method.
         search_steps: optimizer steps of each of its trials; None makes them as long as a run.
-        optimizer: called with `steps` and `learning_rate`.
+        optimizer: called with `steps` and `learning_rate`, traced numbers: one compiled step serves the whole search.
         mesh: called without arguments.
         dtype: of activations.
         seed: of the data order.
@@ -113,6 +113,7 @@ def study(
     folder = Path(out)
     best, search, packing = {}, [], []
     encoding = [validation.facts(validation_split)]
+    tuned = tunable(optimizer)
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
         method.name: bench.prepare_training(training_groups, method)
@@ -123,7 +124,14 @@ def study(
         packing.append({"method": method.name, **packing_facts(prepared.rows)})
         encoding.append(prepared.facts(f"training of {method.name}"))
         train = functools.partial(
-            bench.run_trial, method, prepared, validation, optimizer, rows_per_step=rows_per_step, seed=seed
+            bench.run_trial,
+            method,
+            prepared,
+            validation,
+            tuned,
+            make_train_step(bench.base.cfg, method.objective, tuned, bench.mesh, dtype=bench.dtype),
+            rows_per_step=rows_per_step,
+            seed=seed,
         )
         trials = [train(rate, search_steps) for rate in learning_rates]
         chosen = min(trials, key=lambda trial: (-trial.accuracy, trial.loss))
@@ -279,24 +287,27 @@ class _Bench:
         method: Method,
         data: _Prepared,
         validation: _Prepared,
-        make_optimizer: Callable[..., optax.GradientTransformation],
+        optimizer: optax.GradientTransformationExtraArgs,
+        step: Callable,
         learning_rate: float,
         steps: int,
         *,
         rows_per_step: int,
         seed: int,
     ) -> _Trial:
-        """Train once, and measure on the validation split's human comparisons."""
-        optimizer = make_optimizer(steps=steps, learning_rate=learning_rate)
+        """Train once, and measure on the validation split's human comparisons.
+
+        Args:
+            optimizer, step: from tunable and make_train_step: compiled once for all trials of a method.
+        """
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
         state = init_state(jax.tree.map(jnp.copy, self.trained), optimizer)
         iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden)
-        step = make_train_step(self.base.cfg, method.objective, optimizer, self.mesh, dtype=self.dtype)
         curve: list[dict[str, Any]] = []
         state, throughput = fit(
             state,
             above_trunk(self.frozen),
-            step,
+            functools.partial(step, steps=steps, learning_rate=learning_rate),
             iterator,
             self.mesh,
             steps=steps,

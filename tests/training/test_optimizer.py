@@ -6,7 +6,7 @@ import pytest
 
 from crome_jax.models.config import tiny
 from crome_jax.models.weights import declare, init_params, is_weight
-from crome_jax.training.optimizer import adamw, learning_rate_schedule
+from crome_jax.training.optimizer import adamw, learning_rate_schedule, tunable
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,35 @@ from crome_jax.training.optimizer import adamw, learning_rate_schedule
 def test_the_rate_rises_linearly_and_falls_as_a_cosine(step, rate):
     schedule = learning_rate_schedule(100, peak=2.0, warmup_fraction=0.1, final_fraction=0.1)
     assert float(schedule(step)) == pytest.approx(rate, abs=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "warmup_fraction"), [(1, 0.1), (7, 0.3), (100, 0.05), (560, 0.1)])
+def test_the_rate_is_that_of_optax(steps, warmup_fraction):
+    ours = learning_rate_schedule(steps, 3e-4, warmup_fraction, 0.1)
+    warmup = max(1, round(steps * warmup_fraction))
+    theirs = optax.warmup_cosine_decay_schedule(0.0, 3e-4, warmup, max(steps, warmup + 1), 3e-5)
+    counts = jnp.arange(steps + 2)
+    np.testing.assert_allclose(jax.vmap(ours)(counts), jax.vmap(theirs)(counts), rtol=1e-5, atol=1e-10)
+
+
+def test_one_compiled_update_serves_every_rate_and_length():
+    params, grads = {"w": jnp.full((1, 2, 3), 3.0, jnp.float32)}, {"w": jnp.linspace(-1, 1, 6).reshape(1, 2, 3)}
+    tuned = tunable(adamw)
+    traces = []
+
+    @jax.jit
+    def update(state, steps, learning_rate):
+        traces.append(steps)
+        return tuned.update(grads, state, params, steps=steps, learning_rate=learning_rate)
+
+    for steps, rate in ((10, 1e-2), (40, 1e-3)):
+        fixed = adamw(steps=steps, learning_rate=rate)
+        ours, theirs = tuned.init(params), fixed.init(params)
+        for _ in range(3):
+            moved, ours = update(ours, steps, rate)
+            expected, theirs = fixed.update(grads, theirs, params)
+            np.testing.assert_allclose(moved["w"], expected["w"], rtol=1e-5)
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 9])
