@@ -64,17 +64,17 @@ def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     ]
     if not missing:
         return Declined("nothing is missing")
-    # What the better answer does not say gives way first, the weightiest before all, so that stock phrases stay; then
-    # what says least.
-    ranked = [
+    # What the better answer does not say gives way first, the weightiest before all; then what says least. Stock
+    # phrases stay: an upgrade that took their places would teach that it is better to have none.
+    keys = [
         i
-        for i in by_weight(document, draft.topic, draft.rarity)
+        for i in key_sentences(document, draft.topic, draft.rarity)
         if document.sentences[i].layout is not Layout.INTRODUCTION
     ]
-    if len(ranked) < 2:
+    if not keys or len(document.replaceable) < 2:
         return Declined("too few sentences")
-    unsaid = [i for i in ranked if overlap(document.sentences[i].content, reference.content) < SAID]
-    places = unsaid + [i for i in reversed(ranked) if i not in unsaid]
+    unsaid = [i for i in keys if overlap(document.sentences[i].content, reference.content) < SAID]
+    places = unsaid + [i for i in reversed(keys) if i not in unsaid]
     count = touched(len(document.replaceable))
     texts = fill([(i, document.sentences[i]) for i in places[:count]], missing, rng)
     if not texts:

@@ -3,7 +3,7 @@
 import random
 
 from crome_jax.augment.oracles.base import Declined, Rewrite
-from crome_jax.augment.oracles.offline.draft import Draft, by_weight, key_sentences, quote, touched
+from crome_jax.augment.oracles.offline.draft import Draft, key_sentences, quote, touched
 from crome_jax.augment.oracles.offline.slots import fill, within_reach
 from crome_jax.augment.words import overlap
 
@@ -42,8 +42,9 @@ def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     """Put the better answer's weightiest sentences in place of those that are off topic."""
     document, reference = draft.document, draft.reference
     known = draft.topic | reference.content
-    # Without regard to the topic: what says most of something else is furthest off it.
-    ranked = by_weight(document, frozenset(), draft.rarity)
+    # Without regard to the topic: what says most of something else is furthest off it. Stock phrases say nothing, and
+    # stay: an upgrade that took their places would teach that it is better to have none.
+    ranked = key_sentences(document, frozenset(), draft.rarity)
     stray = [i for i in ranked if overlap(document.sentences[i].content, known) <= STRAY]
     if not stray:
         return Declined("nothing is off topic")
