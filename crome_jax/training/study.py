@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import platform
 import resource
@@ -18,6 +19,7 @@ import optax
 from jax.sharding import Mesh
 
 from crome_jax.data.loading import batches, fingerprint_groups, pack_groups, select_kinds
+from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
@@ -109,14 +111,15 @@ def study(
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
-    validation = bench.prepare_split(data, validation_split)
+    validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)))
     folder = Path(out)
     best, search, packing = {}, [], []
     encoding = [validation.facts(validation_split)]
     tuned = tunable(optimizer)
+    in_training = KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, method)
+        method.name: bench.prepare_training(training_groups, method, in_training)
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
@@ -142,14 +145,22 @@ def study(
         search += [trial.facts(method.name, kept=trial is chosen) for trial in trials]
         bench.save(folder / method.name, method, prepared.rows, chosen, operative_config)
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
-    for split in test_splits:
-        prepared = bench.prepare_split(data, split)
+    tests = {split: list(read_groups(data, split=split)) for split in test_splits}
+    asked = merge_prompts(itertools.chain(*tests.values()))
+    known = None
+    if len(asked) < sum(map(len, tests.values())):
+        # Splits that ask the same questions share the prompts; after this all of their texts are known.
+        known = KnownHidden()
+        encoding.append(bench.prepare_scoring(asked, known).facts("test splits together"))
+    for split, asked in tests.items():
+        print(f"{split}: {len(asked)} groups", file=sys.stderr)
+        prepared = bench.prepare_scoring(asked, known)
         encoding.append(prepared.facts(split))
         for name, trial in best.items():
             evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
     counterfactuals = None
     if shown := _sample_augmented(training_groups):
-        prepared = bench.prepare(shown, pack_for_scoring(shown, bench.base.tokenizer, row_shape))
+        prepared = bench.prepare_scoring(shown, in_training)
         counterfactuals = shown, {name: bench.score(trial.state, prepared) for name, trial in best.items()}
     report = build_report(
         evaluations,
@@ -245,7 +256,6 @@ class _Bench:
     frozen: Params
     run_trunk: Callable
     scorer: Callable
-    known: KnownHidden
 
     @classmethod
     def set_up(
@@ -255,26 +265,24 @@ class _Bench:
         base = load_backbone(backbone, trainable, layers)
         trained, frozen = place_params(base, trainable, mesh)
         trunk, scorer = make_trunk(base.cfg, dtype), make_scorer(base.cfg, dtype)
-        return cls(base, trainable, shape, mesh, dtype, trained, frozen, trunk, scorer, KnownHidden())
+        return cls(base, trainable, shape, mesh, dtype, trained, frozen, trunk, scorer)
 
-    def prepare(self, groups: Sequence[PreferenceGroup], rows: Rows) -> _Prepared:
-        """Run the frozen layers over packed groups."""
+    def prepare(self, groups: Sequence[PreferenceGroup], rows: Rows, known: KnownHidden | None) -> _Prepared:
+        """Run the frozen layers over packed groups, save what is known already."""
         started = time.monotonic()
         width = self.base.cfg.width
-        hidden, computed = compute_hidden(rows, self.frozen, self.run_trunk, self.mesh, width, self.known)
+        hidden, computed = compute_hidden(rows, self.frozen, self.run_trunk, self.mesh, width, known)
         return _Prepared(groups, rows, hidden, computed, time.monotonic() - started)
 
-    def prepare_split(self, data: str, split: str) -> _Prepared:
-        """Read a split to be scored."""
-        groups = list(read_groups(data, split=split))
-        print(f"{split}: {len(groups)} groups", file=sys.stderr)
-        return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape))
+    def prepare_scoring(self, groups: Sequence[PreferenceGroup], known: KnownHidden | None = None) -> _Prepared:
+        """Take every response, to be scored."""
+        return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape), known)
 
-    def prepare_training(self, groups: Sequence[PreferenceGroup], method: Method) -> _Prepared:
+    def prepare_training(self, groups: Sequence[PreferenceGroup], method: Method, known: KnownHidden) -> _Prepared:
         """Take the comparisons that a method trains on."""
         rows = pack_groups(select_kinds(groups, method.kinds), self.base.tokenizer, self.shape)
         say_packing(method.name, rows)
-        return self.prepare(groups, rows)
+        return self.prepare(groups, rows, known)
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
         """Score every response of prepared groups."""
