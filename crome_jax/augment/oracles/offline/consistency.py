@@ -1,4 +1,8 @@
-"""Consistency: deny a claim the rest of the answer makes; or agree with the better answer on what is and is not."""
+"""Consistency: deny a claim the rest of the answer makes; or agree with the better answer on what is and is not.
+
+Two answers seldom make one claim the other way round in nearly the same words: of pairs of UltraFeedback (399) and
+AlpacaEval (525 prompts), raising consistency succeeds for 1 to 3 in a thousand.
+"""
 
 import random
 import re

@@ -1,4 +1,8 @@
-"""Order: put steps and sentences where they cannot be followed; or in the order of the better answer."""
+"""Order: put steps and sentences where they cannot be followed; or in the order of the better answer.
+
+Two answers seldom say the same in another order: of pairs of UltraFeedback (399) and AlpacaEval (525 prompts), raising
+order succeeds for 2 to 3 in a thousand. Nearly all others are declined because the answers go different ways.
+"""
 
 import itertools
 import random
