@@ -8,6 +8,8 @@ import sys
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from crome_jax.cli import main
@@ -224,6 +226,14 @@ def test_evaluation_sets_aside_what_no_row_has_room_for(place, tmp_path, capsys)
     assert figures["methods"]["crome"]["splits"]["data"]["comparisons"] == 11
     (aside,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
     assert json.loads(aside["raw"]) == held_out[3]
+    # Of several runs each refuses the group; it is one bad record.
+    shutil.copytree(place / "run", tmp_path / "other")
+    flags[2:3] = [place / "run", tmp_path / "other"]
+    (tmp_path / "out.bad.jsonl").unlink()
+    capsys.readouterr()
+    assert run(*flags, "--skip-bad") == 0
+    assert "1 bad records set aside" in capsys.readouterr().err
+    assert len((tmp_path / "out.bad.jsonl").read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -307,20 +317,22 @@ def test_a_lone_surrogate_beside_what_is_scored_is_kept(place, records):
     assert scored["note"] == "\ud800"
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n"])
-def test_nothing_to_score_is_an_error(place, tmp_path, capsys, content):
+@pytest.mark.parametrize(
+    ("content", "problem"), [(b"", "in.jsonl: is empty"), (b"\n\n", "holds no record that can be scored")]
+)
+def test_nothing_to_score_is_an_error(place, tmp_path, capsys, content, problem):
     (tmp_path / "in.jsonl").write_bytes(content)
     flags = ["--data", tmp_path / "in.jsonl", "--out", tmp_path / "out.jsonl"]
     assert run("score", "--checkpoint", place / "run", *flags) == 2
-    assert "holds no record that can be scored" in capsys.readouterr().err
+    assert problem in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [tmp_path / "in.jsonl"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("missing.jsonl", None, "cannot be read (No such file"),
-        ("cut.jsonl.gz", b"\x1f\x8b\x08", "is damaged or cut short"),
+        ("missing.jsonl", None, "does not exist"),
+        ("cut.jsonl.gz", b"\x1f\x8b\x08", "is cut short"),
     ],
 )
 def test_a_file_that_cannot_be_scored_is_named(place, tmp_path, capsys, name, content, problem):
@@ -328,6 +340,38 @@ def test_a_file_that_cannot_be_scored_is_named(place, tmp_path, capsys, name, co
         (tmp_path / name).write_bytes(content)
     assert run("score", "--checkpoint", place / "run", "--data", tmp_path / name, "--out", tmp_path / "out") == 2
     assert f"crome: error: {tmp_path / name}: {problem}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["groups", "groups.jsonl", "groups.parquet"])
+def test_every_response_of_groups_is_scored_in_order(place, tmp_path, capsys, name):
+    groups = list(read_groups(place / "groups"))
+    data = place / "groups" if name == "groups" else tmp_path / name
+    if name == "groups.jsonl":
+        data.write_text("\n".join(map(to_json, groups)))
+    elif name == "groups.parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([json.loads(to_json(g)) for g in groups]), data)
+    out = tmp_path / "scored.jsonl"
+    # The chunk cuts groups in two.
+    assert run("score", "--checkpoint", place / "run", "--data", data, "--out", out, "--chunk", 7) == 0
+    scored = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = [(group.id, i, r.text) for group in groups for i, r in enumerate(group.responses)]
+    assert [(line["id"], line["index"], line["response"]) for line in scored] == expected
+    rewards = np.concatenate(score_groups(training.load_run(place / "run"), groups).rewards)
+    np.testing.assert_allclose([line["reward"] for line in scored], rewards, rtol=1e-4, atol=1e-6)
+    assert score(scored[:3], "--checkpoint", place / "run")[0] == 0
+
+
+def test_a_group_that_cannot_be_scored_is_one_bad_record(place, tmp_path, capsys):
+    pair = {"prompt": "word " * 300, "chosen": "yes", "rejected": "no"}
+    data, out = tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl"
+    data.write_text("\n".join(map(json.dumps, [pair, pair | {"prompt": "a"}, {"prompt": "a", "chosen": "b"}])))
+    flags = ["score", "--checkpoint", place / "run", "--data", data, "--out", out, "--chunk", 1]
+    assert run(*flags) == 2
+    assert f"record 1 of {data}: 'prompt' takes" in capsys.readouterr().err
+    assert run(*flags, "--skip-bad") == 0
+    assert [json.loads(line)["response"] for line in out.read_text().splitlines()] == ["yes", "no"]
+    aside = [json.loads(line) for line in (tmp_path / "scored.jsonl.bad.jsonl").read_text().splitlines()]
+    assert sorted(line["record"] for line in aside) == [1, 3]
 
 
 def missing(run_folder):

@@ -1,7 +1,7 @@
 """Preference data on disk, read into groups one by one: JSON lines, Parquet, TFDS folders, folders of files."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -11,9 +11,9 @@ from crome_jax.data.conversations import checked_text, find_prompt, messages, wi
 from crome_jax.data.features import decode_group, group_features
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
-from crome_jax.data.shapes import group_from_record
+from crome_jax.data.shapes import group_from_record, is_preference
 from crome_jax.errors import DataError
-from crome_jax.groups import Message, PreferenceGroup, check_response_text
+from crome_jax.groups import Message, PreferenceGroup, check_response_text, to_json
 
 _TFDS_INFO = "dataset_info.json"
 _TFDS_EXAMPLES = 64  # Examples fetched at a time: a bound on memory.
@@ -119,16 +119,72 @@ def _prompt_response(record: Any) -> tuple[tuple[Message, ...], str]:
     return prompt, response
 
 
+class Scorable(NamedTuple):
+    """One record whose responses are to be scored.
+
+    Args:
+        file: it is in; of a TFDS data set its folder.
+        number: of the record there, from 1.
+        raw: the record, to be set aside should it prove bad.
+        prompt: the conversation up to the responses.
+        responses: of each its text, and the record that its reward is added to.
+    """
+
+    file: Path
+    number: int
+    raw: Any
+    prompt: tuple[Message, ...]
+    responses: tuple[tuple[str, dict[str, Any]], ...]
+
+
+def read_scorable(
+    path: str | os.PathLike, *, split: str | None = None, quarantine: Quarantine | None = None
+) -> Iterator[Scorable]:
+    """Read what is to be scored from a file or folder: the records of `read_prompt_responses` and of `read_groups`.
+
+    A record with one response stays as it is. Of any other each response, in the order they are given, becomes a
+    record `{id, index, prompt, response}`: of its group the id, its place in it, and the prompt as messages.
+
+    Raises:
+        DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), or a file is.
+    """
+    for file, number, raw, result in _results(Path(path), split, MAX_RECORD_BYTES, _scorable):
+        if isinstance(result, DataError):
+            error = _placed(result, file, number)
+            if quarantine is None:
+                raise error
+            quarantine.add(error, raw)
+        elif isinstance(result, PreferenceGroup):
+            prompt = [{"role": m.role, "content": m.content} for m in result.prompt]
+            records = tuple(
+                (r.text, {"id": result.id, "index": i, "prompt": prompt, "response": r.text})
+                for i, r in enumerate(result.responses)
+            )
+            yield Scorable(file, number, to_json(result), result.prompt, records)
+        else:
+            prompt, response, record = result
+            yield Scorable(file, number, raw, prompt, ((response, record),))
+
+
+def _scorable(record: Any, default_id: str) -> PreferenceGroup | tuple[tuple[Message, ...], str, dict[str, Any]]:
+    given = {k for k, v in record.items() if v is not None} if isinstance(record, dict) else set()
+    if "response" not in given and is_preference({k: record[k] for k in given}):
+        return group_from_record(record, default_id)
+    return *_prompt_response(record), record
+
+
 class _Result(NamedTuple):
-    """What became of one record: its group, or why there is none."""
+    """What became of one record: what was read, or why nothing was."""
 
     file: Path
     number: int | None
     raw: Any
-    result: PreferenceGroup | DataError
+    result: Any
 
 
-def _results(path: Path, split: str | None, max_record_bytes: int) -> Iterator[_Result]:
+def _results(
+    path: Path, split: str | None, max_record_bytes: int, read: Callable[[Any, str], Any] = group_from_record
+) -> Iterator[_Result]:
     try:
         folder = _tfds_folder(path) if path.is_dir() else None
         if folder is not None:
@@ -141,14 +197,14 @@ def _results(path: Path, split: str | None, max_record_bytes: int) -> Iterator[_
     for file in files:
         try:
             for number, raw, value, error in read_records(file, max_record_bytes):
-                yield _Result(file, number, raw, error or _group(value, f"{stem(file)}-{number}"))
+                yield _Result(file, number, raw, error or _read(read, value, f"{stem(file)}-{number}"))
         except DataError as e:  # The rest of the file is lost; what came before it is good.
             yield _Result(file, None, None, e)
 
 
-def _group(value: Any, default_id: str) -> PreferenceGroup | DataError:
+def _read(read: Callable[[Any, str], Any], value: Any, default_id: str) -> Any:
     try:
-        return group_from_record(value, default_id)
+        return read(value, default_id)
     except DataError as e:
         return e
 

@@ -79,6 +79,11 @@ def group_from_record(record: Any, default_id: str) -> PreferenceGroup:
     )
 
 
+def is_preference(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record has the fields of one of the shapes, be they right or not."""
+    return any(fits(record) for fits, _ in _READERS)
+
+
 def _id(record: Mapping[str, Any], default: str) -> str:
     value = record.get("id", default)
     if isinstance(value, bool) or not isinstance(value, str | int):

@@ -10,7 +10,8 @@
 - `methods.<method>.training`: records of `step` and named numbers.
 - `differences.<split>.<method>`: by how much the method's accuracy exceeds that of `baseline` (the first method) on the
   same comparisons: `difference`, `interval`, `comparisons`.
-- `counterfactuals`: the pairs of the page, as Counterfactual.to_dict gives them.
+- `counterfactuals`: the pairs of the page, as Counterfactual.to_dict gives them; `counterfactuals_from`: in words, the
+  data that they are drawn from, null where there are none.
 - `facts`: what the caller told about the run.
 
 A figure that is not defined (the accuracy of no comparisons) is null.
@@ -73,6 +74,7 @@ def build_report(
     *,
     training: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     counterfactuals: tuple[Sequence[PreferenceGroup], Mapping[str, Rewards]] | None = None,
+    counterfactuals_from: str = "the data sets measured on",
     facts: Mapping[str, Fact] | None = None,
     title: str = "Reward model evaluation",
     bootstrap: Bootstrap | None = None,
@@ -85,6 +87,8 @@ def build_report(
             that the others are compared with.
         training: method to records of `step` and named numbers; a mapping of numbers counts as several.
         counterfactuals: augmented groups, and method to their rewards: what the page lets readers browse.
+        counterfactuals_from: what data those groups are, in words that go on from "drawn from": rewards of pairs that
+            a method trained on say less than those of pairs new to it.
         facts: what was run. A value is a scalar, a mapping (a section of its own) or a list of mappings (a table).
         bootstrap: how intervals are made.
         pairs: at most so many counterfactual pairs are shown.
@@ -120,6 +124,7 @@ def build_report(
         "methods": measured,
         "differences": differences,
         "counterfactuals": [pair.to_dict() for pair in sample],
+        "counterfactuals_from": counterfactuals_from if sample else None,
         "facts": dict(facts or {}),
     }
     return Report(_finite(figures), sample)

@@ -166,6 +166,7 @@ def study(
         evaluations,
         training={name: trial.curve for name, trial in best.items()},
         counterfactuals=counterfactuals,
+        counterfactuals_from="the training data: methods that train on causal and neutral pairs have seen these",
         facts={
             "run": {
                 "backbone": f"{backbone}, {bench.base.cfg.layers} layers, of which {trainable} train",

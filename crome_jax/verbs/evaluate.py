@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> None:
     methods = _method_names({run: card.method for run, card in cards.items()})
     with set_aside(out, args.skip_bad, inputs=[data.path for data in args.data]) as quarantine:
         groups = _read(args.data, quarantine)
+        # One for all runs: a group that several have no room for is one bad record.
+        refuse = {name: _refuse(name, some, quarantine) for name, some in groups.items()}
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing = [], []
         for folder, method in methods.items():
@@ -102,9 +104,7 @@ def run(args: argparse.Namespace) -> None:
             scored[method] = {}
             for name, some in groups.items():
                 started = time.monotonic()
-                scores = score_groups(
-                    model, some, rows_at_once=args.rows_at_once, on_bad=_refuse(name, some, quarantine)
-                )
+                scores = score_groups(model, some, rows_at_once=args.rows_at_once, on_bad=refuse[name])
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
                 packing.append(_packing_facts(method, name, some, scores, seconds, model.tokenizer))
@@ -151,11 +151,16 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
 def _refuse(
     name: str, groups: Sequence[PreferenceGroup], quarantine: "Quarantine | None"
 ) -> Callable[[PreferenceGroup, DataError], None] | None:
-    """Return what becomes of a group that no row has room for."""
+    """Return what becomes of a group that no row has room for: it is set aside the first time."""
     if quarantine is None:
         return None
-    whole = {group.id: to_json(group) for group in groups}  # What is refused has lost its comparisons.
-    return lambda group, error: quarantine.add(error.at(f"group {group.id!r} of {name}"), whole[group.id])
+    waiting = {group.id: group for group in groups}  # What is refused has lost its comparisons.
+
+    def refuse(group: PreferenceGroup, error: DataError) -> None:
+        if whole := waiting.pop(group.id, None):
+            quarantine.add(error.at(f"group {group.id!r} of {name}"), to_json(whole))
+
+    return refuse
 
 
 def _usable(

@@ -3,22 +3,23 @@
   crome score --checkpoint runs/x < prompt_response.jsonl > scored.jsonl
 
 A record is {prompt, response}, the prompt as text or messages, or {messages} ending with the response. Rewards of
-responses to one prompt can be compared; a `reward` that a record has already is replaced.
+responses to one prompt can be compared; a `reward` that a record has already is replaced. --data also takes preference
+data, Parquet, and folders, TFDS or of files: each response of a pair or group is then written as {id, index, prompt,
+response, reward}, its group's id and its place there first.
 """
 
 import argparse
 import contextlib
-import gzip
 import itertools
 import json
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
+from crome_jax.verbs.evaluate import DataSet, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
@@ -32,16 +33,20 @@ class Item(NamedTuple):
     """One record to score.
 
     Args:
+        file: that the record is in.
         number: of the record in its file, from 1.
         prompt: the conversation up to the response.
         response: the text to score.
-        record: as it was read.
+        record: what the reward is added to.
+        raw: what is set aside where the record is bad: all of it, which may have more responses.
     """
 
+    file: str
     number: int
     prompt: tuple[Message, ...]
     response: str
     record: dict[str, Any]
+    raw: Any
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +55,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a `crome train` run (required)"
     )
     parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="JSON lines to score, plain or .gz (default: standard input)"
+        "--data",
+        type=data_set,
+        metavar="PATH[@SPLIT]",
+        help="what to score: JSON lines, plain or .gz, Parquet, a TFDS folder of groups, or a folder of such files "
+        "(default: JSON lines from standard input)",
     )
     parser.add_argument(
         "--out",
@@ -75,25 +84,24 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.training.checkpoints import read_card
     from crome_jax.training.train import load_run
 
-    name = str(args.data) if args.data else "<stdin>"
+    name = str(args.data.path) if args.data else "<stdin>"
     with contextlib.ExitStack() as stack:
-        inputs = [args.data] if args.data else []
+        inputs = [args.data.path] if args.data else []
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
         out = stack.enter_context(_open_out(args.out, args.overwrite))
-        source = stack.enter_context(_open_data(args.data))
         say_terms(read_card(args.checkpoint).backbone)
         model = load_run(args.checkpoint)
-        refused: list[tuple[DataError, Item]] = []
+        refused: dict[tuple[str, int], tuple[DataError, Item]] = {}  # Each record once, however many its responses.
         count = cut = 0
 
         def refuse(item: Item, error: DataError) -> None:
-            placed = error.at(name, item.number)
+            placed = error.at(item.file, item.number)
             if quarantine is None:
                 raise placed
-            refused.append((placed, item))
+            refused.setdefault((item.file, item.number), (placed, item))
 
-        items = _read_items(source, name, quarantine)
+        items = _read_data(args.data, quarantine) if args.data else _read_stdin(quarantine)
         while chunk := list(itertools.islice(items, args.chunk)):
             rewards, truncated = score_items(model, chunk, rows_at_once=args.rows_at_once, on_bad=refuse)
             for item, reward in zip(chunk, rewards, strict=True):
@@ -102,8 +110,8 @@ def run(args: argparse.Namespace) -> None:
                     count += 1
             out.flush()
             cut += truncated
-        for error, item in refused:  # Not before: records are numbered by how many were set aside in reading.
-            quarantine.add(error, item.record)
+        for error, item in refused.values():  # Not before: records are numbered by how many were set aside in reading.
+            quarantine.add(error, item.raw)
         if not count:
             raise DataError("holds no record that can be scored", file=name, fix="check how it was made")
     print(f"{count} responses scored, {cut} of them cut to fit a row", file=sys.stderr)
@@ -153,28 +161,21 @@ def score_items(
     return found, scores.truncated
 
 
-def _read_items(source: BinaryIO, name: str, quarantine: "Quarantine | None") -> Iterator[Item]:
+def _read_stdin(quarantine: "Quarantine | None") -> Iterator[Item]:
     from crome_jax.data.readers import read_prompt_responses
 
-    try:
-        records: Iterable = read_prompt_responses(source, name=name, quarantine=quarantine)
-        for good, (prompt, response, record) in enumerate(records, 1):
-            yield Item(good + (quarantine.count if quarantine else 0), prompt, response, record)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-        raise DataError(f"is damaged or cut short ({e})", file=name, fix="get the file again") from None
+    name = "<stdin>"
+    records: Iterable = read_prompt_responses(sys.stdin.buffer, name=name, quarantine=quarantine)
+    for good, (prompt, response, record) in enumerate(records, 1):
+        yield Item(name, good + (quarantine.count if quarantine else 0), prompt, response, record, record)
 
 
-@contextlib.contextmanager
-def _open_data(path: Path | None) -> Iterator[BinaryIO]:
-    if path is None:
-        yield sys.stdin.buffer
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-        except OSError as e:
-            raise DataError(f"cannot be read ({e.strerror})", file=str(path), fix="check the path") from None
-        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if path.name.endswith(".gz") else file
+def _read_data(data: DataSet, quarantine: "Quarantine | None") -> Iterator[Item]:
+    from crome_jax.data.readers import read_scorable
+
+    for file, number, raw, prompt, responses in read_scorable(data.path, split=data.split, quarantine=quarantine):
+        for text, record in responses:
+            yield Item(str(file), number, prompt, text, record, raw)
 
 
 @contextlib.contextmanager

@@ -100,6 +100,35 @@ def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
     groups = make_groups(np.random.default_rng(0), 7)
     rows = pack(groups, RowShape(96, 16, 16))
     assert len(rows) < len(groups)
+    check_packed_is_alone(rows, groups, cfg, params, objective)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_group_too_large_for_a_row_equals_alone(family):
+    cfg, params = model(family)
+    groups = make_groups(np.random.default_rng(0), 3)
+    rng = np.random.default_rng(1)
+    # Nine responses of eleven tokens, the first in all eight comparisons: every row that the group takes needs it.
+    groups[1] = TokenizedGroup(
+        index=1,
+        prompt=rng.integers(1, 500, 9).tolist(),
+        responses=[rng.integers(1, 500, 11).tolist() for _ in range(9)],
+        left=np.zeros(8, np.int32),
+        right=np.arange(1, 9, dtype=np.int32),
+        kind=np.array([0, 1, 2] * 3, np.int32)[:8],
+        target=rng.choice([0.0, 0.5, 1.0], 8).astype(np.float32),
+        weight=rng.uniform(0.5, 2.0, 8).astype(np.float32),
+        margin=rng.uniform(0.0, 0.5, 8).astype(np.float32),
+    )
+    rows = pack(groups, RowShape(96, 16, 16))
+    first = (rows.groups == 1) & (rows.responses == 0)
+    assert first.any(axis=1).sum() == 2
+    assert rows.truncated == 0
+    check_packed_is_alone(rows, groups, cfg, params, functools.partial(crome, causal_weight=0.7, neutral_weight=1.3))
+
+
+def check_packed_is_alone(rows: Rows, groups: list[TokenizedGroup], cfg, params, objective):
+    """Assert that rewards, the summed loss and its gradients are those of every pair alone."""
 
     def loss(params, batch):
         scores = rewards(params, batch, cfg)
@@ -107,11 +136,10 @@ def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
 
     differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (packed_loss, scores), packed_grads = differentiate(params, jax.tree.map(jnp.asarray, rows.batch))
-    by_response = {
-        (int(g), int(r)): float(scores[row, slot])
-        for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True)
-        for g, r in [(rows.groups[row, slot], rows.responses[row, slot])]
-    }
+    by_response: dict[tuple[int, int], list[float]] = {}  # Several where a split group's rows share a response.
+    for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
+        key = int(rows.groups[row, slot]), int(rows.responses[row, slot])
+        by_response.setdefault(key, []).append(float(scores[row, slot]))
     alone_loss, alone_grads = 0.0, jax.tree.map(np.zeros_like, params)
     for group in groups:
         (part, single), grads = differentiate(params, alone(group))
@@ -120,7 +148,8 @@ def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
         for c, pair in enumerate(zip(group.left, group.right, strict=True)):
             for side, r in enumerate(pair):
                 # fp32 rounding of a few thousand additions in another order.
-                assert abs(by_response[group.index, int(r)] - single[c, side]) < 2e-5
+                for packed in by_response[group.index, int(r)]:
+                    assert abs(packed - single[c, side]) < 2e-5
     np.testing.assert_allclose(packed_loss, alone_loss, rtol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(packed_grads), jax.tree.leaves(alone_grads), strict=True):
         assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)

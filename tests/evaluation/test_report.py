@@ -353,3 +353,10 @@ def test_a_browser_runs_nothing_of_the_data(browse, hostile_page):
     assert document.count("<script>") == 2
     assert "<img" not in document
     assert " of 21</output>" in document
+
+
+def test_the_report_says_what_data_its_counterfactual_pairs_are_from():
+    report = _report(counterfactuals_from="the <training> data")
+    assert json.loads(report.to_json())["counterfactuals_from"] == "the <training> data"
+    assert "from the &lt;training&gt; data." in report.to_html()
+    assert _report(counterfactuals=None).figures["counterfactuals_from"] is None

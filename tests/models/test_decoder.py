@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from crome_jax.batch import Batch
+from crome_jax.errors import CromeError
 from crome_jax.models import weights
 from crome_jax.models.config import DecoderConfig, tiny
 from crome_jax.models.decoder import hidden_states, rewards, trunk
@@ -104,13 +105,27 @@ def test_hidden_states_agree_with_transformers(family):
     assert relative(hidden_states(from_torch(model, cfg), plain_batch(tokens), cfg), theirs) < 1e-5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["smollm2-135m"])
-def test_gguf_backbone_agrees_with_transformers(name):
-    path = find_backbone(name)
-    model = transformers.AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32).eval()
-    base = load_backbone(name)
-    tokens = np.array([base.tokenizer.encode("The quick brown fox jumps over the lazy dog, 42 times. Naïve? 日本語!")])
+TEXT = "The quick brown fox jumps over the lazy dog, 42 times. Naïve? 日本語!"
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("smollm2-135m", 3),
+        ("gemma3-270m", 7),  # The sixth is its first global layer.
+        pytest.param("smollm2-135m", None, marks=pytest.mark.slow),
+    ],
+)
+def test_gguf_backbone_agrees_with_transformers(name, layers):
+    try:
+        path = find_backbone(name)
+    except CromeError as e:
+        pytest.skip(str(e))
+    cut = {} if layers is None else {"num_hidden_layers": layers}
+    model = transformers.AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32, **cut).eval()
+    base = load_backbone(name, layers=layers)
+    assert len(model.layers) == base.cfg.layers
+    tokens = np.array([base.tokenizer.encode(TEXT)])
     with torch.no_grad():
         theirs = model(torch.tensor(tokens)).last_hidden_state.numpy()
     assert relative(hidden_states(jax.tree.map(jnp.asarray, base.params), plain_batch(tokens), base.cfg), theirs) < 1e-3

@@ -9,28 +9,31 @@ from toy import text_groups
 from crome_jax.data.packing import RowShape
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError
+from crome_jax.objectives.crome import crome
 from crome_jax.training import study as room
 from crome_jax.training.train import Method
 from crome_jax.weights.backbones import load_backbone
 
+ONE = (Method(),)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Returns a function that runs a study of one method on toy groups and returns its report."""
+    """Returns a function that runs a study, of one method unless told otherwise, on toy groups: returns its report."""
     folder = tmp_path_factory.mktemp("study")
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation", "test", "harder"):
         write_groups(folder / "data" / f"{split}.jsonl", text_groups(40), description="toy")
     base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
 
-    def run(**settings):
+    def run(methods=ONE, test_splits=("test",), **settings):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(room, "load_backbone", lambda *_: base)
             page = room.study(
-                methods=[Method()],
+                methods=methods,
                 data=str(folder / "data"),
                 groups=str(folder / "data" / "train.jsonl"),
                 out=str(folder / "out"),
-                test_splits=("test",),
+                test_splits=test_splits,
                 trainable=1,
                 row_shape=RowShape(tokens=128, responses=16, comparisons=16),
                 steps=3,
@@ -63,3 +66,33 @@ def test_with_fewer_search_steps_the_best_rate_is_trained_anew(run):
 def test_a_search_of_no_steps_is_refused(run):
     with pytest.raises(CromeError, match="search_steps is 0"):
         run(search_steps=0)
+
+
+def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
+    methods = (Method(), Method("crome", ("human", "causal"), functools.partial(crome, causal_weight=8.0)))
+    report = run(methods, ("test", "harder"), search_steps=2)
+    given = {
+        method.name: [
+            (trial["learning rate"], trial["optimizer steps"])
+            for trial in report["facts"]["search"]
+            if trial["method"] == method.name and not trial["kept"]
+        ]
+        for method in methods
+    }
+    assert given == {name: [(1e-3, 2), (1e-2, 2)] for name in ("bradley_terry", "crome")}
+    kept = [(trial["method"], trial["optimizer steps"]) for trial in report["facts"]["search"] if trial["kept"]]
+    assert kept == [("bradley_terry", 3), ("crome", 3)]
+    assert list(report["methods"]) == ["bradley_terry", "crome"]
+    for measured in report["methods"].values():
+        assert list(measured["splits"]) == ["test", "harder"]
+        for figures in measured["splits"].values():
+            low, high = figures["interval"]
+            assert 0 <= low <= figures["accuracy"] <= high <= 1
+            assert figures["comparisons"] == 80  # Two of each group.
+    # The causal comparisons say the contrary of the human ones, and outweigh them: the runs are not one run twice.
+    losses = {t["method"]: t["validation loss, nats"] for t in report["facts"]["search"] if t["kept"]}
+    assert losses["bradley_terry"] != losses["crome"]
+    assert report["differences"].keys() == {"test", "harder"}
+    # The texts of Bradley-Terry are part of Crome's: none is encoded twice.
+    encoded = {row["data"]: row["not encoded before"] for row in report["facts"]["frozen layers"]}
+    assert encoded["training of bradley_terry"] == 0 < encoded["training of crome"]
