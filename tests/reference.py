@@ -1,15 +1,20 @@
 """Small random reward models of every family in transformers, and our numbers and weights for them."""
 
 import functools
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tokenizers
 import torch
 import transformers
 
 from crome_jax.batch import Batch
+from crome_jax.data.tokenizers import Tokenizer
+from crome_jax.data.vocabularies import Vocabulary
 from crome_jax.models import weights
 from crome_jax.models.config import DecoderConfig
 
@@ -75,7 +80,7 @@ def our_config(family: str, numbers: dict) -> DecoderConfig:
     llama3 = {"rope_trained": 16, "rope_low_turns": 1.0, "rope_high_turns": 4.0}
     return DecoderConfig(
         family=family,
-        vocab_size=VOCAB,
+        vocab_size=numbers["vocab_size"],
         width=width,
         layers=numbers["num_hidden_layers"],
         heads=heads,
@@ -83,7 +88,7 @@ def our_config(family: str, numbers: dict) -> DecoderConfig:
         head_width=numbers.get("head_dim", width // heads),
         ffn_width=numbers["intermediate_size"],
         rope_base=glob["rope_theta"],
-        local_rope_base=local["rope_theta"],
+        local_rope_base=local["rope_theta"] if "local" in pattern else 1e4,
         rope_factor=glob.get("factor", 1.0),
         **(llama3 if glob["rope_type"] == "llama3" else {}),
         pattern=pattern,
@@ -101,10 +106,10 @@ def our_config(family: str, numbers: dict) -> DecoderConfig:
 
 
 @functools.cache
-def reference(family: str, seed: int = 0):
+def reference(family: str, seed: int = 0, vocab: int = VOCAB):
     """Return a random transformers reward model in float32, and our numbers for it."""
     torch.manual_seed(seed)
-    numbers = draw_numbers(family, seed)
+    numbers = draw_numbers(family, seed) | {"vocab_size": vocab}
     config, model = CLASSES[family]
     theirs = model(config(**numbers))
     for p in theirs.parameters():
@@ -182,3 +187,18 @@ def plain_batch(tokens: np.ndarray, real: np.ndarray | None = None) -> Batch:
 def relative(ours, theirs) -> float:
     """Return how far off ours is, as a part of theirs."""
     return float(np.linalg.norm(np.asarray(ours) - np.asarray(theirs)) / np.linalg.norm(np.asarray(theirs)))
+
+
+CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+TOKENS = 256 + len(CONTROL)
+
+
+def write_tokenizer(folder: Path | str) -> None:
+    """Write the smallest tokenizer there is: one token a byte, and ChatML's."""
+    vocab = {byte: i for i, byte in enumerate(sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()))}
+    definition = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, []))
+    definition.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    definition.decoder = tokenizers.decoders.ByteLevel()
+    definition.add_special_tokens(list(CONTROL))
+    vocabulary = Vocabulary(json.loads(definition.to_str()), eos=CONTROL[2], pad=CONTROL[0])
+    Tokenizer(vocabulary).save(folder)

@@ -129,6 +129,28 @@ class Tokenizer:
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
+    def check_rows(self, rows: int, place: Path | str) -> None:
+        """Check that an embedding is this vocabulary's: a row for every id, and few to spare.
+
+        Published embeddings are padded by some rows (0.2% in Qwen 2.5), so a tenth is allowed. Control tokens that no
+        conversation has may lie beyond it, as Gemma 3's for pictures does in its text models.
+
+        Args:
+            rows: V, of the embedding.
+            place: whose they are, for the error message.
+
+        Raises:
+            CromeError: where it is another vocabulary's.
+        """
+        conversation = self.encode_prompt([Message("user", "")]) + self.encode_response("")
+        given = {i for token, i in self._vocabulary.ids().items() if token not in self._control_ids}
+        highest = max(given.union(conversation))
+        if highest >= rows or rows > 1.1 * self.vocab_size:
+            raise CromeError(
+                f"{place}: the embedding has {rows:,} rows, but the tokenizer's ids go up to {highest:,}: it is "
+                "another model's; copy the tokenizer's files from where the weights come from"
+            )
+
     def save(self, folder: Path | str) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder, as Hugging Face reads them."""
         definition = self._vocabulary.definition
