@@ -1,6 +1,7 @@
 """One decoder, described by numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 LayerKind = Literal["global", "local"]
@@ -80,6 +81,13 @@ class DecoderConfig:
     def kind_of(self, layer: int) -> LayerKind:
         """Return whether layer number `layer` (from 0) is local or global."""
         return self.pattern[layer % len(self.pattern)]
+
+
+def repeating_block(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:
+    """Return the shortest block that the layers' kinds repeat, the last time perhaps in part."""
+    n = len(kinds)
+    period = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
+    return tuple(kinds[:period])
 
 
 def tiny(**changes) -> DecoderConfig:

@@ -9,6 +9,7 @@ import numpy as np
 
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.errors import CromeError
+from crome_jax.files import read_json_object
 from crome_jax.models.config import DecoderConfig, tiny
 from crome_jax.models.weights import Params, Trainable, init_params
 from crome_jax.weights.folder_configs import read_folder_config
@@ -73,6 +74,23 @@ def load_backbone(name: str = "smollm2-135m", trainable: Trainable = "all", laye
         return Backbone(name, cfg, params, tokenizer, "tiny")
     cfg = _cut(read_config(reader, path), layers, trainable, name)
     return Backbone(name, cfg, read_params(reader, cfg, trainable, path), tokenizer, _sha256(path))
+
+
+def context_length(name: str) -> int:
+    """Return how many tokens the longest text may have that a backbone is for, by its file; 8192 where it says none.
+
+    Raises:
+        CromeError: where the file or folder is absent or damaged.
+    """
+    path = find_backbone("smollm2-135m" if name == TINY else name)
+    if path.is_dir():
+        said = read_json_object(path / "config.json")
+        found = (said.get("text_config") or said).get("max_position_embeddings")
+    else:
+        reader = open_gguf(path)
+        field = reader.get_field(f"{read_config(reader, path).family}.context_length")
+        found = None if field is None else field.contents()
+    return found if isinstance(found, int) and found > 0 else 8192
 
 
 def _load_folder(name: str, folder: Path, trainable: Trainable, layers: int | None) -> Backbone:

@@ -1,4 +1,4 @@
-"""A Hugging Face folder's config.json as the numbers of a decoder."""
+"""A Hugging Face folder's config.json as the numbers of a decoder, and back."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from crome_jax.errors import CromeError
 from crome_jax.files import read_json_object
-from crome_jax.models.config import DecoderConfig, LayerKind
+from crome_jax.models.config import DecoderConfig, LayerKind, repeating_block
 
 FAMILIES = {
     "llama": "llama",
@@ -142,9 +142,7 @@ def _pattern(family: str, said: dict[str, Any], layers: int, path: Path) -> tupl
     if unknown or len(types) != layers:
         wrong = f"names {min(unknown)!r}" if unknown else f"has {len(types)} entries for {layers} layers"
         raise CromeError(f"{path}: layer_types {wrong}; supported are {', '.join(_KINDS)}, one for each layer")
-    kinds = [_KINDS[kind] for kind in types]
-    period = next(n for n in range(1, layers + 1) if all(kinds[i] == kinds[i % n] for i in range(layers)))
-    return tuple(kinds[:period])
+    return repeating_block([_KINDS[kind] for kind in types])
 
 
 def _layer_types(family: str, said: dict[str, Any], layers: int) -> Sequence[str]:
@@ -188,3 +186,82 @@ def _rope(family: str, said: dict[str, Any], number: Any, pattern: Sequence[Laye
             "rope_high_turns": float(scaling["high_freq_factor"]),
         }
     return rope
+
+
+CLASSIFIERS = {
+    "llama": ("llama", "LlamaForSequenceClassification"),
+    "qwen2": ("qwen2", "Qwen2ForSequenceClassification"),
+    "qwen3": ("qwen3", "Qwen3ForSequenceClassification"),
+    "gemma2": ("gemma2", "Gemma2ForSequenceClassification"),
+    "gemma3": ("gemma3_text", "Gemma3TextForSequenceClassification"),
+}
+"""Family -> `model_type` and the class of its sequence classifier."""
+
+
+def classifier_config(cfg: DecoderConfig, *, context: int, dtype: str, ids: dict[str, int | None]) -> dict[str, Any]:
+    """Return the config.json of a sequence classifier with one label: the reward.
+
+    Rope is written in the form of transformers 4, which transformers 5 and vLLM read, too.
+
+    Args:
+        context: tokens of the longest text the model is for.
+        dtype: of the weights, as torch calls it.
+        ids: `pad_token_id` and so on.
+
+    Raises:
+        CromeError: where the family's class cannot be the decoder.
+    """
+    model_type, architecture = CLASSIFIERS[cfg.family]
+    names = {kind: name for name, kind in _KINDS.items()}
+    scaling: dict[str, Any] | None = None
+    if cfg.rope_factor != 1.0:
+        scaling = {"rope_type": "linear", "factor": cfg.rope_factor}
+    if scaling and cfg.rope_trained is not None:
+        scaling |= {
+            "rope_type": "llama3",
+            "low_freq_factor": cfg.rope_low_turns,
+            "high_freq_factor": cfg.rope_high_turns,
+            "original_max_position_embeddings": cfg.rope_trained,
+        }
+    said = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "num_labels": 1,
+        "id2label": {"0": "reward"},
+        "label2id": {"reward": 0},
+        "problem_type": "regression",
+        "vocab_size": cfg.vocab_size,
+        "hidden_size": cfg.width,
+        "num_hidden_layers": cfg.layers,
+        "num_attention_heads": cfg.heads,
+        "num_key_value_heads": cfg.kv_heads,
+        "head_dim": cfg.head_width,
+        "intermediate_size": cfg.ffn_width,
+        "rms_norm_eps": cfg.norm_eps,
+        "rope_theta": cfg.rope_base,
+        "rope_scaling": scaling,
+        "max_position_embeddings": context,
+        "attention_dropout": 0.0,
+        "torch_dtype": dtype,
+        **ids,
+    }
+    if cfg.family in ("gemma2", "gemma3"):
+        scalar = cfg.head_width if cfg.query_scale is None else cfg.query_scale**-2
+        said |= {
+            "hidden_activation": "gelu_pytorch_tanh",
+            "query_pre_attn_scalar": round(scalar) if abs(scalar - round(scalar)) < 1e-9 * scalar else scalar,
+            "attn_logit_softcapping": cfg.attention_cap,
+            "tie_word_embeddings": True,
+        }
+    else:
+        said |= {"hidden_act": "silu", "tie_word_embeddings": False}
+    if cfg.family == "gemma3":
+        said["rope_local_base_freq"] = cfg.local_rope_base
+    if cfg.family not in ("llama", "qwen2"):
+        said["attention_bias"] = False
+    if cfg.family != "llama":
+        said["layer_types"] = [names[cfg.kind_of(layer)] for layer in range(cfg.layers)]
+        said["sliding_window"] = cfg.window
+    if cfg.family in ("qwen2", "qwen3") and cfg.window is not None:
+        said |= {"use_sliding_window": True, "max_window_layers": said["layer_types"].index("sliding_attention")}
+    return said

@@ -167,7 +167,7 @@ def read_tensors(
     stacked = {ours: np.empty(w.shape, np.float32) for ours, w in declare_layers(cfg, cfg.layers).items()}
     for layer in range(cfg.layers):
         for ours, into in stacked.items():
-            into[layer] = files.read(_name(prefix, layer, ours, cfg)).T.reshape(into.shape[1:])
+            into[layer] = files.read(tensor_name(prefix, layer, ours, cfg)).T.reshape(into.shape[1:])
     taken = head and SCORE in files.tensors
     return {
         "embed": files.read(f"{prefix}embed_tokens.weight").astype(np.float32),
@@ -228,17 +228,19 @@ def _expected_tensors(cfg: DecoderConfig, prefix: str) -> Iterator[tuple[str, tu
     shapes = {ours: weight.shape[1:] for ours, weight in declare_layers(cfg, 1).items()}
     for layer in range(cfg.layers):
         for ours, shape in shapes.items():
-            yield _name(prefix, layer, ours, cfg), _file_shape(ours, shape)
+            yield tensor_name(prefix, layer, ours, cfg), file_shape(ours, shape)
 
 
-def _file_shape(ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def file_shape(ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape, [out, in], that one layer's weight has in a file."""
     if ours.endswith(("norm", "bias")):
         return (math.prod(shape),)
     inputs = shape[:-1] if ours == "o" else shape[:1]
     return math.prod(shape) // math.prod(inputs), math.prod(inputs)
 
 
-def _name(prefix: str, layer: int, ours: str, cfg: DecoderConfig) -> str:
+def tensor_name(prefix: str, layer: int, ours: str, cfg: DecoderConfig) -> str:
+    """Return what a layer's weight is called in a file."""
     # "post_attention_layernorm" is the norm before the feed-forward layer where there are no post-norms.
     norms = {"ffn_norm": "post_attention_layernorm.weight"}
     if cfg.post_norms:
