@@ -98,7 +98,9 @@ def _write_tensors(folder: Path, tensors: Iterator[tuple[str, np.ndarray]], shar
 
     def flush() -> None:
         # transformers wants to be told whose layout it is.
-        safetensors.numpy.save_file(held, folder / f"part-{len(shards)}", metadata={"format": "pt"})
+        path = folder / f"part-{len(shards)}"
+        safetensors.numpy.save_file(held, path, metadata={"format": "pt"})
+        path.chmod((folder / "config.json").stat().st_mode)  # The library lets only the owner read it.
         shards.append(list(held))
         held.clear()
 

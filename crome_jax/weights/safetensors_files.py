@@ -58,7 +58,7 @@ class Tensor(NamedTuple):
 
 
 class TensorFiles:
-    """The safetensors files of a folder, mapped: a tensor's bytes are read when it is asked for.
+    """The safetensors files of a folder: a tensor's bytes are read when it is asked for.
 
     Args:
         folder: with `model.safetensors`, or with an index and the shards that it names.
@@ -92,12 +92,12 @@ class TensorFiles:
         else:
             raise _no_weights(folder)
         self.paths = [folder / name for name in files] + ([index] if named is not None else [])
-        self._opened = {folder / name: _open(folder / name) for name in files}
         self.tensors: dict[str, Tensor] = {}
-        for path, opened in self._opened.items():
-            for name in opened.keys():  # noqa: SIM118 - it is no mapping
-                part = opened.get_slice(name)
-                self.tensors[name] = Tensor(path, tuple(part.get_shape()), part.get_dtype())
+        for path in (folder / name for name in files):
+            with _open(path) as opened:
+                for name in opened.keys():  # noqa: SIM118 - it is no mapping
+                    part = opened.get_slice(name)
+                    self.tensors[name] = Tensor(path, tuple(part.get_shape()), part.get_dtype())
         for name, file in (named or {}).items():
             there = self.tensors.get(name)
             if there is None or there.path.name != file:
@@ -112,7 +112,9 @@ class TensorFiles:
             CromeError: where it holds numbers that are not finite.
         """
         path = self.tensors[name].path
-        values = self._opened[path].get_tensor(name)
+        # Opened for each tensor: what is read of a mapped file counts as this process's memory until it is closed.
+        with _open(path) as opened:
+            values = opened.get_tensor(name)
         if not np.isfinite(values).all():
             raise CromeError(f"{path}: tensor {name!r} holds numbers that are not finite; fetch the file again")
         return values
@@ -170,9 +172,9 @@ def read_tensors(
             into[layer] = files.read(tensor_name(prefix, layer, ours, cfg)).T.reshape(into.shape[1:])
     taken = head and SCORE in files.tensors
     return {
-        "embed": files.read(f"{prefix}embed_tokens.weight").astype(np.float32),
+        "embed": files.read(f"{prefix}embed_tokens.weight").astype(np.float32, copy=False),
         **split_layers(stacked, layer_runs(cfg, trainable)),
-        "final_norm": files.read(f"{prefix}norm.weight").astype(np.float32),
+        "final_norm": files.read(f"{prefix}norm.weight").astype(np.float32, copy=False),
         "head": files.read(SCORE)[0].astype(np.float32) if taken else np.zeros(cfg.width, np.float32),
     }
 

@@ -70,6 +70,7 @@ def test_importing_what_was_exported_is_the_identity(family, seed, tokenizer, tm
     model, cfg = reference(family, seed, TOKENS)
     params = export(tmp_path / "out", model, cfg, tokenizer, shard_bytes=30_000 if seed else 10**9)
     assert (tmp_path / "out" / INDEX).exists() == (seed == 1)
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
     base = load_backbone(str(tmp_path / "out"))
     assert base.cfg == cfg
     assert_equal(base.params, params)
