@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
@@ -17,7 +17,7 @@ from crome_jax.models.weights import Params, declare_layers
 from crome_jax.weights.folder_configs import classifier_config, read_folder_config
 from crome_jax.weights.safetensors_files import INDEX, SCORE, WHOLE, file_shape, tensor_name
 
-DTYPES = {"float32": np.float32, "bfloat16": ml_dtypes.bfloat16}
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 
 
 def write_folder(

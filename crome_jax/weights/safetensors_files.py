@@ -40,7 +40,7 @@ _PREFIXES = ("model.", "", "model.language_model.", "language_model.model.")
 _NOT_NEEDED = re.compile(
     r"(language_model\.)?lm_head\.weight|(model\.)?(vision_tower|multi_modal_projector)\..*|.*\.rotary_emb\.inv_freq"
 )
-_READABLE = ("F64", "F32", "F16", "BF16")
+_READABLE = ("F64", "F32", "F16", "BF16")  # NumPy knows the last one by JAX, which every decoder here imports.
 
 
 class Tensor(NamedTuple):

@@ -6,6 +6,7 @@ import pytest
 
 from crome_jax.errors import CromeError
 from crome_jax.models.presets import PRESETS
+from crome_jax.weights.backbones import context_length
 from crome_jax.weights.folder_configs import read_folder_config
 
 LLAMA_3_1_8B = {
@@ -93,6 +94,12 @@ def test_the_form_of_transformers_5_says_the_same(tmp_path):
 
 def test_a_classifier_is_known_by_its_architecture(tmp_path):
     assert read(tmp_path, LLAMA_3_1_8B | {"architectures": ["LlamaForSequenceClassification"]}).classifier
+
+
+def test_how_long_a_text_may_be_is_read_where_the_file_says_it(tmp_path):
+    for content, context in ((LLAMA_3_1_8B, 131_072), (PUBLISHED["gemma3_4b"], 8192)):
+        read(tmp_path, content)
+        assert context_length(str(tmp_path)) == context
 
 
 def test_layers_that_repeat_in_no_block_are_one_block(tmp_path):
