@@ -15,6 +15,7 @@ VERBS = {
     "train": "train a reward model; the same command again resumes it",
     "evaluate": "measure trained reward models, and write a report",
     "score": "write the reward of every response",
+    "export": "write a trained reward model as a Hugging Face folder",
     "study": "train several methods on the same data, and write one report",
 }
 """What each verb does; its flags and its work are in the module of `crome_jax.verbs` with its name."""

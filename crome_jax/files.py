@@ -2,11 +2,13 @@
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from crome_jax.errors import CromeError
 
@@ -66,6 +68,21 @@ def unwritable(path: str | os.PathLike, error: OSError) -> CromeError:
     """Return what to tell the user whose output cannot be written."""
     fix = _FIXES.get(error.errno, "write elsewhere")
     return CromeError(f"{os.fspath(path)}: cannot be written ({error.strerror}); {fix}")
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        CromeError: where it cannot be read, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as e:
+        raise CromeError(f"{path}: cannot be read ({e}); fetch it again") from None
+    if not isinstance(content, dict):
+        raise CromeError(f"{path}: holds no JSON object; fetch it again")
+    return content
 
 
 def _check_absent(path: Path, overwrite: bool) -> None:

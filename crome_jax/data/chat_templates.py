@@ -65,6 +65,24 @@ def default_template(control_tokens: Collection[str]) -> str:
     return next((template for tokens, template in _DEFAULTS.items() if held.issuperset(tokens)), PLAIN)
 
 
+def ending_with(source: str, end_of_turn: str) -> str:
+    """Return a template that writes what `source` does, but nothing after an assistant's last turn.
+
+    Others score the last token of what a template renders; most templates write a line break there.
+
+    Args:
+        end_of_turn: the control token that ends the turn.
+    """
+    # Jinja drops the line break after a block's start, and one at a template's end.
+    first, body = "\n" if source.startswith("\n") else "", source.removesuffix("\n")
+    token = json.dumps(end_of_turn)
+    return (
+        f"{{% set rendered %}}{first}{body}{{% endset %}}"
+        "{% if messages and messages[-1]['role'] == 'assistant' and not add_generation_prompt %}"
+        f"{{{{ rendered.rsplit({token}, 1)[0] + {token} }}}}{{% else %}}{{{{ rendered }}}}{{% endif %}}"
+    )
+
+
 class ChatTemplate:
     """A Jinja chat template, rendered as transformers' `apply_chat_template` renders it.
 
@@ -78,6 +96,7 @@ class ChatTemplate:
 
     Attributes:
         end_of_turn: the control token that ends an assistant's turn.
+        stops_there: whether the template writes nothing after it.
         folds_system: whether a leading system turn is written at the head of the first user turn, parted by a blank
             line as in Gemma 3's template, because the template refuses or drops the role.
 
@@ -107,6 +126,7 @@ class ChatTemplate:
         if self._turn > len(pieces):
             raise CromeError("chat template: ends an assistant's turn with no control token; give one that does")
         self.end_of_turn = pieces[self._turn - 1]
+        self.stops_there = pieces[self._turn :] == [""]
 
     def prompt(self, prompt: Sequence[Message]) -> list[str]:
         """Render a prompt up to where the assistant's answer starts.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import tokenizers
 
-from crome_jax.data.chat_templates import ChatTemplate, default_template
+from crome_jax.data.chat_templates import ChatTemplate, default_template, ending_with
 from crome_jax.data.vocabularies import (
     Vocabulary,
     read_folder_vocabulary,
@@ -129,15 +129,76 @@ class Tokenizer:
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
+    def check_rows(self, rows: int, place: Path | str) -> None:
+        """Check that an embedding is this vocabulary's: a row for every id, and few to spare.
+
+        Published embeddings are padded by some rows (0.2% in Qwen 2.5), so a tenth is allowed. Control tokens that no
+        conversation has may lie beyond it, as Gemma 3's for pictures does in its text models.
+
+        Args:
+            rows: V, of the embedding.
+            place: whose they are, for the error message.
+
+        Raises:
+            CromeError: where it is another vocabulary's.
+        """
+        conversation = self.encode_prompt([Message("user", "")]) + self.encode_response("")
+        given = {i for token, i in self._vocabulary.ids().items() if token not in self._control_ids}
+        highest = max(given.union(conversation))
+        if highest >= rows or rows > 1.1 * self.vocab_size:
+            raise CromeError(
+                f"{place}: the embedding has {rows:,} rows, but the tokenizer's ids go up to {highest:,}: it is "
+                "another model's; copy the tokenizer's files from where the weights come from"
+            )
+
     def save(self, folder: Path | str) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder, as Hugging Face reads them."""
+        self._write(folder, self._special_tokens, self.chat_template)
+
+    def save_for_classifier(self, folder: Path | str, context: int) -> dict[str, int | None]:
+        """Write the files as software wants them that scores the last token before the padding.
+
+        Padding is then another token than the one that is scored, and the chat template writes nothing after that.
+
+        Args:
+            context: tokens of the longest text the model is for.
+
+        Returns:
+            `pad_token_id`, `bos_token_id` and `eos_token_id`.
+
+        Raises:
+            CromeError: where no control token is left to pad with.
+        """
+        pad = self._padding()
+        ends = self._template.stops_there
+        template = self.chat_template if ends else ending_with(self.chat_template, self._template.end_of_turn)
+        special = self._special_tokens | {"pad_token": pad}
+        special.setdefault("eos_token", self._template.end_of_turn)
+        self._write(folder, special, template, model_max_length=context)
+        ids = self._control_ids
+        eos = ids.get(special["eos_token"], self.end_of_turn_id)
+        return {"pad_token_id": ids[pad], "bos_token_id": self.bos_id, "eos_token_id": eos}
+
+    def _padding(self) -> str:
+        """Return a control token that never ends a conversation: the vocabulary's own where it is one."""
+        own = [self._special_tokens.get(f"{part}_token") for part in ("pad", "unk", "eos", "bos")]
+        for token in [*own, *sorted(self._control_ids, key=self._control_ids.get)]:
+            if token in self._control_ids and token != self._template.end_of_turn:
+                return token
+        raise CromeError(
+            f"tokenizer: {self._template.end_of_turn!r} is its only control token, and cannot both be scored and pad; "
+            "add one to the vocabulary"
+        )
+
+    def _write(self, folder: Path | str, special: dict[str, str], template: str, **further: int) -> None:
         definition = self._vocabulary.definition
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            **self._special_tokens,
+            **special,
             "add_bos_token": self._vocabulary.add_bos,
-            "chat_template": self.chat_template,
+            "chat_template": template,
             "clean_up_tokenization_spaces": False,
+            **further,
         }
         for name, content in (("tokenizer.json", definition), ("tokenizer_config.json", config)):
             Path(folder, name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

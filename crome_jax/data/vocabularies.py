@@ -15,6 +15,7 @@ import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
 from crome_jax.errors import CromeError
+from crome_jax.files import read_json_object
 
 # What GGUF's token_type and sentencepiece's piece type count alike.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
@@ -132,7 +133,7 @@ def read_folder_vocabulary(folder: Path | str) -> Vocabulary:
         CromeError: where neither is there, or one is not of a supported kind.
     """
     folder = Path(folder)
-    config = _read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
+    config = read_json_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
     if (folder / "tokenizer.json").exists():
         vocabulary = _read_tokenizer_json(folder / "tokenizer.json")
     elif (folder / "tokenizer.model").exists():
@@ -204,7 +205,7 @@ def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[
 
 
 def _read_tokenizer_json(path: Path) -> Vocabulary:
-    definition = {"added_tokens": []} | _read_json(path)
+    definition = {"added_tokens": []} | read_json_object(path)
     try:
         # The post-processor, which writes BOS, may be nested: the surest way to read it is to run it.
         first = tokenizers.Tokenizer.from_str(json.dumps(definition)).encode("").tokens[:1]
@@ -217,16 +218,6 @@ def _read_tokenizer_json(path: Path) -> Vocabulary:
             raise CromeError(f"{path}: control token {token['content']!r} swallows what is around it: not supported")
     unbounded = definition | {"truncation": None, "padding": None}
     return Vocabulary(unbounded, bos=first[0] if first else None, add_bos=bool(first))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
-        raise CromeError(f"{path}: cannot be read ({e}); fetch it again") from None
-    if not isinstance(content, dict):
-        raise CromeError(f"{path}: holds no JSON object; fetch it again")
-    return content
 
 
 def _byte_level_definition(

@@ -46,12 +46,15 @@ def attend(
     k: Float[Array, "B T K E"],
     v: Float[Array, "B T K E"],
     bias: Float[Array, "B Q T"],
+    cap: float | None = None,
 ) -> Float[Array, "B Q H E"]:
     """Attend with grouped queries; logits and softmax in float32, as their rounding decides rewards.
 
     Args:
         q: already scaled.
         bias: from mask_to_bias.
+        cap: bounds the logits softly, before the mask: cap tanh(logits / cap) (Gemma 2, arXiv 2408.00118); None for
+            no bound.
     """
     b, n, h, e = q.shape
     t, shared = k.shape[1], h // k.shape[2]
@@ -60,6 +63,8 @@ def attend(
     q = q.reshape(b, n, -1, shared, e).transpose(0, 2, 3, 1, 4).reshape(b, -1, shared * n, e)
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
     logits = jnp.matmul(q, k, preferred_element_type=jnp.float32).reshape(b, -1, shared, n, t)
+    if cap is not None:
+        logits = cap * jnp.tanh(logits / cap)
     weights = jax.nn.softmax(logits + bias[:, None, None], axis=-1).astype(v.dtype).reshape(b, -1, shared * n, t)
     y = jnp.matmul(weights, v).reshape(b, -1, shared, n, e)
     return y.transpose(0, 3, 1, 2, 4).reshape(b, n, h, e)
@@ -70,8 +75,10 @@ def attend_backwards(
     k: Float[Array, "B T K E"],
     v: Float[Array, "B T K E"],
     bias: Float[Array, "B T T"],
+    cap: float | None = None,
 ) -> Float[Array, "B T H E"]:
     """Attend as `attend` does where no token may see a later one: what lies ahead of a block is never computed."""
     t = q.shape[1]
     blocks = [(start, min(start + _BLOCK, t)) for start in range(0, t, _BLOCK)]
-    return jnp.concatenate([attend(q[:, a:b], k[:, :b], v[:, :b], bias[:, a:b, :b]) for a, b in blocks], axis=1)
+    parts = [attend(q[:, a:b], k[:, :b], v[:, :b], bias[:, a:b, :b], cap) for a, b in blocks]
+    return jnp.concatenate(parts, axis=1)

@@ -1,6 +1,7 @@
 """One decoder, described by numbers."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Literal
 
 LayerKind = Literal["global", "local"]
@@ -8,10 +9,12 @@ LayerKind = Literal["global", "local"]
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """The numbers that make one decoder of the Llama or Gemma 3 family.
+    """The numbers that make one decoder of the Llama, Qwen or Gemma families.
+
+    The soft cap that Gemma 2 puts on the logits of its vocabulary is not among them: a reward has no such logits.
 
     Args:
-        family: the name other software knows the architecture by ("llama", "gemma3").
+        family: the name other software knows the architecture by ("llama", "qwen2", "qwen3", "gemma2", "gemma3").
         vocab_size: V, rows of the embedding table.
         width: D, width of the residual stream.
         layers: L.
@@ -21,12 +24,19 @@ class DecoderConfig:
         ffn_width: F.
         rope_base: base of the rotary frequencies on global layers.
         local_rope_base: the same on local layers.
+        rope_factor: by how much the rotation of global layers is slowed down for longer texts; 1 not at all.
+        rope_trained: the tokens for which the rotation was chosen at first, where only slow frequencies are slowed
+            down further (Llama 3.1); None where all are (linear).
+        rope_low_turns, rope_high_turns: frequencies that turn fewer times than the first in `rope_trained` tokens are
+            slowed by the whole factor, those that turn more often than the second not at all.
         pattern: kinds of the repeating block of layers.
         window: how many positions back a local layer sees, itself included; None where every layer is global.
         norm_eps: added to the mean square before the root.
         norm_plus_one: the norm multiplies by (1 + w), not w.
         post_norms: the outputs of attention and feed-forward are normed before they are added.
+        qkv_bias: queries, keys and values have a bias.
         qk_norm: queries and keys are normed over E.
+        attention_cap: c, where attention logits z become c tanh(z / c); None where they stay.
         activation: of the feed-forward gate.
         query_scale: multiplies queries; None means E ** -0.5.
         embedding_scale: multiplies embeddings.
@@ -42,12 +52,18 @@ class DecoderConfig:
     ffn_width: int
     rope_base: float
     local_rope_base: float = 10_000.0
+    rope_factor: float = 1.0
+    rope_trained: int | None = None
+    rope_low_turns: float = 1.0
+    rope_high_turns: float = 4.0
     pattern: tuple[LayerKind, ...] = ("global",)
     window: int | None = None
     norm_eps: float = 1e-6
     norm_plus_one: bool = False
     post_norms: bool = False
+    qkv_bias: bool = False
     qk_norm: bool = False
+    attention_cap: float | None = None
     activation: Literal["silu", "gelu_tanh"] = "silu"
     query_scale: float | None = None
     embedding_scale: float = 1.0
@@ -57,10 +73,21 @@ class DecoderConfig:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly")
         if "local" in self.pattern and self.window is None:
             raise ValueError("a pattern with local layers needs a window")
+        if self.rope_low_turns >= self.rope_high_turns:
+            raise ValueError(
+                f"rope_low_turns = {self.rope_low_turns} is not below {self.rope_high_turns} = rope_high_turns"
+            )
 
     def kind_of(self, layer: int) -> LayerKind:
         """Return whether layer number `layer` (from 0) is local or global."""
         return self.pattern[layer % len(self.pattern)]
+
+
+def repeating_block(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:
+    """Return the shortest block that the layers' kinds repeat, the last time perhaps in part."""
+    n = len(kinds)
+    period = next(p for p in range(1, n + 1) if all(kinds[i] == kinds[i % p] for i in range(n)))
+    return tuple(kinds[:period])
 
 
 def tiny(**changes) -> DecoderConfig:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from crome_jax.batch import Batch
 from crome_jax.models.attention import attend, attend_backwards, attention_mask, mask_to_bias
 from crome_jax.models.config import DecoderConfig
+from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
 
 ACTIVATIONS: dict[str, Callable] = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
@@ -126,7 +127,8 @@ class _View(NamedTuple):
 
     Args:
         bias: added to the logits.
-        asking, answering: cosines and sines by which queries and keys are rotated.
+        asking, answering: cosines and sines by which queries and keys are rotated; those of queries times their scale,
+            which is then rounded with them and not once more.
         at: indices of the tokens that ask; None for all.
     """
 
@@ -137,29 +139,43 @@ class _View(NamedTuple):
 
 
 def _view(batch: Batch, kind: str, cfg: DecoderConfig, at: Int[Array, "B Q"] | None = None) -> _View:
-    window, base = (cfg.window, cfg.local_rope_base) if kind == "local" else (None, cfg.rope_base)
-    answering = rope_angles(batch.positions, base, cfg.head_width)
+    window = cfg.window if kind == "local" else None
+    answering = rope_angles(batch.positions, rope_frequencies(cfg, kind))
     asking = answering if at is None else jnp.take_along_axis(answering, at[None, :, :, None], axis=2)
+    asking *= cfg.head_width**-0.5 if cfg.query_scale is None else cfg.query_scale
     return _View(mask_to_bias(attention_mask(batch, window, at)), asking, answering, at)
 
 
 def _layer(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
     y = _attention(w, rms_norm(x, w["attention_norm"], cfg), view, cfg)
     x = _asking(x, view)
-    x = x + (rms_norm(y, w["attention_post_norm"], cfg) if cfg.post_norms else y)
+    x = _add(x, y, w.get("attention_post_norm"), cfg)
     y = _feed_forward(w, rms_norm(x, w["ffn_norm"], cfg), cfg)
-    return x + (rms_norm(y, w["ffn_post_norm"], cfg) if cfg.post_norms else y)
+    return _add(x, y, w.get("ffn_post_norm"), cfg)
+
+
+def _add(
+    x: Float[Array, "B Q D"], y: Float[Array, "B Q D"], post_norm: Float[Array, "D"] | None, cfg: DecoderConfig
+) -> Float[Array, "B Q D"]:
+    """Add to the residual stream what a sublayer gave, normed first where the family does so, and round once."""
+    if post_norm is None:
+        return x + y
+    return (x.astype(jnp.float32) + rms_norm(y.astype(jnp.float32), post_norm, cfg)).astype(x.dtype)
 
 
 def _attention(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
     q, k, v = _project(_asking(x, view), w["q"]), _project(x, w["k"]), _project(x, w["v"])
+    if cfg.qkv_bias:
+        q, k, v = _add_bias(q, w["q_bias"]), _add_bias(k, w["k_bias"]), _add_bias(v, w["v_bias"])
     if cfg.qk_norm:
         q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
-    scale = cfg.head_width**-0.5 if cfg.query_scale is None else cfg.query_scale
-    q = rotate(q, view.asking) * jnp.asarray(scale, x.dtype)
-    k = rotate(k, view.answering)
-    y = attend_backwards(q, k, v, view.bias) if view.at is None else attend(q, k, v, view.bias)
+    q, k = rotate(q, view.asking), rotate(k, view.answering)
+    y = (attend_backwards if view.at is None else attend)(q, k, v, view.bias, cfg.attention_cap)
     return _project(y.reshape(*y.shape[:2], -1), w["o"].reshape(-1, cfg.width))
+
+
+def _add_bias(x: Float[Array, "B T N E"], bias: Float[Array, "N E"]) -> Float[Array, "B T N E"]:
+    return x + bias[None, None].astype(x.dtype)
 
 
 def _asking(x: Float[Array, "B T D"], view: _View) -> Float[Array, "B Q D"]:
@@ -167,7 +183,9 @@ def _asking(x: Float[Array, "B T D"], view: _View) -> Float[Array, "B Q D"]:
 
 
 def _feed_forward(w: dict[str, Array], x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
-    return _project(ACTIVATIONS[cfg.activation](_project(x, w["gate"])) * _project(x, w["up"]), w["down"])
+    # In float32: an activation is a dozen operations, and bfloat16 would round after each of them.
+    gate, up = _project(x, w["gate"]).astype(jnp.float32), _project(x, w["up"]).astype(jnp.float32)
+    return _project((ACTIVATIONS[cfg.activation](gate) * up).astype(x.dtype), w["down"])
 
 
 def _project(x: Float[Array, "B T N"], w: Float[Array, "N *M"]) -> Float[Array, "B T *M"]:
@@ -186,22 +204,3 @@ def rms_norm(x: Float[Array, "*N D"], w: Float[Array, "D"], cfg: DecoderConfig) 
     y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + cfg.norm_eps)
     w = w.astype(jnp.float32).reshape((1,) * (x.ndim - 1) + w.shape)
     return (y * (1.0 + w if cfg.norm_plus_one else w)).astype(x.dtype)
-
-
-def rope_angles(positions: Int[Array, "B T"], base: float, head_width: int) -> Float[Array, "2 B T half"]:
-    """Return cosines and sines of the angles by which half a head's width is rotated (RoPE, arXiv 2104.09864)."""
-    half = head_width // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[:, :, None].astype(jnp.float32) * frequencies[None, None, :]
-    return jnp.stack([jnp.cos(angles), jnp.sin(angles)])
-
-
-def rotate(x: Float[Array, "B T H E"], angles: Float[Array, "2 B T half"]) -> Float[Array, "B T H E"]:
-    """Rotate the halves of each head by angles that grow with position, in float32.
-
-    Args:
-        angles: from rope_angles.
-    """
-    cos, sin = angles[:, :, :, None]
-    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)

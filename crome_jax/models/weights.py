@@ -89,6 +89,9 @@ def declare_layers(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
         "up": Weight((n, d, f), ("layer", "embed", "ffn"), _normal(d**-0.5)),
         "down": Weight((n, f, d), ("layer", "ffn", "embed"), _normal(f**-0.5)),
     }
+    if cfg.qkv_bias:
+        bias = lambda heads, axis: Weight((n, heads, e), ("layer", axis, "head"), jax.nn.initializers.zeros)  # noqa: E731
+        tree |= {"q_bias": bias(h, "heads"), "k_bias": bias(k, "kv_heads"), "v_bias": bias(k, "kv_heads")}
     if cfg.qk_norm:
         tree |= {"q_norm": norm(e), "k_norm": norm(e)}
     if cfg.post_norms:

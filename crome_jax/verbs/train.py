@@ -5,7 +5,7 @@
 Macros of gin/runs/crome.gin and gin/runs/bradley_terry.gin, with defaults:
   DATA             groups or preference records: TFDS folder, .jsonl, .jsonl.gz, .parquet (required)
   OUT              folder of the run ('runs/crome', 'runs/bradley_terry')
-  BACKBONE         'smollm2-135m', 'gemma3-270m', 'tiny', or a .gguf file ('smollm2-135m')
+  BACKBONE         'smollm2-135m', 'gemma3-270m', 'tiny', a Hugging Face folder or a .gguf file ('smollm2-135m')
   TRAINABLE        'all', 'head', or how many upper layers train (4)
   ROW_TOKENS       tokens of a packed row (1024)
   ROWS_PER_STEP    packed rows of an optimizer step (8)

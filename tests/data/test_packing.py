@@ -33,6 +33,21 @@ CONFIGS = {
         kv_heads=1,
         embedding_scale=32**0.5,
     ),
+    "gemma2": tiny(
+        family="gemma2",
+        layers=4,
+        pattern=("local", "global"),
+        window=5,
+        norm_plus_one=True,
+        post_norms=True,
+        attention_cap=0.5,
+        activation="gelu_tanh",
+        query_scale=12**-0.5,
+        embedding_scale=32**0.5,
+    ),
+    "qwen2": tiny(family="qwen2", qkv_bias=True),
+    "qwen3": tiny(family="qwen3", qk_norm=True),
+    "llama3": tiny(rope_factor=8.0, rope_trained=16),
 }
 
 
@@ -90,6 +105,9 @@ def model(family: str):
     cfg = CONFIGS[family]
     params = weights.init_params(cfg, jax.random.key(1))
     params["head"] = jax.random.normal(jax.random.key(2), params["head"].shape)
+    for run in (params["upper"], params["last"]):
+        for name in run.keys() & {"q_bias", "k_bias", "v_bias"}:  # They start at zero: a mistake would not show.
+            run[name] = 0.2 * jax.random.normal(jax.random.key(3), run[name].shape)
     return cfg, params
 
 

@@ -12,6 +12,7 @@ import pytest
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig, tiny
 from crome_jax.models.weights import Params, init_params, layer_runs, split_layers
+from crome_jax.weights.backbones import context_length
 from crome_jax.weights.gguf_files import open_gguf, read_config, read_params
 
 LLAMA = tiny(vocab_size=48, width=32, layers=3, heads=4, kv_heads=2, head_width=16, rope_base=1e5, norm_eps=1e-5)
@@ -151,6 +152,12 @@ def test_what_a_file_need_not_say_has_the_family_s_default(tmp_path):
     cfg = dataclasses.replace(LLAMA, head_width=8)
     assert read(write_model(tmp_path / "a.gguf", cfg, without=unsaid))[0] == dataclasses.replace(cfg, rope_base=1e4)
     assert read(write_model(tmp_path / "b.gguf", GEMMA3, without=unsaid[:1]))[0].rope_base == 1e6
+
+
+def test_how_long_a_text_may_be_is_read_where_the_file_says_it(tmp_path):
+    said = write_model(tmp_path / "a.gguf", LLAMA, metadata={"context_length": 2048})
+    assert context_length(str(said)) == 2048
+    assert context_length(str(write_model(tmp_path / "b.gguf", LLAMA))) == 8192
 
 
 def test_the_language_model_s_output_matrix_is_not_needed(tmp_path):

@@ -1,0 +1,56 @@
+"""Write a trained reward model as a Hugging Face folder, which transformers and what builds on it can serve.
+
+  crome export --checkpoint runs/x --out exported/
+
+DIR gets config.json (a ...ForSequenceClassification with one label), safetensors, the tokenizer's files with the chat
+template, and README.md: data, configuration and, where `crome evaluate` left one in the run's folder, evaluation.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from crome_jax.verbs.terms import say_terms
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a `crome train` run (required)"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write (required)")
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="of the weights; bfloat16 takes half the room and rounds them, the head stays float32 "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace DIR (default: that it exists is an error)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export the newest checkpoint."""
+    from crome_jax.errors import CromeError
+    from crome_jax.training.checkpoints import Checkpoints, read_card
+    from crome_jax.training.train import load_run
+    from crome_jax.weights.backbones import context_length
+    from crome_jax.weights.export import write_folder
+    from crome_jax.weights.model_cards import render_model_card
+
+    if args.overwrite and args.out.is_dir() and any(args.out.iterdir()) and not (args.out / "config.json").is_file():
+        raise CromeError(f"{args.out}: is a folder of something else than a model; choose another name")
+    card = read_card(args.checkpoint)
+    say_terms(card.backbone)
+    model = load_run(args.checkpoint)
+    write_folder(
+        args.out,
+        model.params,
+        model.cfg,
+        model.tokenizer,
+        context=context_length(card.backbone),
+        card=render_model_card(args.checkpoint, card, Checkpoints(args.checkpoint).latest),
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+    )
+    print(f"{args.out}: written", file=sys.stderr)

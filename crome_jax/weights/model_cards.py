@@ -1,0 +1,91 @@
+"""The README.md of an exported reward model: where it comes from, how it was trained and measured, how it is used."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from crome_jax.errors import CromeError
+from crome_jax.files import read_json_object
+from crome_jax.training.checkpoints import ModelCard
+from crome_jax.weights.packages import BACKBONES
+
+_USE = """```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()
+conversation = [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]
+text = tokenizer.apply_chat_template(conversation, tokenize=False)
+inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")  # the template writes them
+with torch.no_grad():
+    reward = model(**inputs).logits[0, 0]
+```"""
+
+
+def render_model_card(run: Path | str, card: ModelCard, step: int) -> str:
+    """Write the model card of a run's checkpoint.
+
+    Args:
+        run: the run's folder, whose gin configuration and evaluation are put in where they are there.
+        card: its model.json.
+        step: of the checkpoint.
+
+    Raises:
+        CromeError: where a file of the run is damaged.
+    """
+    run = Path(run)
+    parts = [
+        "---\npipeline_tag: text-classification\ntags:\n- reward-model\n- crome_jax\n---",
+        f"# Reward model: {card.method} on {Path(card.backbone).name}",
+        "It scores the last assistant's turn of a conversation. The difference of two rewards for one prompt is the "
+        "log-odds that the first answer is preferred (Bradley-Terry); a reward by itself means nothing.",
+        "## Use",
+        _USE,
+        "What is scored is the token that ends the assistant's turn. The chat template here writes nothing after it, "
+        "and the padding token is another one, so that it is the last token whichever side is padded.",
+        "## Training",
+        _table(_facts(card, step)),
+    ]
+    if card.backbone in BACKBONES:
+        parts.append(f"Terms of the backbone: {BACKBONES[card.backbone].terms}")
+    gin = run / "operative_config.gin"
+    if gin.is_file():
+        parts += ["Configuration:", f"```\n{gin.read_text(encoding='utf-8').strip()}\n```"]
+    report = run / "evaluation" / "report.json"
+    parts += ["## Evaluation", _evaluation(report) if report.is_file() else "None was in the run's folder."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(card: ModelCard, step: int) -> list[tuple[str, Any]]:
+    return [
+        ("backbone", Path(card.backbone).name),
+        ("SHA-256 of the backbone", card.backbone_fingerprint),
+        ("method", card.method),
+        ("trained layers", card.trainable),
+        ("optimizer steps", step),
+        ("tokens of a row", card.row_tokens),
+        ("dtype of activations", card.dtype),
+        ("SHA-256 of the training data as packed", card.data_fingerprint),
+    ]
+
+
+def _table(rows: list[tuple[str, Any]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _evaluation(path: Path) -> str:
+    """Put the accuracies of report.json in a table."""
+    report = read_json_object(path)
+    lines = ["| model | split | accuracy, % | 95% interval | comparisons |", "|---|---|---|---|---|"]
+    try:
+        for method, figures in report["methods"].items():
+            for split, found in figures["splits"].items():
+                accuracy, bounds = found["accuracy"], found["interval"]
+                percent = "-" if accuracy is None else f"{100 * accuracy:.1f}"
+                span = "-" if bounds is None else f"{100 * bounds[0]:.1f} to {100 * bounds[1]:.1f}"
+                lines.append(f"| {method} | {split} | {percent} | {span} | {found['comparisons']} |")
+    except (AttributeError, KeyError, TypeError) as e:
+        said = json.dumps(str(e))
+        raise CromeError(f"{path}: is no report of `crome evaluate` ({said}); evaluate again, or delete it") from None
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+"""The way of a Hugging Face folder: trained from, scored with, and exported as one that transformers serves."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from reference import TOKENS, reference, write_tokenizer
+from test_cli_models import run, score
+from toy import text_groups
+
+from crome_jax.groups import prompt_text, to_json
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a backbone of Qwen 2's family, preferences, and a run trained from them."""
+    folder = tmp_path_factory.mktemp("place")
+    reference("qwen2", 0, TOKENS)[0].save_pretrained(folder / "backbone")
+    write_tokenizer(folder / "backbone")
+    (folder / "prefs.jsonl").write_text("\n".join(to_json(group) for group in text_groups(8)))
+    bindings = {"BACKBONE": f"'{folder / 'backbone'}'", "DATA": f"'{folder / 'prefs.jsonl'}'", "STEPS": 2}
+    bindings |= {"OUT": f"'{folder / 'run'}'", "TRAINABLE": 1, "ROW_TOKENS": 256, "LEARNING_RATE": 1e-2}
+    flags = [f"--gin.{name}={value}" for name, value in bindings.items()]
+    assert run("train", "--gin_file=gin/runs/bradley_terry.gin", *flags) == 0
+    return folder
+
+
+def test_an_exported_run_scores_as_the_run_does(place, capsys):
+    out = place / "exported"
+    assert run("evaluate", "--checkpoint", place / "run", "--data", place / "prefs.jsonl") == 0
+    assert run("export", "--checkpoint", place / "run", "--out", out) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md"
+    }  # fmt: skip
+    records = [
+        {"prompt": prompt_text(group.prompt), "response": response.text}
+        for group in text_groups(4)
+        for response in group.responses
+    ]
+    status, scored = score(records, "--checkpoint", str(place / "run"))
+    assert status == 0
+    classify = transformers.pipeline("text-classification", model=str(out), function_to_apply="none", batch_size=3)
+    texts = [
+        classify.tokenizer.apply_chat_template(
+            [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["response"]}], tokenize=False
+        )
+        for r in records
+    ]
+    found = [result["score"] for result in classify(texts, add_special_tokens=False)]
+    np.testing.assert_allclose(found, [record["reward"] for record in scored], atol=1e-4)
+    before = reference("qwen2", 0, TOKENS)[0]
+    after = transformers.AutoModelForSequenceClassification.from_pretrained(out)
+    assert not torch.equal(before.score.weight, after.score.weight)
+    torch.testing.assert_close(before.model.layers[0].mlp.up_proj.weight, after.model.layers[0].mlp.up_proj.weight)
+
+    card = (out / "README.md").read_text()
+    assert "# Reward model: bradley_terry on backbone" in card
+    assert "| optimizer steps | 2 |" in card
+    assert "LEARNING_RATE = 0.01" in card
+    report = json.loads((place / "run" / "evaluation" / "report.json").read_text())
+    (figures,) = report["methods"].values()
+    for split, measured in figures["splits"].items():
+        assert f"| {split} | {100 * measured['accuracy']:.1f} |" in card
+
+
+def test_a_folder_that_is_there_is_replaced_only_when_asked(place, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "letters").touch()
+    assert run("export", "--checkpoint", place / "run", "--out", out) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert run("export", "--checkpoint", place / "run", "--out", out, "--overwrite") == 2
+    assert "is a folder of something else than a model" in capsys.readouterr().err
+    (out / "letters").rename(out / "config.json")
+    assert run("export", "--checkpoint", place / "run", "--out", out, "--overwrite", "--dtype=bfloat16") == 0
+    assert transformers.AutoConfig.from_pretrained(out).dtype == torch.bfloat16
+
+
+def test_a_run_whose_backbone_s_folder_changed_is_refused(place, tmp_path, capsys):
+    path = place / "backbone" / "config.json"
+    content = path.read_text()
+    try:
+        path.write_text(content + "\n")
+        assert run("export", "--checkpoint", place / "run", "--out", tmp_path / "out") == 2
+        assert "whose file has changed since" in capsys.readouterr().err
+    finally:
+        path.write_text(content)

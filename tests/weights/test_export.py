@@ -1,0 +1,191 @@
+"""An exported folder is the model: to transformers, whatever the batch and the padding, and to ourselves."""
+
+import dataclasses
+import json
+import logging
+import warnings
+
+import jax
+import numpy as np
+import pytest
+import torch
+import transformers
+from reference import FAMILIES, TOKENS, from_torch, reference, write_tokenizer
+from toy import mesh_of, text_groups
+
+from crome_jax.data.chat_templates import CHATML, GEMMA, LLAMA3, ChatTemplate, ending_with
+from crome_jax.data.packing import RowShape
+from crome_jax.data.tokenizers import Tokenizer, load_tokenizer
+from crome_jax.data.vocabularies import Vocabulary
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.scoring import RewardModel, score_groups
+from crome_jax.groups import Message
+from crome_jax.models import weights
+from crome_jax.weights.backbones import load_backbone
+from crome_jax.weights.export import write_folder
+from crome_jax.weights.safetensors_files import INDEX, TensorFiles
+
+CASES = [(family, seed) for family in FAMILIES for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder)
+    return load_tokenizer(folder)
+
+
+def export(out, model, cfg, tokenizer, **options):
+    params = from_torch(model.state_dict(), cfg)
+    write_folder(out, params, cfg, tokenizer, context=4096, card="# A card\n", **options)
+    return params
+
+
+def assert_equal(ours, theirs):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def load_quietly(folder):
+    """Load model and tokenizer as others do; a warning is an error."""
+    heard = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    finally:
+        logger.removeHandler(handler)
+    assert not heard
+    assert not [str(w.message) for w in warned if "transformers" in str(w.filename)]
+    return model.eval(), tokenizer
+
+
+@pytest.mark.parametrize(("family", "seed"), CASES)
+def test_importing_what_was_exported_is_the_identity(family, seed, tokenizer, tmp_path):
+    model, cfg = reference(family, seed, TOKENS)
+    params = export(tmp_path / "out", model, cfg, tokenizer, shard_bytes=30_000 if seed else 10**9)
+    assert (tmp_path / "out" / INDEX).exists() == (seed == 1)
+    assert len({path.stat().st_mode for path in (tmp_path / "out").iterdir()}) == 1
+    base = load_backbone(str(tmp_path / "out"))
+    assert base.cfg == cfg
+    assert_equal(base.params, params)
+    write_folder(tmp_path / "again", base.params, base.cfg, base.tokenizer, context=4096, card="# A card\n")
+    again = load_backbone(str(tmp_path / "again"))
+    assert again.cfg == cfg
+    assert_equal(again.params, params)
+    assert again.tokenizer.fingerprint == base.tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rewards_through_transformers_are_ours(family, tokenizer, tmp_path):
+    theirs, cfg = reference(family, 0, TOKENS)
+    params = export(tmp_path / "out", theirs, cfg, tokenizer)
+    groups = text_groups(3)
+    ours = RewardModel(params, cfg, tokenizer, RowShape(256, 8, 8), mesh_of(1, 1, 1))
+    expected = np.concatenate(score_groups(ours, groups).rewards)[:8]
+    model, reader = load_quietly(tmp_path / "out")
+    assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
+    texts = [
+        reader.apply_chat_template(
+            [*({"role": m.role, "content": m.content} for m in group.prompt),
+             {"role": "assistant", "content": response.text}],
+            tokenize=False,
+        )
+        for group in groups
+        for response in group.responses
+    ][:8]  # fmt: skip
+    for side in ("left", "right"):
+        for size in (1, 2, 3, 8):
+            found = []
+            for start in range(0, len(texts), size):
+                batch = reader(
+                    texts[start : start + size], padding=True, padding_side=side, add_special_tokens=False,
+                    return_tensors="pt",
+                )  # fmt: skip
+                with torch.no_grad():
+                    found += model(**batch).logits[:, 0].tolist()
+            # 1e-3 is what was asked for; float32 on both sides gives this.
+            np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
+
+
+def test_bfloat16_rounds_the_weights_and_leaves_the_head(tokenizer, tmp_path):
+    model, cfg = reference("qwen2", 0, TOKENS)
+    params = export(tmp_path / "out", model, cfg, tokenizer, dtype="bfloat16")
+    kinds = {name: tensor.kind for name, tensor in TensorFiles(tmp_path / "out").tensors.items()}
+    assert kinds.pop("score.weight") == "F32"
+    assert set(kinds.values()) == {"BF16"}
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    base = load_backbone(str(tmp_path / "out"))
+    np.testing.assert_array_equal(base.params["head"], params["head"])
+    np.testing.assert_allclose(base.params["embed"], params["embed"], rtol=2**-8)
+
+
+def test_a_cut_decoder_and_one_with_norms_as_in_gguf_are_exported_too(tokenizer, tmp_path):
+    model, cfg = reference("gemma3", 0, TOKENS)
+    params = from_torch(model.state_dict(), cfg)
+    stacked = jax.tree.map(lambda a, b: np.concatenate([a, b]), params["upper"], params["last"])
+    fewer = dataclasses.replace(cfg, layers=3)
+    cut = weights.split_layers(stacked, weights.layer_runs(fewer, 1))
+    plus_one = {run: {k: w + 1 if k.endswith("norm") else w for k, w in tree.items()} for run, tree in cut.items()} | {
+        "embed": params["embed"],
+        "final_norm": params["final_norm"] + 1,
+        "head": params["head"],
+    }
+    gguf = dataclasses.replace(fewer, norm_plus_one=False)
+    write_folder(tmp_path / "out", plus_one, gguf, tokenizer, context=64, card="")
+    base = load_backbone(str(tmp_path / "out"), 1)
+    assert base.cfg == dataclasses.replace(fewer, pattern=("local",))
+    for ours, theirs in zip(jax.tree.leaves(base.params), jax.tree.leaves(
+        {**cut, "embed": params["embed"], "final_norm": params["final_norm"], "head": params["head"]}
+    ), strict=True):  # fmt: skip
+        np.testing.assert_allclose(ours, theirs, atol=3e-7)  # 1 + w is rounded
+
+
+def test_what_no_class_of_transformers_computes_is_refused(tokenizer, tmp_path):
+    model, cfg = reference("llama", 0, TOKENS)
+    params = from_torch(model.state_dict(), cfg)
+    odd = dataclasses.replace(cfg, embedding_scale=3.0)
+    with pytest.raises(CromeError, match="no Hugging Face class of family llama computes what this decoder does"):
+        write_folder(tmp_path / "out", params, odd, tokenizer, context=64, card="")
+    assert not (tmp_path / "out").exists()
+
+
+def test_padding_is_never_the_token_that_is_scored(tokenizer, tmp_path):
+    definition = json.loads(json.dumps(tokenizer._vocabulary.definition))
+    same = Tokenizer(Vocabulary(definition, eos="<|im_end|>", pad="<|im_end|>"))
+    ids = same.save_for_classifier(tmp_path, 64)
+    assert ids["pad_token_id"] not in (same.end_of_turn_id, None)
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert reader.pad_token_id == ids["pad_token_id"]
+    assert reader.model_max_length == 64
+    definition["added_tokens"] = [t for t in definition["added_tokens"] if t["content"] == "<|im_end|>"]
+    definition["added_tokens"][0]["id"] = 256
+    template = "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
+    with pytest.raises(CromeError, match=r"'<\|im_end\|>' is its only control token"):
+        Tokenizer(Vocabulary(definition), template).save_for_classifier(tmp_path, 64)
+
+
+CONTROL = ["<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|start_header_id|>",
+           "<|end_header_id|>", "<|eot_id|>", "<bos>"]  # fmt: skip
+MESSAGES = [Message("user", "Who?\n"), Message("assistant", "<|im_end|> I."), Message("user", "And?")]
+
+
+@pytest.mark.parametrize("source", [CHATML, GEMMA, LLAMA3, "\n" + CHATML + "\n", "  \n" + GEMMA + "\n\n"])
+def test_the_template_is_the_same_up_to_the_end_of_the_turn(source):
+    make = lambda source: ChatTemplate(source, special_tokens={"bos_token": "<bos>"}, control_tokens=CONTROL)  # noqa: E731
+    old = make(source)
+    new = make(ending_with(source, old.end_of_turn))
+    assert new.stops_there
+    assert new.end_of_turn == old.end_of_turn
+    assert new.prompt(MESSAGES) == old.prompt(MESSAGES)
+    assert new.response("Yes.\n<|im_end|>") == old.response("Yes.\n<|im_end|>")
+    turns = [*MESSAGES, Message("assistant", "Me.")]
+    rendered = ("".join(template._pieces(turns, False)) for template in (old, new))
+    whole, cut = rendered
+    assert whole.startswith(cut)
+    assert cut.endswith("Me." + old.end_of_turn)
