@@ -17,10 +17,17 @@ from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
+from crome_jax.objectives.davidson import davidson
+from crome_jax.objectives.mmd import mmd
+from crome_jax.objectives.odin import odin
+from crome_jax.objectives.plackett_luce import plackett_luce
+from crome_jax.objectives.rao_kupper import rao_kupper
+from crome_jax.objectives.schedules import linear
 from crome_jax.training.mesh import make_mesh
+from crome_jax.training.method import Method
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.study import study
-from crome_jax.training.train import Method, train
+from crome_jax.training.train import train
 
 gin.add_config_file_search_path(str(Path(__file__).parents[1]))
 
@@ -62,10 +69,24 @@ def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple
         missing = str(e).rpartition(" ")[2].strip("'")
         raise CromeError(f"{place}: {function.__name__}.{missing} is not given; pass a --gin_file that does") from None
     bound.apply_defaults()
+    _check_use(bindings, bound.arguments)
     given = {"operative_config": gin.operative_config_str, "settings": _settings()}
     return functools.partial(
         function, **bound.arguments | {name: value for name, value in given.items() if name in signature.parameters}
     )
+
+
+def _check_use(bindings: Sequence[tuple[str, str]], arguments: Mapping[str, Any]) -> None:
+    """Refuse a binding of the command line that speaks to an objective which no method of this run has."""
+    methods = [m for value in arguments.values() for m in (value if isinstance(value, list | tuple) else [value])]
+    used = {method.objective.__name__ for method in methods if isinstance(method, Method)}
+    for name, value in bindings:
+        objective = name.rpartition(".")[0].rpartition("/")[2]
+        if objective in {function.__name__ for function in OBJECTIVES} - used:
+            raise CromeError(
+                f"--gin.{name}={value}: no method of this run has the objective {objective}; bind an argument of "
+                f"{', '.join(sorted(used))}, or give another --gin_file"
+            )
 
 
 def _settings() -> dict[str, str]:
@@ -163,7 +184,9 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
     return arguments
 
 
-for _function in (Method, RowShape, adamw, bradley_terry, crome, make_mesh):
+OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
+
+for _function in (*OBJECTIVES, Method, RowShape, adamw, linear, make_mesh):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
 _ENTRIES = {

@@ -38,6 +38,8 @@ class Origin(enum.StrEnum):
     ALIGNED = "aligned"
     """Given all the content of a better answer in its own style, for a causally-aligned neutral."""
     PARAPHRASED = "paraphrased"
+    PERMUTED = "permuted"
+    """An answer to another prompt, borrowed for the permutations of RRM (arXiv 2409.13156)."""
 
 
 @dataclasses.dataclass(frozen=True)

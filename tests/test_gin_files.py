@@ -3,15 +3,20 @@
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
+from crome_jax.batch import Batch
 from crome_jax.configuration import configure
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
+from crome_jax.objectives.pairwise import reads_whole_batch
+from crome_jax.scored import Scored
+from crome_jax.training.method import Method, check_method
 from crome_jax.training.study import study
-from crome_jax.training.train import Method, train
+from crome_jax.training.train import train
 from crome_jax.verbs import study as study_verb
 from crome_jax.verbs import train as train_verb
 from crome_jax.weights.backbones import TINY
@@ -59,6 +64,37 @@ def test_each_method_is_what_the_paper_says():
     assert isinstance(plain, Method)
     assert plain.objective.__wrapped__.__wrapped__ is bradley_terry
     assert causal.objective.__wrapped__.__wrapped__ is crome
+
+
+METHODS = sorted(path.stem for path in (FOLDER / "methods").glob("*.gin"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_a_run_file_and_choices_that_go_together(name):
+    method = configure(train, [run_file(name)], [DATA]).keywords["method"]
+    assert method.name == name
+    check_method(method, 500)
+    assert reads_whole_batch(method.objective) == name.startswith(("mmd", "odin"))
+    assert (method.head == "odin") == (name == "odin")
+    assert ("permuted" in method.origins) == (name == "rrm")
+
+
+def test_all_methods_side_by_side_keep_their_own_numbers(tmp_path):
+    everything = tmp_path / "all.gin"
+    includes = "".join(f"include 'gin/methods/{name}.gin'\n" for name in METHODS)
+    listed = ", ".join(f"@{name}/Method()" for name in METHODS)
+    everything.write_text(f"{includes}include 'gin/runs/quickstart.gin'\nstudy.methods = [{listed}]\n")
+    together = configure(study, [str(everything)], []).keywords["methods"]
+    scored = Scored(jnp.array([[1.0, -0.5]]), jnp.array([[[1.0], [0.0]]]), jnp.array([[3.0, 7.0]]))
+    scored = scored.replace(length_rewards=scored.rewards, heads_cosine=jnp.array(0.5), step=jnp.array(50))
+    tokens, two = jnp.zeros((1, 1), jnp.int32), jnp.arange(2, dtype=jnp.int32)[None]
+    values = dict.fromkeys(("target", "weight"), jnp.ones((1, 3))) | {"margin": jnp.zeros((1, 3))}
+    sides = {"left": jnp.zeros((1, 3), jnp.int32), "right": jnp.ones((1, 3), jnp.int32), "kind": jnp.arange(3)[None]}
+    batch = Batch(tokens, tokens, tokens, tokens, two, **sides, **values)
+    losses = [float(method.objective(scored, batch)[0]) for method in together]
+    for name, loss in zip(METHODS, losses, strict=True):
+        method = configure(train, [run_file(name)], [DATA]).keywords["method"]
+        assert float(method.objective(scored, batch)[0]) == loss
 
 
 def test_a_model_file_overrides_the_backbone_of_a_run_file():

@@ -16,10 +16,12 @@ class Account:
         made: (direction, attribute) -> comparisons made by rewriting: causal ones, and for the direction "align"
             causally-aligned neutrals.
         dropped: (direction, attribute, reason) -> rewrites that were declined or could not be used; for neutrals
-            ("neutral", "host" or "donor", reason) -> groups that could not take or lend.
-        short: direction or "neutral" -> comparisons that were wanted and could not be made.
+            ("neutral" or "permuted", "host" or "donor", reason) -> groups that could not take or lend.
+        short: direction or "neutral" -> comparisons that were wanted and could not be made; "permuted" -> pairs of
+            other groups likewise.
         neutrals: kind of the borrowed pair (human, causal) -> irrelevant-query neutrals made.
         implied: causal comparisons that causally-aligned neutrals imply.
+        permuted: "contextual" (a causal comparison) or "non-contextual" (a tie) -> comparisons of RRM's permutations.
         groups: groups that came out.
         comparisons: kind -> comparisons in them.
     """
@@ -29,6 +31,7 @@ class Account:
     short: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     neutrals: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     implied: int = 0
+    permuted: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     groups: int = 0
     comparisons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
@@ -47,6 +50,7 @@ class Account:
         neutrals = borrowed | {"alignment": aligned}
         lines += _rows("neutral from", (((source,), count) for source, count in neutrals.items()))
         lines += _rows("implied by", [(("alignment",), self.implied)])
+        lines += _rows("from permutations:", (((side,), count) for side, count in self.permuted.items()))
         lines += _rows("dropped", self.dropped.items())
         lines += _rows("wanted and not made:", (((direction,), count) for direction, count in self.short.items()))
         return "\n".join(lines)

@@ -6,6 +6,7 @@ from crome_jax.augment.account import Account
 from crome_jax.augment.interventions import add_interventions
 from crome_jax.augment.neutrals import add_neutrals
 from crome_jax.augment.oracles.base import Oracle
+from crome_jax.augment.permutations import add_permutations
 from crome_jax.groups import PreferenceGroup
 
 
@@ -20,6 +21,7 @@ def augment_groups(
     neutrals_per_group: int = 2,
     max_pairs_per_group: int | None = 4,
     causal_share: float = 0.5,
+    permutations: int = 0,
     seed: int = 0,
     account: Account | None = None,
 ) -> Iterator[PreferenceGroup]:
@@ -36,6 +38,7 @@ def augment_groups(
         neutrals_per_group: irrelevant-query ties wanted for each group.
         max_pairs_per_group: most human comparisons of a group that are intervened on; None uses all.
         causal_share: chance that a neutral is a causal pair of its donor rather than a human one.
+        permutations: pairs of other groups that RRM's recipe puts under each prompt; see `add_permutations`.
         account: filled in with what was made and dropped.
 
     Yields:
@@ -59,8 +62,12 @@ def augment_groups(
             account=account,
         )
     )
-    for group in add_neutrals(
-        causal, neutrals_per_group=neutrals_per_group, causal_share=causal_share, seed=seed, account=account
-    ):
+    extended = list(
+        add_neutrals(
+            causal, neutrals_per_group=neutrals_per_group, causal_share=causal_share, seed=seed, account=account
+        )
+    )
+    # Last: no neutral lends what permutations added, and they borrow human pairs alone.
+    for group in add_permutations(extended, permutations=permutations, seed=seed, account=account):
         account.add_group(group)
         yield group

@@ -13,32 +13,43 @@ from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
-from crome_jax.groups import Kind, PreferenceGroup, to_json
+from crome_jax.groups import Kind, Origin, PreferenceGroup, to_json
 from crome_jax.training.mesh import batch_sharding, row_shards
 
 
-def select_kinds(groups: Iterable[PreferenceGroup], kinds: Sequence[str]) -> list[PreferenceGroup]:
-    """Keep the comparisons of the named kinds: the data recipe of a method.
+def select_kinds(
+    groups: Iterable[PreferenceGroup], kinds: Sequence[str], origins: Sequence[str] = tuple(Origin)
+) -> list[PreferenceGroup]:
+    """Keep the comparisons of the named kinds between responses of the named origins: the data recipe of a method.
 
     Args:
         kinds: of "human", "causal", "neutral".
+        origins: of the values of `groups.Origin`; both responses of a comparison must be of one of them.
 
     Raises:
         CromeError: where a name is unknown, or the data holds no comparison of a kind that was asked for.
     """
+    if unknown := sorted(set(origins) - set(Origin)):
+        raise CromeError(f"origin {unknown[0]!r} is none of {', '.join(Origin)}")
     try:
         wanted = {Kind[name.upper()] for name in kinds}
     except KeyError as e:
         raise CromeError(f"kind {e.args[0].lower()!r} is none of human, causal, neutral") from None
     kept, seen = [], set()
     for group in groups:
-        comparisons = tuple(c for c in group.comparisons if c.kind in wanted)
+        from_there = [response.origin in origins for response in group.responses]
+        comparisons = tuple(
+            c for c in group.comparisons if c.kind in wanted and from_there[c.left] and from_there[c.right]
+        )
         seen.update(c.kind for c in comparisons)
         if comparisons:
             kept.append(dataclasses.replace(group, comparisons=comparisons))
     for kind in sorted(wanted - seen):
         name = kind.name.lower()
-        raise CromeError(f"the data holds no {name} comparison; augment it, or take {name!r} out of Method.kinds")
+        between = "" if set(origins) == set(Origin) else f" between responses of {', '.join(origins)}"
+        raise CromeError(
+            f"the data holds no {name} comparison{between}; augment it, or take {name!r} out of Method.kinds"
+        )
     return kept
 
 

@@ -12,8 +12,10 @@ from jaxtyping import Array, Float, Int
 from crome_jax.batch import Batch
 from crome_jax.models.attention import attend, attend_backwards, attention_mask, mask_to_bias
 from crome_jax.models.config import DecoderConfig
+from crome_jax.models.heads import read_heads
 from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
+from crome_jax.scored import Scored
 
 ACTIVATIONS: dict[str, Callable] = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
@@ -27,6 +29,11 @@ def rewards(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike =
     Returns:
         Rewards in nats: their difference is the log-odds of preference (Bradley-Terry).
     """
+    return score(params, batch, cfg, dtype).rewards
+
+
+def score(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Scored:
+    """Score every response slot, with all that an objective may read of how; `rewards` says the arguments."""
     x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype)
     if "lower" in params:
         # Frozen layers carry no gradient; cutting here also keeps their activations from being stored.
@@ -36,8 +43,7 @@ def rewards(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike =
         x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]), unroll=_unroll())
     scored = apply_last_layer(params["last"], x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
     scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
-    reward = jnp.einsum("brd,d->br", scored, params["head"], precision=jax.lax.Precision.HIGHEST)
-    return jnp.where(batch.response_ends >= 0, reward, 0.0)
+    return read_heads(params, scored, batch)
 
 
 def trunk(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Float[Array, "B T D"]:

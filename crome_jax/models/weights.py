@@ -13,9 +13,15 @@ from crome_jax.models.config import DecoderConfig
 Trainable = Literal["all", "head"] | int
 """How much trains: everything, the reward head alone, or the head, the final norm and the last k layers."""
 
+Head = Literal["scalar", "odin"]
+"""How a reward is read from a hidden state: by one vector, or by one for quality beside one for length (ODIN)."""
+
 Params = dict[str, Any]
 """embed [V, D]; layers stacked on their first axis, in three runs: `lower` (frozen), `upper` and `last` (one layer,
-apart because only the scored tokens need its output); final_norm [D]; head [D]."""
+apart because only the scored tokens need its output); final_norm [D]; head [D], and in ODIN length_head [D]."""
+
+HEADS = frozenset({"head", "length_head"})
+"""The names in Params of everything that reads a hidden state."""
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
 
@@ -59,19 +65,28 @@ def layer_runs(cfg: DecoderConfig, trainable: Trainable) -> dict[str, range]:
 def trained_names(trainable: Trainable) -> frozenset[str]:
     """Return the top-level names of Params that train."""
     if trainable == "all":
-        return frozenset({"embed", "upper", "last", "final_norm", "head"})
-    return frozenset({"head"} if trainable == "head" else {"upper", "last", "final_norm", "head"})
+        return frozenset({"embed", "upper", "last", "final_norm", *HEADS})
+    return HEADS if trainable == "head" else frozenset({"upper", "last", "final_norm", *HEADS})
 
 
-def declare(cfg: DecoderConfig, trainable: Trainable = "all") -> dict[str, Any]:
+def declare(cfg: DecoderConfig, trainable: Trainable = "all", head: Head = "scalar") -> dict[str, Any]:
     """Declare every weight of the reward model, in the tree that Params has."""
     return {
         "embed": Weight((cfg.vocab_size, cfg.width), ("vocab", "embed"), _normal(1.0 / math.sqrt(cfg.width))),
         **{name: declare_layers(cfg, len(run)) for name, run in layer_runs(cfg, trainable).items()},
         "final_norm": Weight((cfg.width,), ("norm",), _norm_init(cfg)),
-        # Zero: every reward starts equal, so the first loss is log 2 whatever the backbone's scale.
-        "head": Weight((cfg.width,), ("norm",), jax.nn.initializers.zeros),
+        **declare_head(cfg, head),
     }
+
+
+def declare_head(cfg: DecoderConfig, head: Head) -> dict[str, Weight]:
+    """Declare what reads rewards from the last hidden state."""
+    # Zero: every reward starts equal, so the first loss is log 2 whatever the backbone's scale.
+    tree = {"head": Weight((cfg.width,), ("norm",), jax.nn.initializers.zeros)}
+    if head == "odin":
+        # Next to nothing, yet no zero: two equal heads would get equal gradients of the preference loss.
+        tree["length_head"] = Weight((cfg.width,), ("norm",), _normal(0.01 / math.sqrt(cfg.width)))
+    return tree
 
 
 def declare_layers(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
@@ -107,9 +122,14 @@ def _norm_init(cfg: DecoderConfig) -> Initializer:
     return jax.nn.initializers.zeros if cfg.norm_plus_one else jax.nn.initializers.ones
 
 
-def init_params(cfg: DecoderConfig, key: jax.Array, trainable: Trainable = "all") -> Params:
-    """Draw every weight from its declared initialiser, in float32."""
-    leaves, treedef = jax.tree.flatten(declare(cfg, trainable), is_leaf=is_weight)
+def init_params(cfg: DecoderConfig, key: jax.Array, trainable: Trainable = "all", head: Head = "scalar") -> Params:
+    """Draw every weight of the reward model from its declared initialiser, in float32."""
+    return init_declared(declare(cfg, trainable, head), key)
+
+
+def init_declared(declared: dict[str, Any], key: jax.Array) -> Params:
+    """Draw every weight of a declaration tree from its initialiser, in float32."""
+    leaves, treedef = jax.tree.flatten(declared, is_leaf=is_weight)
 
     def draw(key: jax.Array) -> Params:
         keys = jax.random.split(key, len(leaves))

@@ -5,11 +5,20 @@ from jaxtyping import Array, Float
 
 from crome_jax.batch import Batch
 from crome_jax.groups import Kind
-from crome_jax.objectives.pairwise import Metrics, comparison_metrics, cross_entropy, reward_differences
+from crome_jax.objectives.pairwise import Metrics, comparison_metrics, preference_losses
+from crome_jax.objectives.schedules import Schedule, weight_at
+from crome_jax.scored import Scored
 
 
 def crome(
-    scores: Float[Array, "B R"], batch: Batch, *, causal_weight: float = 1.0, neutral_weight: float = 1.0
+    scored: Scored,
+    batch: Batch,
+    *,
+    causal_weight: float | Schedule = 1.0,
+    neutral_weight: float | Schedule = 1.0,
+    label_smoothing: float = 0.0,
+    margin: float = 0.0,
+    centring: float = 0.0,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Sum the preference loss over human and causal comparisons and the tie loss over neutral ones.
 
@@ -19,19 +28,25 @@ def crome(
     The sum is not divided here: the step divides it by the weight of the whole batch.
 
     Args:
-        scores: reward of every response slot, in nats.
+        scored: rewards in nats; the step, where a weight is a schedule.
         batch: its comparisons.
-        causal_weight: multiplies causal comparisons; 1 in the paper.
-        neutral_weight: lambda; 1 in the paper.
+        causal_weight: multiplies causal comparisons; 1 in the paper. A number, or a schedule (see `schedules`).
+        neutral_weight: lambda, likewise; 1 in the paper.
+        label_smoothing, margin, centring: off at 0, of all kinds; see `preference_losses`.
 
     Returns:
         The weighted sum of losses in nats, and metrics as sums and counts.
 
     Source: Crome, arXiv 2506.16507, the composite loss of stage two.
     """
-    difference = reward_differences(scores, batch)
-    losses = cross_entropy(difference, batch.target, batch.margin)
-    by_kind = jnp.zeros(len(Kind), jnp.float32)
-    by_kind = by_kind.at[Kind.HUMAN].set(1.0).at[Kind.CAUSAL].set(causal_weight).at[Kind.NEUTRAL].set(neutral_weight)
+    difference, losses = preference_losses(
+        scored, batch, label_smoothing=label_smoothing, margin=margin, centring=centring
+    )
+    weights = {
+        Kind.HUMAN: jnp.ones((), jnp.float32),
+        Kind.CAUSAL: weight_at(causal_weight, scored.step, "crome.causal_weight"),
+        Kind.NEUTRAL: weight_at(neutral_weight, scored.step, "crome.neutral_weight"),
+    }
+    by_kind = jnp.stack([weights[kind] for kind in Kind])
     loss = (batch.weight * by_kind[batch.kind] * losses).sum()
     return loss, comparison_metrics(difference, losses, batch)

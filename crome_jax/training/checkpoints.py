@@ -35,6 +35,7 @@ class ModelCard:
         method: name or description of the objective and the kinds of comparison.
         dtype: of activations.
         settings: name -> value of what else decides what is learned; a run is resumed under the same only.
+        head: what reads rewards, "scalar" or "odin".
 
     Raises:
         TypeError: naming the field that is not of its type.
@@ -52,6 +53,7 @@ class ModelCard:
     method: str
     dtype: str
     settings: dict
+    head: str = "scalar"
 
     @property
     def config(self) -> DecoderConfig:

@@ -22,8 +22,8 @@ def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
 
     Returns:
         `loss` in nats per comparison; by kind: `<kind>/loss`, `<kind>/accuracy` (a fraction), `<kind>/distance` (mean
-        absolute reward difference, nats); `reward/mean`, `reward/std`; `grad_norm`. A kind that did not occur is
-        absent.
+        absolute reward difference, nats); `reward/mean`, `reward/std` and `reward/length_correlation` (Pearson's, of
+        reward and tokens, over all responses); `grad_norm`. What did not occur, or did not vary, is absent.
     """
     out = {name: sums[name] / steps for name in ("loss", "grad_norm") if name in sums}
     for kind in KINDS:
@@ -36,7 +36,13 @@ def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
     if sums["reward/count"]:
         mean = sums["reward/sum"] / sums["reward/count"]
         out["reward/mean"] = mean
-        out["reward/std"] = max(sums["reward/square_sum"] / sums["reward/count"] - mean**2, 0.0) ** 0.5
+        variance = max(sums["reward/square_sum"] / sums["reward/count"] - mean**2, 0.0)
+        out["reward/std"] = variance**0.5
+        length = sums["length/sum"] / sums["reward/count"]
+        length_variance = sums["length/square_sum"] / sums["reward/count"] - length**2
+        if variance > 0 and length_variance > 0:
+            covariance = sums["length/reward_sum"] / sums["reward/count"] - mean * length
+            out["reward/length_correlation"] = covariance / (variance * length_variance) ** 0.5
     return out
 
 

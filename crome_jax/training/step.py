@@ -14,13 +14,10 @@ from jaxtyping import Array, Int
 from crome_jax.batch import Batch
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import Params
-from crome_jax.objectives.pairwise import Metrics
+from crome_jax.objectives.pairwise import Metrics, Objective
+from crome_jax.training.gradients import differentiate
 from crome_jax.training.mesh import batch_sharding, replicated
-
-Objective = Callable[[jax.Array, Batch], tuple[jax.Array, Metrics]]
-"""scores [B, R], batch -> summed loss, sums and counts."""
 
 
 @struct.dataclass
@@ -86,34 +83,9 @@ def make_train_step(
         if rows % micro_batches:
             raise CromeError(f"{rows} rows do not divide into {micro_batches} micro-batches; change rows_per_step")
 
-        def loss_fn(trained: Params, part: Batch):
-            scores = rewards({**frozen, **trained}, part, cfg, dtype)
-            loss, metrics = objective(scores, part)
-            present = (part.response_ends >= 0).astype(jnp.float32)
-            metrics = metrics | {
-                "reward/count": present.sum(),
-                "reward/sum": scores.sum(),
-                "reward/square_sum": (scores * scores).sum(),
-                "tokens": (part.group_ids > 0).astype(jnp.float32).sum(),
-            }
-            # Divided by the weight of the whole batch, so that gradients of its parts simply add up.
-            return loss / comparisons, metrics
-
-        differentiate = jax.value_and_grad(loss_fn, has_aux=True)
-        if micro_batches == 1:
-            (loss, metrics), grads = differentiate(state.trained, batch)
-        else:
-            # Row i goes to part i mod n: every part takes an equal share from every device.
-            parts = jax.tree.map(lambda x: x.reshape(-1, micro_batches, *x.shape[1:]).swapaxes(0, 1), batch)
-
-            def accumulate(total, part):
-                return jax.tree.map(jnp.add, total, differentiate(state.trained, part)), None
-
-            zeros = jax.tree.map(
-                lambda x: jnp.zeros(x.shape, x.dtype),
-                jax.eval_shape(differentiate, state.trained, jax.tree.map(lambda x: x[0], parts)),
-            )
-            ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, parts)
+        (loss, metrics), grads = differentiate(
+            state.trained, frozen, batch, objective, cfg, step=state.step, micro_batches=micro_batches, dtype=dtype
+        )
         updates, opt_state = optimizer.update(grads, state.optimizer, state.trained, **further)
         trained = optax.apply_updates(state.trained, updates)
         metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads), "comparisons": comparisons}

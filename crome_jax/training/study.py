@@ -33,16 +33,17 @@ from crome_jax.training.checkpoints import Checkpoints, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh
+from crome_jax.training.method import Method, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
-    Method,
     above_trunk,
     check_settings,
     compute_hidden,
     make_card,
     packing_facts,
+    place_head,
     place_params,
     say_packing,
 )
@@ -108,6 +109,8 @@ def study(
         raise CromeError("a study keeps the frozen layers' output; set trainable to 'head' or a number of layers")
     search_steps = steps if search_steps is None else search_steps
     check_settings(dtype, steps=steps, rows_per_step=rows_per_step, search_steps=search_steps)
+    for method in methods:
+        check_method(method, steps)
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
@@ -281,7 +284,7 @@ class _Bench:
 
     def prepare_training(self, groups: Sequence[PreferenceGroup], method: Method, known: KnownHidden) -> _Prepared:
         """Take the comparisons that a method trains on."""
-        rows = pack_groups(select_kinds(groups, method.kinds), self.base.tokenizer, self.shape)
+        rows = pack_groups(select_kinds(groups, method.kinds, method.origins), self.base.tokenizer, self.shape)
         say_packing(method.name, rows)
         return self.prepare(groups, rows, known)
 
@@ -310,7 +313,8 @@ class _Bench:
             optimizer, step: from tunable and make_train_step: compiled once for all trials of a method.
         """
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
-        state = init_state(jax.tree.map(jnp.copy, self.trained), optimizer)
+        trained = jax.tree.map(jnp.copy, self.trained) | place_head(self.base, self.mesh, method.head)
+        state = init_state(trained, optimizer)
         iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden)
         curve: list[dict[str, Any]] = []
         state, throughput = fit(
@@ -354,7 +358,16 @@ class _Bench:
             folder.mkdir()
             write_card(
                 folder,
-                make_card(self.base, self.trainable, self.shape, rows, method.name, str(self.dtype), trial.settings),
+                make_card(
+                    self.base,
+                    self.trainable,
+                    self.shape,
+                    rows,
+                    method.name,
+                    str(self.dtype),
+                    trial.settings,
+                    method.head,
+                ),
             )
             (folder / "operative_config.gin").write_text(operative_config())
             log = MetricsLog(folder)

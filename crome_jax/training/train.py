@@ -21,16 +21,16 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import to_json
-from crome_jax.models.weights import Params, Trainable, declare, partition
-from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.models.weights import Head, Params, Trainable, declare, declare_head, init_declared, partition
 from crome_jax.training.checkpoints import Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh, weight_shardings
+from crome_jax.training.method import Method, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.progress import Progress
-from crome_jax.training.step import Objective, init_state, make_train_step
+from crome_jax.training.step import init_state, make_train_step
 from crome_jax.weights.backbones import Backbone, load_backbone
 
 MAY_CHANGE = re.compile(
@@ -40,26 +40,11 @@ MAY_CHANGE = re.compile(
 """Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """What distinguishes one method from another.
-
-    Args:
-        name: as reports call it.
-        kinds: the comparisons it trains on, of "human", "causal", "neutral".
-        objective: scores and batch to a summed loss.
-    """
-
-    name: str = "bradley_terry"
-    kinds: tuple[str, ...] = ("human",)
-    objective: Objective = bradley_terry
-
-
 def train(
     *,
     data: str,
     out: str,
-    method: Method = Method(),
+    method: Method = Method(),  # noqa: B008
     backbone: str = "smollm2-135m",
     layers: int | None = None,
     trainable: Trainable = 4,
@@ -84,7 +69,7 @@ def train(
     Args:
         data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet.
         out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
-        method: data recipe and objective.
+        method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
         layers: use only the backbone's first layers; None uses all.
         trainable: "all", "head", or how many upper layers train.
@@ -122,6 +107,7 @@ def train(
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
     )
+    check_method(method, steps)
     run = Path(out)
     devices = mesh()
     base = load_backbone(backbone, trainable, layers)
@@ -129,7 +115,7 @@ def train(
     with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
         groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
         rows = pack_groups(
-            select_kinds(groups, method.kinds),
+            select_kinds(groups, method.kinds, method.origins),
             base.tokenizer,
             row_shape,
             on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
@@ -137,13 +123,13 @@ def train(
         say_packing(method.name, rows)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
         deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
-        card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding)
+        card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding, method.head)
         _make_folder(run)
         write_card(run, card)
     if quarantine.count:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     checkpoints = Checkpoints(run, keep_checkpoints)
-    trained, frozen = place_params(base, trainable, devices)
+    trained, frozen = place_params(base, trainable, devices, method.head)
     state = init_state(trained, optimizer(steps=steps))
     if checkpoints.latest is not None and checkpoints.latest >= steps:
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
@@ -206,16 +192,30 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
         if there != here:
             raise CromeError(f"{run}: trained on backbone {card.backbone!r} whose {what} has changed since; restore it")
     devices = mesh()
-    trained, frozen = place_params(base, card.trainable, devices)
+    trained, frozen = place_params(base, card.trainable, devices, card.head)
     trained, _ = Checkpoints(run).restore_trained(trained)
     shape = RowShape(card.row_tokens, card.row_responses, card.row_comparisons)
     return RewardModel({**frozen, **trained}, base.cfg, base.tokenizer, shape, devices, jnp.dtype(card.dtype))
 
 
-def place_params(base: Backbone, trainable: Trainable, mesh: Mesh) -> tuple[Params, Params]:
-    """Put a backbone's weights on the mesh, in (trained, frozen)."""
-    shardings = weight_shardings(declare(base.cfg, trainable), mesh)
-    return partition(jax.tree.map(jax.device_put, base.params, shardings), trainable)
+def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = "scalar") -> tuple[Params, Params]:
+    """Put a backbone's weights on the mesh, in (trained, frozen), with heads that are the same for every run."""
+    trained, frozen = partition(base.params, trainable)
+    shardings = weight_shardings(declare(base.cfg, trainable, head), mesh)
+    place = lambda params: jax.tree.map(jax.device_put, params, {name: shardings[name] for name in params})  # noqa: E731
+    return place({**trained, **_heads(base, head)}), place(frozen)
+
+
+def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
+    """Put what reads rewards on the mesh, as `place_params` does."""
+    shardings = weight_shardings(declare_head(base.cfg, head), mesh)
+    return jax.tree.map(jax.device_put, _heads(base, head), shardings)
+
+
+def _heads(base: Backbone, head: Head) -> Params:
+    """Return the backbone's own head, of a sequence classifier say, and draw the one that it lacks."""
+    drawn = init_declared(declare_head(base.cfg, head), jax.random.key(0))
+    return {name: base.params.get(name, weight) for name, weight in drawn.items()}
 
 
 def above_trunk(frozen: Params) -> Params:
@@ -243,6 +243,7 @@ def make_card(
     method: str,
     dtype: str,
     settings: Mapping[str, str],
+    head: Head = "scalar",
 ) -> ModelCard:
     """Gather what a checkpoint cannot be read without."""
     return ModelCard(
@@ -258,6 +259,7 @@ def make_card(
         method=method,
         dtype=dtype,
         settings=dict(settings),
+        head=head,
     )
 
 

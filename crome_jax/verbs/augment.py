@@ -74,6 +74,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="ties under an unrelated prompt wanted for each group (default: %(default)s)",
     )
     parser.add_argument(
+        "--permutations",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="pairs of other groups to put under each prompt, where its own answers beat them and they tie: RRM's "
+        "recipe, which has 2; Method.origins keeps them apart from the rest (default: %(default)s)",
+    )
+    parser.add_argument(
         "--max-pairs-per-group",
         type=at_least(0),
         default=4,
@@ -122,6 +130,7 @@ def run(args: argparse.Namespace) -> None:
             align_per_pair=args.align_per_pair,
             implied=args.implied,
             neutrals_per_group=args.neutrals_per_group,
+            permutations=args.permutations,
             max_pairs_per_group=args.max_pairs_per_group or None,
             seed=args.seed,
             account=account,

@@ -13,6 +13,7 @@ Macros of gin/runs/crome.gin and gin/runs/bradley_terry.gin, with defaults:
   LEARNING_RATE    at the peak of the schedule (1e-4)
   SEED             of the data order (0)
 Any other argument of train, adamw, Method, RowShape, make_mesh or an objective: --gin.train.dtype="'bfloat16'".
+Each method has a run file in gin/runs/: odin, mmd, mmd_conditional, rrm, davidson, rao_kupper, plackett_luce, ...
 """
 
 import argparse

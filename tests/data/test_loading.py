@@ -12,7 +12,7 @@ from crome_jax.batch import FIELDS
 from crome_jax.data.loading import batches, fingerprint, pack_groups, put, select_kinds, tokenize
 from crome_jax.data.packing import RowShape, pack
 from crome_jax.errors import CromeError, DataError
-from crome_jax.groups import Kind, Message, Response
+from crome_jax.groups import Comparison, Kind, Message, Origin, Response
 
 N = len(ROWS)
 SHAPE = RowShape(64, 8, 8)
@@ -111,6 +111,21 @@ def test_the_kinds_a_method_trains_on_are_kept():
 def test_kinds_that_cannot_be_had_are_told(kinds, message):
     with pytest.raises(CromeError, match=message):
         select_kinds(text_groups(3), kinds)
+
+
+def test_the_origins_a_method_trains_on_are_kept():
+    (group,) = text_groups(1)
+    responses = [Response("a"), Response("b"), Response("c", Origin.DEGRADED), Response("d", Origin.PERMUTED)]
+    compared = [Comparison(0, 1), Comparison(0, 2, kind=Kind.CAUSAL), Comparison(0, 3, kind=Kind.CAUSAL)]
+    group = dataclasses.replace(group, responses=tuple(responses), comparisons=tuple(compared))
+    kinds = ("human", "causal")
+    assert select_kinds([group], kinds) == [group]
+    (kept,) = select_kinds([group], kinds, ("original", "permuted"))
+    assert kept.comparisons == (compared[0], compared[2])
+    with pytest.raises(CromeError, match="no causal comparison between responses of original, upgraded; augment it"):
+        select_kinds([group], kinds, ("original", "upgraded"))
+    with pytest.raises(CromeError, match=r"origin .shuffled. is none of original, .*permuted"):
+        select_kinds([group], kinds, ("original", "shuffled"))
 
 
 def test_a_tokenized_group_is_its_conversations_and_comparisons():

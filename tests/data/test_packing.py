@@ -15,9 +15,15 @@ from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.errors import DataError
 from crome_jax.models import weights
 from crome_jax.models.config import tiny
-from crome_jax.models.decoder import rewards
+from crome_jax.models.decoder import score
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
+from crome_jax.objectives.davidson import davidson
+from crome_jax.objectives.mmd import mmd
+from crome_jax.objectives.odin import odin
+from crome_jax.objectives.pairwise import reads_whole_batch
+from crome_jax.objectives.plackett_luce import plackett_luce
+from crome_jax.objectives.rao_kupper import rao_kupper
 
 CONFIGS = {
     "llama": tiny(),
@@ -88,6 +94,7 @@ def alone(group: TokenizedGroup) -> Batch:
             fields["tokens"][i, at] = ids
             fields["positions"][i, at] = np.arange(len(ids))
             fields["group_ids"][i, at] = side + 1
+            fields["response_ids"][i, at.start + len(group.prompt) : at.stop] = side + 1
             ends[i, side] = at.stop - 1
     column = lambda x: np.pad(x, (0, c - len(x)))[:, None]  # noqa: E731
     batch = Batch(
@@ -103,8 +110,9 @@ def alone(group: TokenizedGroup) -> Batch:
 @functools.cache
 def model(family: str):
     cfg = CONFIGS[family]
-    params = weights.init_params(cfg, jax.random.key(1))
-    params["head"] = jax.random.normal(jax.random.key(2), params["head"].shape)
+    params = weights.init_params(cfg, jax.random.key(1), head="odin")
+    for n, name in enumerate(("head", "length_head"), 2):
+        params[name] = jax.random.normal(jax.random.key(n), params[name].shape)
     for run in (params["upper"], params["last"]):
         for name in run.keys() & {"q_bias", "k_bias", "v_bias"}:  # They start at zero: a mistake would not show.
             run[name] = 0.2 * jax.random.normal(jax.random.key(3), run[name].shape)
@@ -112,7 +120,15 @@ def model(family: str):
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-@pytest.mark.parametrize("objective", [bradley_terry, functools.partial(crome, causal_weight=0.7, neutral_weight=1.3)])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        functools.partial(bradley_terry, label_smoothing=0.1, margin=0.2, centring=0.01),
+        functools.partial(crome, causal_weight=0.7, neutral_weight=1.3),
+        rao_kupper,
+        davidson,
+    ],
+)
 def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
     cfg, params = model(family)
     groups = make_groups(np.random.default_rng(0), 7)
@@ -149,8 +165,8 @@ def check_packed_is_alone(rows: Rows, groups: list[TokenizedGroup], cfg, params,
     """Assert that rewards, the summed loss and its gradients are those of every pair alone."""
 
     def loss(params, batch):
-        scores = rewards(params, batch, cfg)
-        return objective(scores, batch)[0], scores
+        scored = score(params, batch, cfg)
+        return objective(scored, batch)[0], scored.rewards
 
     differentiate = jax.jit(jax.value_and_grad(loss, has_aux=True))
     (packed_loss, scores), packed_grads = differentiate(params, jax.tree.map(jnp.asarray, rows.batch))
@@ -171,6 +187,34 @@ def check_packed_is_alone(rows: Rows, groups: list[TokenizedGroup], cfg, params,
     np.testing.assert_allclose(packed_loss, alone_loss, rtol=1e-5)
     for ours, theirs in zip(jax.tree.leaves(packed_grads), jax.tree.leaves(alone_grads), strict=True):
         assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [odin, mmd, functools.partial(mmd, conditional=True), plackett_luce],
+    ids=["odin", "mmd", "mmd conditional", "plackett_luce"],
+)
+def test_what_reads_more_than_one_comparison_is_the_same_however_it_is_packed(objective):
+    cfg, params = model("llama")
+    groups = make_groups(np.random.default_rng(0), 7)
+    # A statistic of the whole batch is the same of every pair alone; a ranking is that of a group.
+    if reads_whole_batch(objective):
+        layouts = [jax.tree.map(lambda *x: jnp.concatenate(x), *(alone(group) for group in groups))]
+    else:
+        layouts = [pack([group], RowShape(96, 16, 16)).batch for group in groups]
+
+    @jax.jit
+    @jax.value_and_grad
+    def differentiate(params, batch):
+        return objective(score(params, batch, cfg), batch)[0]
+
+    packed, packed_grads = differentiate(params, jax.tree.map(jnp.asarray, pack(groups, RowShape(96, 16, 16)).batch))
+    parts = [differentiate(params, jax.tree.map(jnp.asarray, layout)) for layout in layouts]
+    loss, grads = jax.tree.map(lambda *x: sum(x), *parts)
+    np.testing.assert_allclose(packed, loss, rtol=1e-5)
+    # fp32 rounding; the gradient of a kernel is a difference of nearly equal sums over all pairs of responses.
+    for ours, theirs in zip(jax.tree.leaves(packed_grads), jax.tree.leaves(grads), strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
 
 
 @hypothesis.given(

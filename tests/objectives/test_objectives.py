@@ -1,5 +1,6 @@
 """Each objective's value worked by hand, its gradient against finite differences, and its invariances."""
 
+import dataclasses
 import functools
 import math
 
@@ -9,15 +10,33 @@ import numpy as np
 import pytest
 
 from crome_jax.batch import Batch
+from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
+from crome_jax.objectives.davidson import davidson
+from crome_jax.objectives.mmd import between_bins, gaussian_kernel, length_bins, mmd
+from crome_jax.objectives.odin import correlation, odin
+from crome_jax.objectives.pairwise import reads_whole_batch
+from crome_jax.objectives.plackett_luce import plackett_luce
+from crome_jax.objectives.rao_kupper import rao_kupper
+from crome_jax.objectives.schedules import linear
+from crome_jax.scored import Scored
 
 OBJECTIVES = {
     "bradley_terry": bradley_terry,
+    "bradley_terry smoothed": functools.partial(bradley_terry, label_smoothing=0.1, margin=0.3),
     "crome": crome,
     "crome weighted": functools.partial(crome, causal_weight=0.5, neutral_weight=2.0),
+    "crome scheduled": functools.partial(crome, neutral_weight=functools.partial(linear, last=8)),
+    "rao_kupper": rao_kupper,
+    "davidson": davidson,
+    "plackett_luce": plackett_luce,
+    "odin": odin,
+    "mmd": mmd,
+    "mmd conditional": functools.partial(mmd, conditional=True, bins=2),
 }
+COLUMNS = ("left", "right", "target", "weight", "margin", "kind")
 
 
 def comparisons(*rows, slots: int = 4) -> Batch:
@@ -39,80 +58,339 @@ MIXED = comparisons(
     (0, 2, 1.0, Kind.CAUSAL, 1.0, 0.0),
     (3, 1, 0.0, Kind.CAUSAL, 2.0, 0.5),
     (2, 3, 0.5, Kind.NEUTRAL, 1.0, 0.0),
+    (1, 2, 0.75, Kind.HUMAN, 0.5, 0.0),
 )
-SCORES = jnp.array([[1.0, 0.0, -1.0, 2.0]])
+SCORED = Scored(
+    rewards=jnp.array([[1.0, 0.0, -1.0, 2.0]]),
+    features=jnp.array([[[0.5, 0.1], [-0.3, 1.0], [0.9, -0.2], [0.0, 0.4]]]),
+    lengths=jnp.array([[3.0, 5.0, 9.0, 4.0]]),
+    length_rewards=jnp.array([[0.2, 0.4, 0.3, -0.1]]),
+    heads_cosine=jnp.array(0.3),
+    step=jnp.array(2),
+)
+
+
+def of(*rewards: float, **fields) -> Scored:
+    return Scored(jnp.array([rewards]), **fields)
+
+
+def log1pexp(x: float) -> float:
+    return math.log1p(math.exp(x))
 
 
 def test_bradley_terry_by_hand():
-    # d = 1 - 0 = 1: -log sigmoid(1) = log(1 + e^-1). The causal and neutral comparisons count for nothing.
-    loss, metrics = bradley_terry(SCORES, MIXED)
-    assert math.isclose(loss, math.log(1 + math.exp(-1)), rel_tol=1e-6)
-    assert metrics["human/count"] == 1
-    assert metrics["human/agree_sum"] == 1
+    # d = 1 - 0 = 1: -log sigmoid(1) = log(1 + e^-1).
+    # The other human comparison, weight 1/2: d = 0 + 1 = 1, target 3/4: 3/4 log(1 + e^-1) + 1/4 log(1 + e).
+    # The causal and neutral comparisons count for nothing.
+    loss, metrics = bradley_terry(SCORED, MIXED)
+    soft = 0.75 * log1pexp(-1) + 0.25 * log1pexp(1)
+    assert math.isclose(loss, log1pexp(-1) + 0.5 * soft, rel_tol=1e-6)
+    assert metrics["human/count"] == 2
+    assert metrics["human/agree_sum"] == 2
     assert metrics["causal/count"] == 2
+
+
+def test_smoothing_margin_and_centring_by_hand():
+    pair = comparisons((0, 1, 1.0, Kind.HUMAN, 1.0, 0.25))
+    at = lambda **options: float(bradley_terry(of(1.0, 0.5, 0.0, 0.0), pair, **options)[0])  # noqa: E731
+    # d = 1/2, the comparison's own margin 1/4: log(1 + e^-(1/4)).
+    assert math.isclose(at(), log1pexp(-0.25), rel_tol=1e-6)
+    # A further margin of 1: log(1 + e^(3/4)).
+    assert math.isclose(at(margin=1.0), log1pexp(0.75), rel_tol=1e-6)
+    # Smoothing 0.1: nine tenths as labelled, one tenth the other way, -log sigmoid(-1/2 - 1/4).
+    assert math.isclose(at(label_smoothing=0.1), 0.9 * log1pexp(-0.25) + 0.1 * log1pexp(0.75), rel_tol=1e-6)
+    # Centring: 0.01 (1 + 1/2)^2.
+    assert math.isclose(at(centring=0.01), log1pexp(-0.25) + 0.01 * 2.25, rel_tol=1e-6)
+
+
+def test_a_tie_is_neither_smoothed_nor_given_a_margin():
+    tie = comparisons((0, 1, 0.5, Kind.NEUTRAL, 1.0, 0.0))
+    scored = of(1.0, 0.25, 0.0, 0.0)
+    assert crome(scored, tie)[0] == crome(scored, tie, label_smoothing=0.2, margin=1.0)[0]
+
+
+def test_centring_is_least_where_a_pair_lies_around_zero():
+    pair = comparisons((0, 1, 1.0, Kind.HUMAN, 1.0, 0.0))
+    at = lambda shift: float(bradley_terry(of(1 + shift, shift - 1, 0, 0), pair, centring=0.5)[0])  # noqa: E731
+    assert at(0.0) < at(0.1) < at(0.2)
+    assert at(0.0) < at(-0.1)
 
 
 def test_crome_by_hand():
     # human:   d = 1 - 0 = 1                         -> log(1 + e^-1)
+    # human:   as in test_bradley_terry_by_hand, weight 1/2
     # causal:  d = 1 + 1 = 2                         -> log(1 + e^-2)
     # causal:  d = 2 - 0 = 2, right preferred, margin 1/2, weight 2: -log sigmoid(-2 - 1/2) = log(1 + e^2.5)
     # neutral: d = -1 - 2 = -3 -> 1/2 [log(1 + e^3) + log(1 + e^-3)]
-    human, first = math.log1p(math.exp(-1)), math.log1p(math.exp(-2))
-    second = 2 * math.log1p(math.exp(2.5))
-    tie = 0.5 * (math.log1p(math.exp(3)) + math.log1p(math.exp(-3)))
-    loss, metrics = crome(SCORES, MIXED)
-    assert math.isclose(loss, human + first + second + tie, rel_tol=1e-6)
-    loss, _ = crome(SCORES, MIXED, causal_weight=0.5, neutral_weight=2.0)
-    assert math.isclose(loss, human + 0.5 * (first + second) + 2.0 * tie, rel_tol=1e-6)
+    human = log1pexp(-1) + 0.5 * (0.75 * log1pexp(-1) + 0.25 * log1pexp(1))
+    causal = log1pexp(-2) + 2 * log1pexp(2.5)
+    tie = 0.5 * (log1pexp(3) + log1pexp(-3))
+    loss, metrics = crome(SCORED, MIXED)
+    assert math.isclose(loss, human + causal + tie, rel_tol=1e-6)
+    loss, _ = crome(SCORED, MIXED, causal_weight=0.5, neutral_weight=2.0)
+    assert math.isclose(loss, human + 0.5 * causal + 2.0 * tie, rel_tol=1e-6)
     assert metrics["causal/agree_sum"] == 1
     assert metrics["neutral/preferring"] == 0
     assert metrics["neutral/distance_sum"] == 3
 
 
+def test_schedules_by_hand():
+    # From 1 to 3 between steps 4 and 12: 1 before, 2 half way, 3 after. Weights of each kind go their own ways.
+    schedule = functools.partial(linear, start=1.0, end=3.0, first=4, last=12)
+    assert [float(schedule(jnp.array(step))) for step in (0, 4, 8, 12, 99)] == [1, 1, 2, 3, 3]
+    objective = functools.partial(crome, causal_weight=schedule, neutral_weight=functools.partial(linear, last=16))
+    for step, causal, neutral in ((0, 1.0, 0.0), (8, 2.0, 0.5), (16, 3.0, 1.0)):
+        fixed = crome(SCORED, MIXED, causal_weight=causal, neutral_weight=neutral)[0]
+        assert math.isclose(objective(SCORED.replace(step=jnp.array(step)), MIXED)[0], fixed, rel_tol=1e-6)
+    assert objective(SCORED.replace(step=None), MIXED)[0] == objective(SCORED.replace(step=jnp.array(0)), MIXED)[0]
+
+
 def test_a_tie_is_least_at_equal_rewards():
     tie = comparisons((0, 1, 0.5, Kind.NEUTRAL, 1.0, 0.0))
-    at = lambda d: float(crome(jnp.array([[d, 0.0, 0.0, 0.0]]), tie)[0])  # noqa: E731
-    assert math.isclose(at(0.0), math.log(2), rel_tol=1e-6)
-    assert at(0.5) > at(0.0) < at(-0.5)
-    assert math.isclose(at(0.5), at(-0.5), rel_tol=1e-6)
+    for objective in (crome, rao_kupper, davidson):
+        at = lambda d, objective=objective: float(objective(of(d, 0.0, 0.0, 0.0), tie)[0])  # noqa: E731
+        assert at(0.5) > at(0.0) < at(-0.5)
+        assert math.isclose(at(0.5), at(-0.5), rel_tol=1e-6)
+    assert math.isclose(crome(of(0.0, 0.0, 0.0, 0.0), tie)[0], math.log(2), rel_tol=1e-6)
+
+
+def likelihoods(objective, d: float) -> list[float]:
+    """Probabilities of left, tie and right that an objective gives to a difference."""
+    losses = [objective(of(d, 0.0, 0.0, 0.0), comparisons((0, 1, t, 0, 1.0, 0.0)))[0] for t in (1.0, 0.5, 0.0)]
+    return [math.exp(-float(loss)) for loss in losses]
+
+
+def test_rao_kupper_by_hand():
+    # p_i = 4, p_j = 1, theta = 2: win 4 / (4 + 2), loss 1 / (1 + 8), tie (4 - 1) 4 / ((4 + 2) (1 + 8)) = 2/9.
+    assert likelihoods(rao_kupper, math.log(4)) == pytest.approx([2 / 3, 2 / 9, 1 / 9], rel=1e-5)
+    assert likelihoods(rao_kupper, 0.0) == pytest.approx([1 / 3] * 3, rel=1e-5)
+
+
+def test_davidson_by_hand():
+    # p_i = 4, p_j = 1, nu = 1: sqrt(p_i p_j) = 2, Z = 7: win 4/7, tie 2/7, loss 1/7.
+    assert likelihoods(davidson, math.log(4)) == pytest.approx([4 / 7, 2 / 7, 1 / 7], rel=1e-5)
+    assert likelihoods(davidson, 0.0) == pytest.approx([1 / 3] * 3, rel=1e-5)
+    # nu = 4: Z = 4 + 1 + 8 = 13.
+    four = functools.partial(davidson, nu=4.0)
+    assert likelihoods(four, math.log(4)) == pytest.approx([4 / 13, 8 / 13, 1 / 13], rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", [rao_kupper, davidson])
+def test_a_target_between_win_and_tie_is_half_of_each_and_a_margin_is_a_lead(objective):
+    at = lambda t, d=1.0, m=0.0: float(objective(of(d, 0.0, 0.0, 0.0), comparisons((0, 1, t, 0, 1.0, m)))[0])  # noqa: E731
+    assert math.isclose(at(0.75), (at(1.0) + at(0.5)) / 2, rel_tol=1e-6)
+    assert math.isclose(at(1.0, 1.0, 0.25), at(1.0, 0.75), rel_tol=1e-6)
+    assert math.isclose(at(0.0, 1.0, 0.25), at(0.0, 1.25), rel_tol=1e-6)
+    assert at(0.5, 1.0, 0.25) == at(0.5)
+
+
+def test_plackett_luce_by_hand():
+    # exp(rewards) 4, 2, 1. A > B > C: P = 4/7 * 2/3; the chain of two comparisons is the full ranking.
+    scored = of(math.log(4), math.log(2), 0.0, 5.0)
+    chain = comparisons((0, 1, 1.0, Kind.CAUSAL, 1.0, 0.0), (2, 1, 0.0, Kind.HUMAN, 1.0, 0.0))
+    assert math.isclose(plackett_luce(scored, chain)[0], -math.log(4 / 7 * 2 / 3), rel_tol=1e-5)
+    every_pair = comparisons((0, 1, 1.0, 0, 1.0, 0.0), (1, 2, 1.0, 0, 1.0, 0.0), (0, 2, 1.0, 0, 1.0, 0.0))
+    assert math.isclose(plackett_luce(scored, every_pair)[0], -math.log(4 / 7 * 2 / 3), rel_tol=1e-5)
+    # Two chains with one top, A > B and A > C: A before both, of which neither stands above the other.
+    fork = comparisons((0, 1, 1.0, 0, 1.0, 0.0), (0, 2, 1.0, 0, 1.0, 0.0))
+    assert math.isclose(plackett_luce(scored, fork)[0], -math.log(4 / 7), rel_tol=1e-5)
+    # A tie puts nothing above anything, and a lean of 3/4 counts half.
+    tied = comparisons((0, 1, 0.75, 0, 1.0, 0.0), (1, 2, 0.5, 0, 1.0, 0.0))
+    assert math.isclose(plackett_luce(scored, tied)[0], -0.5 * math.log(4 / 6), rel_tol=1e-5)
+
+
+def test_plackett_luce_reads_a_long_chain_and_survives_a_circle():
+    # Nine responses in a chain of neighbours, equal rewards: 9! rankings are equally likely.
+    chain = comparisons(*((i, i + 1, 1.0, 0, 1.0, 0.0) for i in range(8)), slots=9)
+    assert math.isclose(plackett_luce(of(*[0.5] * 9), chain)[0], math.log(math.factorial(9)), rel_tol=1e-5)
+    # A > B > A: each once among both.
+    circle = comparisons((0, 1, 1.0, 0, 1.0, 0.0), (1, 0, 1.0, 0, 1.0, 0.0))
+    assert math.isclose(plackett_luce(of(0.0, 0.0, 0.0, 0.0), circle)[0], 2 * math.log(2), rel_tol=1e-5)
+
+
+def test_plackett_luce_of_one_comparison_is_bradley_terry():
+    pair = comparisons((0, 1, 1.0, Kind.HUMAN, 1.5, 0.0))
+    assert math.isclose(plackett_luce(SCORED, pair)[0], bradley_terry(SCORED, pair)[0], rel_tol=1e-6)
+
+
+def test_odin_by_hand():
+    # Rewards 1, 3 (quality) and 2, 1 (length head), lengths 10, 20. Two responses, the first preferred, weight 2.
+    # d_Q + d_L = (1 + 2) - (3 + 1) = -1: 2 log(1 + e). Of two points a correlation is 1 or -1: quality 1, length -1.
+    # W = 2: 2 [ 0.5 (|1| - -1) + 0.25 |-0.6| ] = 2 [1 + 0.15].
+    pair = comparisons((0, 1, 1.0, Kind.HUMAN, 2.0, 0.0), slots=2)
+    fields = {"lengths": jnp.array([[10.0, 20.0]]), "length_rewards": jnp.array([[2.0, 1.0]])}
+    scored = of(1.0, 3.0, **fields, heads_cosine=jnp.array(-0.6))
+    loss, metrics = odin(scored, pair, length_weight=0.5, orthogonality_weight=0.25)
+    assert math.isclose(loss, 2 * log1pexp(1) + 2 * 1.15, rel_tol=1e-6)
+    assert metrics["human/agree_sum"] == 0
+    assert metrics["human/distance_sum"] == 2  # of the quality head
+
+
+def test_correlation_agrees_with_numpy_and_is_none_of_a_constant():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 5))
+    ours = correlation(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32), jnp.ones((3, 5)))
+    assert math.isclose(ours, np.corrcoef(x.ravel(), y.ravel())[0, 1], rel_tol=1e-5)
+    value, grad = jax.value_and_grad(correlation)(jnp.full((1, 3), 7.0), jnp.array([[1.0, 2, 3]]), jnp.ones((1, 3)))
+    assert value == 0
+    assert not grad.any()
+
+
+def test_mmd_by_hand():
+    # Two responses, two bins, features 0 and 2: squared distance 4. Mean over all four pairs: 2. Width 1: k = e^-1.
+    # MMD^2 = k(x, x) + k(y, y) - 2 k(x, y) = 2 - 2 / e. The weight of comparisons is 3, lambda 1/2.
+    pair = comparisons((0, 1, 1.0, Kind.HUMAN, 3.0, 0.0), slots=2)
+    scored = of(1.0, 0.0, features=jnp.array([[[0.0], [2.0]]]), lengths=jnp.array([[4.0, 9.0]]))
+    options = {"bins": 2, "widths": (1.0,), "coefficient": 0.5}
+    expected = 3 * log1pexp(-1) + 3 * 0.5 * (2 - 2 / math.e)
+    assert math.isclose(mmd(scored, pair, **options)[0], expected, rel_tol=1e-6)
+    # Conditional: the only chosen and the only rejected response each have nobody to be compared with.
+    assert math.isclose(mmd(scored, pair, conditional=True, **options)[0], 3 * log1pexp(-1), rel_tol=1e-6)
+    # Of equal length there is one bin, and nothing to compare.
+    alike = scored.replace(lengths=jnp.array([[4.0, 4.0]]))
+    assert math.isclose(mmd(alike, pair, **options)[0], 3 * log1pexp(-1), rel_tol=1e-6)
+
+
+def test_bins_weigh_alike_and_equal_lengths_share_one():
+    lengths = jnp.array([5.0, 1.0, 3.0, 3.0, 9.0, 7.0])
+    # Sorted: 1, 3, 3, 5, 7, 9; shares below each: 0, 1/6, 1/6, 3/6, 4/6, 5/6.
+    assert length_bins(lengths, jnp.ones(6), 3).tolist() == [1, 0, 0, 0, 2, 2]
+    assert length_bins(lengths, jnp.array([0.0, 1.0, 0.0, 0.0, 1.0, 0.0]), 2).tolist() == [1, 0, 1, 1, 1, 1]
+
+
+def test_mmd_is_nothing_between_equal_samples_and_grows_as_they_part():
+    x = jax.random.normal(jax.random.key(0), (6, 3))
+    weight = jnp.concatenate([jnp.eye(2)] * 6)
+
+    def between(shift):
+        both = jnp.stack([x, x + shift], axis=1).reshape(12, 3)
+        return float(between_bins(gaussian_kernel(both, jnp.ones(12), (0.5, 1.0)), weight))
+
+    assert abs(between(0.0)) < 1e-6  # fp32 rounding of sums of 36 terms
+    assert 0 < between(0.5) < between(2.0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "options", "message"),
+    [
+        (bradley_terry, {"label_smoothing": 0.5}, "label_smoothing is 0.5; give 0 or more, and less than 0.5"),
+        (bradley_terry, {"margin": -1.0}, "margin is -1.0"),
+        (crome, {"centring": -0.1}, "centring is -0.1"),
+        (crome, {"causal_weight": -0.5}, r"crome\.causal_weight is -0\.5"),
+        (crome, {"neutral_weight": math.nan}, r"crome\.neutral_weight is nan"),
+        (crome, {"neutral_weight": functools.partial(linear, first=4, last=4)}, r"linear\.last is 4 and linear\.first"),
+        (crome, {"neutral_weight": functools.partial(linear, end=-1.0, last=4)}, r"linear\.end is -1\.0"),
+        (rao_kupper, {"theta": 1.0}, r"rao_kupper\.theta is 1\.0; give a number above 1"),
+        (davidson, {"nu": 0.0}, r"davidson\.nu is 0\.0; give a number above 0"),
+        (odin, {"length_weight": -1.0}, r"odin\.length_weight is -1\.0"),
+        (mmd, {"coefficient": -1.0}, r"mmd\.coefficient is -1\.0"),
+        (mmd, {"bins": 1}, r"mmd\.bins is 1; give 2 or more"),
+        (mmd, {"widths": ()}, r"mmd\.widths is \(\)"),
+    ],
+)
+def test_a_number_out_of_range_is_named(objective, options, message):
+    with pytest.raises(CromeError, match=message):
+        objective(SCORED, MIXED, **options)
+
+
+def test_odin_without_its_head_says_which_binding_to_change():
+    with pytest.raises(CromeError, match=r"reads a head for length.*set Method\.head to 'odin'"):
+        odin(dataclasses.replace(SCORED, length_rewards=None), MIXED)
+
+
+def test_what_reads_the_whole_batch_says_so_whatever_is_bound():
+    assert {name for name, objective in OBJECTIVES.items() if reads_whole_batch(objective)} == {
+        "odin",
+        "mmd",
+        "mmd conditional",
+    }
+
+
+READ = ("rewards", "features", "length_rewards", "heads_cosine")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 class TestLaws:
     def test_gradient_agrees_with_finite_differences(self, objective):
-        grad = jax.grad(lambda s: objective(s, MIXED)[0])(SCORES)[0]
-        for i in range(4):
-            h = jnp.zeros_like(SCORES).at[0, i].set(1e-2)
-            slope = (float(objective(SCORES + h, MIXED)[0]) - float(objective(SCORES - h, MIXED)[0])) / 2e-2
-            assert abs(slope - grad[i]) < 2e-3
+        loss = jax.jit(lambda fields: objective(SCORED.replace(**fields), MIXED)[0])
+        fields = {name: getattr(SCORED, name) for name in READ}
+        grads = jax.jit(jax.grad(loss))(fields)
+        # No gradient goes through the scale of MMD's kernel, though it moves with the features: see below.
+        names = [name for name in READ if name != "features" or "mmd" not in str(objective)]
+        for name in names:
+            for i in range(fields[name].size):
+                h = jnp.zeros(fields[name].size).at[i].set(1e-2).reshape(fields[name].shape)
+                up, down = (float(loss(fields | {name: fields[name] + sign * h})) for sign in (1, -1))
+                assert abs((up - down) / 2e-2 - grads[name].reshape(-1)[i]) < 2e-3, name
 
     def test_swapping_sides_changes_nothing(self, objective):
         swapped = MIXED.replace(left=MIXED.right, right=MIXED.left, target=1 - MIXED.target)
-        assert math.isclose(objective(SCORES, MIXED)[0], objective(SCORES, swapped)[0], rel_tol=1e-6)
+        assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED, swapped)[0], rel_tol=1e-6)
 
     def test_a_constant_added_to_all_rewards_changes_nothing(self, objective):
-        assert math.isclose(objective(SCORES, MIXED)[0], objective(SCORES + 8.0, MIXED)[0], rel_tol=1e-6)
+        added = SCORED.replace(rewards=SCORED.rewards + 8.0, length_rewards=SCORED.length_rewards - 2.0)
+        assert math.isclose(objective(SCORED, MIXED)[0], objective(added, MIXED)[0], rel_tol=1e-6)
 
     def test_order_of_comparisons_does_not_matter(self, objective):
+        order = np.array([2, 0, 4, 3, 1])
+        shuffled = MIXED.replace(**{name: getattr(MIXED, name)[:, order] for name in COLUMNS})
+        assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED, shuffled)[0], rel_tol=1e-6)
+
+    def test_order_of_responses_does_not_matter(self, objective):
         order = np.array([2, 0, 3, 1])
-        names = ("left", "right", "target", "weight", "margin", "kind")
-        shuffled = MIXED.replace(**{name: getattr(MIXED, name)[:, order] for name in names})
-        assert math.isclose(objective(SCORES, MIXED)[0], objective(SCORES, shuffled)[0], rel_tol=1e-6)
+        place = jnp.argsort(order)
+        moved = MIXED.replace(left=place[MIXED.left], right=place[MIXED.right])
+        fields = {
+            name: getattr(SCORED, name)[:, order] for name in ("rewards", "features", "lengths", "length_rewards")
+        }
+        assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED.replace(**fields), moved)[0], rel_tol=1e-6)
 
     def test_weight_zero_is_absent_and_weight_two_is_twice(self, objective):
-        names = ("left", "right", "target", "weight", "margin", "kind")
-        first = MIXED.replace(**{name: getattr(MIXED, name)[:, :1] for name in names})
-        alone = objective(SCORES, first)[0]
-        masked = objective(SCORES, MIXED.replace(weight=jnp.array([[1.0, 0.0, 0.0, 0.0]])))
+        first = MIXED.replace(**{name: getattr(MIXED, name)[:, :1] for name in COLUMNS})
+        alone = objective(SCORED, first)[0]
+        masked = objective(SCORED, MIXED.replace(weight=jnp.array([[1.0, 0.0, 0.0, 0.0, 0.0]])))
         assert math.isclose(masked[0], alone, rel_tol=1e-6)
         assert masked[1]["causal/count"] == 0
-        twice = first.replace(**{name: jnp.repeat(getattr(first, name), 2, axis=1) for name in names})
-        assert math.isclose(objective(SCORES, twice)[0], 2 * alone, rel_tol=1e-6)
-        assert math.isclose(objective(SCORES, first.replace(weight=2 * first.weight))[0], 2 * alone, rel_tol=1e-6)
+        twice = first.replace(**{name: jnp.repeat(getattr(first, name), 2, axis=1) for name in COLUMNS})
+        assert math.isclose(objective(SCORED, twice)[0], 2 * alone, rel_tol=1e-6)
+        assert math.isclose(objective(SCORED, first.replace(weight=2 * first.weight))[0], 2 * alone, rel_tol=1e-6)
+
+    def test_one_of_several_repeated_is_the_same_with_twice_its_weight(self, objective):
+        for c in range(5):
+            at = np.array([*range(5), c])
+            repeated = MIXED.replace(**{name: getattr(MIXED, name)[:, at] for name in COLUMNS})
+            doubled = MIXED.replace(weight=MIXED.weight.at[0, c].multiply(2.0))
+            assert math.isclose(objective(SCORED, repeated)[0], objective(SCORED, doubled)[0], rel_tol=1e-6)
+
+    def test_nothing_to_compare_is_no_loss(self, objective):
+        loss, grad = jax.value_and_grad(lambda r: objective(SCORED.replace(rewards=r), MIXED.replace(
+            weight=jnp.zeros_like(MIXED.weight)))[0])(SCORED.rewards)  # fmt: skip
+        assert loss == 0
+        assert not grad.any()
 
     @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
     def test_extreme_scores_stay_finite(self, objective, dtype):
         extreme = jnp.array([[1e4, -1e4, 1e4, -1e4]], dtype)
-        loss, grad = jax.value_and_grad(lambda s: objective(s, MIXED)[0])(extreme)
+        given = {"rewards": extreme, "length_rewards": extreme, "features": SCORED.features.astype(dtype) * 1e4}
+        loss, grads = jax.value_and_grad(lambda f: objective(SCORED.replace(**f), MIXED)[0])(given)
         assert np.isfinite(loss)
-        assert np.all(np.isfinite(grad.astype(jnp.float32)))
+        for grad in jax.tree.leaves(grads):
+            assert np.all(np.isfinite(grad.astype(jnp.float32)))
+
+    def test_bfloat16_scores_give_the_float32_loss_of_their_values(self, objective):
+        given = {name: getattr(SCORED, name).astype(jnp.bfloat16) for name in ("rewards", "features", "length_rewards")}
+        exact = {name: value.astype(jnp.float32) for name, value in given.items()}
+        losses = [objective(SCORED.replace(**fields), MIXED)[0] for fields in (given, exact)]
+        assert losses[0].dtype == jnp.float32
+        assert math.isclose(*losses, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_gradient_of_mmd_agrees_with_finite_differences_once_its_scale_moves_too(conditional, monkeypatch):
+    monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
+    loss = lambda f: mmd(SCORED.replace(features=f), MIXED, conditional=conditional, bins=2)[0]  # noqa: E731
+    grad = jax.grad(loss)(SCORED.features).reshape(-1)
+    assert np.abs(grad).max() > 1e-2
+    for i in range(grad.size):
+        h = jnp.zeros(grad.size).at[i].set(1e-2).reshape(SCORED.features.shape)
+        assert abs((loss(SCORED.features + h) - loss(SCORED.features - h)) / 2e-2 - grad[i]) < 2e-3

@@ -9,7 +9,9 @@ NOTHING = dict.fromkeys(
     f"{kind}/{name}"
     for kind in ("human", "causal", "neutral")
     for name in ("count", "loss_sum", "preferring", "agree_sum", "distance_sum")
-) | dict.fromkeys(("reward/count", "reward/sum", "reward/square_sum"))
+) | dict.fromkeys(
+    ("reward/count", "reward/sum", "reward/square_sum", "length/sum", "length/square_sum", "length/reward_sum")
+)
 ZERO = dict.fromkeys(NOTHING, 0.0)
 
 
@@ -28,6 +30,9 @@ def test_sums_are_divided_by_counts_by_hand():
         "reward/count": 4.0,  # 1, 1, 3, 3
         "reward/sum": 8.0,
         "reward/square_sum": 20.0,
+        "length/sum": 20.0,  # 4, 6, 4, 6
+        "length/square_sum": 104.0,
+        "length/reward_sum": 40.0,  # 4 + 6 + 12 + 18
     }
     assert summarize(sums, steps=4) == {
         "loss": 0.75,
@@ -39,7 +44,15 @@ def test_sums_are_divided_by_counts_by_hand():
         "neutral/distance": 0.25,
         "reward/mean": 2.0,
         "reward/std": 1.0,
+        "reward/length_correlation": 0.0,  # 40 / 4 - 2 * 5
     }
+
+
+def test_rewards_that_are_lengths_go_along_with_them():
+    # Lengths 1, 2, 3; rewards their negatives.
+    sums = {"reward/count": 3.0, "reward/sum": -6.0, "reward/square_sum": 14.0}
+    sums |= {"length/sum": 6.0, "length/square_sum": 14.0, "length/reward_sum": -14.0}
+    assert summarize(ZERO | sums, 1)["reward/length_correlation"] == pytest.approx(-1.0)
 
 
 def test_nothing_counted_is_nothing_said():

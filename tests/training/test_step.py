@@ -8,11 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import ONE, ROWS, batch, host_params, mesh_of, start, step_on
+from toy import CFG, ONE, OPTIMIZER, ROWS, batch, host_params, mesh_of, start, step_on
 
 from crome_jax.errors import CromeError
 from crome_jax.models import weights
+from crome_jax.objectives.crome import crome
+from crome_jax.objectives.mmd import mmd
+from crome_jax.objectives.odin import odin
+from crome_jax.objectives.schedules import linear
+from crome_jax.training.mesh import weight_shardings
 from crome_jax.training.metrics import summarize
+from crome_jax.training.step import init_state, make_train_step
 
 
 @functools.cache
@@ -35,7 +41,8 @@ def assert_same_run(ours, theirs):
         assert a.keys() == b.keys()
         for name, value in b.items():
             # A sum of signed rewards may be near zero: it is measured against their size.
-            scale = np.sqrt(b["reward/square_sum"] * b["reward/count"]) if name == "reward/sum" else abs(value)
+            other = {"reward/sum": "reward/count", "length/reward_sum": "length/square_sum"}.get(name)
+            scale = np.sqrt(b["reward/square_sum"] * b[other]) if other else abs(value)
             assert abs(a[name] - value) <= 1e-5 * scale, name
 
 
@@ -47,6 +54,47 @@ def test_accumulated_equals_the_large_batch(micro_batches):
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (4, 2, 1)])
 def test_many_devices_equal_one(sizes):
     assert_same_run(run(sizes, "all"), run(trainable="all"))
+
+
+def run_whole_batch(objective, sizes=ONE, micro_batches=1):
+    """Return the trained weights after two steps of an objective that is no sum over rows, and each step's metrics."""
+    mesh = mesh_of(*sizes)
+    rng = np.random.default_rng(3)
+    given = {
+        **host_params(1),
+        **{name: rng.normal(size=CFG.width).astype(np.float32) for name in sorted(weights.HEADS)},
+    }
+    shardings = weight_shardings(weights.declare(CFG, 1, "odin"), mesh)
+    trained, frozen = weights.partition(jax.tree.map(jax.device_put, given, shardings), 1)
+    state = init_state(trained, OPTIMIZER)
+    step = make_train_step(CFG, objective, OPTIMIZER, mesh, micro_batches=micro_batches)
+    history = []
+    for number in range(2):
+        state, metrics = step(state, frozen, batch(mesh, number))
+        history.append(jax.device_get(metrics))
+    return jax.device_get(state.trained), history
+
+
+@pytest.mark.parametrize("objective", [odin, functools.partial(mmd, conditional=True)], ids=["odin", "mmd"])
+def test_statistics_of_the_whole_batch_are_the_same_in_parts_and_on_many_devices(objective):
+    whole = run_whole_batch(objective)
+    assert_same_run(run_whole_batch(objective, micro_batches=4), whole)
+    assert_same_run(run_whole_batch(objective, (2, 2, 1), micro_batches=2), whole)
+
+
+def test_a_schedule_reads_the_step():
+    mesh = mesh_of(*ONE)
+    # Only causal comparisons, switched on after the first step: without them there is no gradient.
+    objective = functools.partial(crome, causal_weight=functools.partial(linear, first=0, last=1))
+    state, frozen = start(mesh)
+    step = make_train_step(CFG, objective, OPTIMIZER, mesh)
+    causal = np.ones_like(ROWS.batch.kind[:8])
+    norms = []
+    for _ in range(2):
+        state, metrics = step(state, frozen, batch(mesh, kind=causal))
+        norms.append(float(metrics["grad_norm"]))
+    assert norms[0] == 0
+    assert norms[1] > 0
 
 
 def test_micro_batches_on_many_devices_equal_the_large_batch_on_one():

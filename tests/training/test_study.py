@@ -69,7 +69,10 @@ def test_a_search_of_no_steps_is_refused(run):
 
 
 def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
-    methods = (Method(), Method("crome", ("human", "causal"), functools.partial(crome, causal_weight=8.0)))
+    methods = (
+        Method(),
+        Method("crome", ("human", "causal"), objective=functools.partial(crome, causal_weight=8.0, neutral_weight=0.0)),
+    )
     report = run(methods, ("test", "harder"), search_steps=2)
     given = {
         method.name: [

@@ -1,0 +1,45 @@
+"""From the hidden state of a scored token to rewards: one head, or ODIN's two."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from crome_jax.batch import Batch
+from crome_jax.models.weights import Params
+from crome_jax.scored import Scored
+
+
+def read_heads(params: Params, features: Float[Array, "B R D"], batch: Batch) -> Scored:
+    """Score the features with the heads that the parameters hold.
+
+    Args:
+        params: `head` [D] alone, or with it `length_head` [D] (see `weights.declare_head`). The reward is that of
+            `head` whatever else there is: of ODIN's two heads the one that stands for quality.
+        features: normed hidden states in float32, [B, R, D].
+        batch: says which slots are empty, and how long each response is.
+    """
+    filled = batch.response_ends >= 0
+
+    def read(head: Float[Array, " D"]) -> Float[Array, "B R"]:
+        reward = jnp.einsum("brd,d->br", features, head, precision=jax.lax.Precision.HIGHEST)
+        return jnp.where(filled, reward, 0.0)
+
+    scored = Scored(read(params["head"]), features, response_lengths(batch))
+    if "length_head" not in params:
+        return scored
+    return scored.replace(
+        length_rewards=read(params["length_head"]), heads_cosine=cosine(params["head"], params["length_head"])
+    )
+
+
+def response_lengths(batch: Batch) -> Float[Array, "B R"]:
+    """Count the tokens of each response, its end-of-turn token included; 0 in empty slots."""
+    slots = jnp.arange(1, batch.response_ends.shape[1] + 1)
+    return (batch.response_ids[:, :, None] == slots[None, None]).sum(axis=1).astype(jnp.float32)
+
+
+def cosine(a: Float[Array, " D"], b: Float[Array, " D"]) -> Float[Array, ""]:
+    """Return the cosine of the angle between two vectors; 0, with gradient 0, where one of them has no direction."""
+    squares = (a * a).sum() * (b * b).sum()
+    directed = squares > 0
+    return jnp.where(directed, (a * b).sum() / jnp.sqrt(jnp.where(directed, squares, 1.0)), 0.0)

@@ -1,0 +1,91 @@
+"""The gradient of an objective over a batch, at once or in micro-batches, with the same result."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from crome_jax.batch import Batch
+from crome_jax.models.config import DecoderConfig
+from crome_jax.models.decoder import score
+from crome_jax.models.weights import Params
+from crome_jax.objectives.pairwise import Metrics, Objective, reads_whole_batch
+from crome_jax.objectives.response_metrics import response_metrics
+
+
+def differentiate(
+    trained: Params,
+    frozen: Params,
+    batch: Batch,
+    objective: Objective,
+    cfg: DecoderConfig,
+    *,
+    step: Int[Array, ""],
+    micro_batches: int,
+    dtype: DTypeLike,
+) -> tuple[tuple[Float[Array, ""], Metrics], Params]:
+    """Compute the loss of a batch, divided by the weight of its comparisons, its metrics, and its gradient.
+
+    An objective that is a sum over rows is differentiated part by part, and the gradients are added. One that reads
+    the whole batch needs every score before it can say anything: all parts are scored first, the objective is
+    differentiated with respect to the scores, and each part is then run again to carry its share of that gradient back
+    to the weights. It is exact, and costs one forward pass more (Gao et al. 2021, arXiv 2101.06983).
+
+    Args:
+        trained, frozen: parameters; the gradient is of the first.
+        step: optimizer steps done.
+        micro_batches: divides the batch's rows.
+        dtype: of activations.
+
+    Returns:
+        (loss, metrics), and the gradient in the tree of `trained`.
+    """
+    weight = jnp.maximum(batch.weight.sum(), 1e-6)
+
+    def scored_of(trained: Params, part: Batch):
+        return score({**frozen, **trained}, part, cfg, dtype)
+
+    def loss_of(scored: Any, part: Batch):
+        loss, metrics = objective(scored.replace(step=step), part)
+        # Divided by the weight of the whole batch, so that gradients of its parts simply add up.
+        return loss / weight, metrics | response_metrics(scored, part)
+
+    whole = jax.value_and_grad(lambda trained, part: loss_of(scored_of(trained, part), part), has_aux=True)
+    if micro_batches == 1:
+        return whole(trained, batch)
+    parts = _cut(batch, micro_batches)
+    if not reads_whole_batch(objective):
+        return _add_up(lambda part: whole(trained, part), parts)
+    together = _join(jax.lax.map(lambda part: scored_of(trained, part), parts))
+    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(together, batch)
+    # What is no row's own (the angle of the heads) is computed by every part, and gets a part of the gradient in each.
+    shares = jax.tree.map(
+        lambda x: jnp.broadcast_to(x / micro_batches, (micro_batches,)) if x.ndim == 0 else x, gradient
+    )
+    shares = jax.tree.map(lambda x: x if x.ndim == 1 else _cut(x, micro_batches), shares)
+
+    def carry_back(at):
+        part, share = at
+        return jax.vjp(lambda trained: scored_of(trained, part), trained)[1](share)[0]
+
+    return (loss, metrics), _add_up(carry_back, (parts, shares))
+
+
+def _cut(rows: Any, n: int) -> Any:
+    # Row i goes to part i mod n: every part takes an equal share from every device.
+    return jax.tree.map(lambda x: x.reshape(-1, n, *x.shape[1:]).swapaxes(0, 1), rows)
+
+
+def _join(parts: Any) -> Any:
+    """Bring parts back to the rows that `_cut` took; of what is no row's own any part's will do."""
+    return jax.tree.map(lambda x: x[0] if x.ndim == 1 else x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
+
+
+def _add_up(function: Any, parts: Any) -> Any:
+    """Sum a function of each part, one after the other."""
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    )
+    return jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None), zeros, parts)[0]

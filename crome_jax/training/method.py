@@ -1,0 +1,110 @@
+"""What distinguishes one method from another, and whether its three choices go together."""
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crome_jax.batch import Batch
+from crome_jax.errors import CromeError
+from crome_jax.groups import Kind, Origin
+from crome_jax.models.weights import Head
+from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.pairwise import Objective
+from crome_jax.scored import Scored
+
+EVERY_ORIGIN_OF_CROME = tuple(origin.value for origin in Origin if origin is not Origin.PERMUTED)
+"""Where the responses of the human, causal and neutral comparisons of Crome come from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A data recipe, a head and an objective.
+
+    Args:
+        name: as reports call it.
+        kinds: the comparisons it trains on, of "human", "causal", "neutral".
+        origins: where both responses of such a comparison come from (see `groups.Origin`): all but RRM's permutations
+            unless said otherwise. Without "degraded", say, no lowered answer is trained on.
+        head: "scalar", or "odin": one head for quality, which scores, and one for length.
+        objective: what the model says of a batch, and the batch, to a summed loss.
+    """
+
+    name: str = "bradley_terry"
+    kinds: tuple[str, ...] = ("human",)
+    origins: tuple[str, ...] = EVERY_ORIGIN_OF_CROME
+    head: Head = "scalar"
+    objective: Objective = bradley_terry
+
+
+def check_method(method: Method, steps: int) -> None:
+    """Try a method's objective on four responses, before anything is loaded or compiled.
+
+    Args:
+        steps: optimizer steps of the run, at whose ends schedules are looked at.
+
+    Raises:
+        CromeError: where a number of the objective is out of range, its head is missing or would never be read, or a
+            kind of comparison has a weight of its own that the recipe leaves out; naming the binding to change.
+    """
+    if method.head not in get_args(Head):
+        raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
+    try:
+        slopes = _slopes(method, (0, steps // 2, steps))
+    except CromeError as e:
+        raise CromeError(f"method {method.name}: {e}") from None
+    if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
+        raise CromeError(
+            f"method {method.name}: head is 'odin', but its objective reads no head for length; set Method.head to "
+            "'scalar', or Method.objective to @odin"
+        )
+    parameters = inspect.signature(method.objective).parameters
+    for kind in Kind:
+        name = kind.name.lower()
+        if f"{name}_weight" not in parameters or name in method.kinds:
+            continue
+        # Responses 2 k and 2 k + 1 are compared as kind k.
+        if any(found["rewards"][0, 2 * kind : 2 * kind + 2].any() for found in slopes):
+            objective = _name_of(method.objective)
+            raise CromeError(
+                f"method {method.name}: {objective}.{name}_weight is not 0, but Method.kinds takes no {name} "
+                f"comparison; set {objective}.{name}_weight to 0, or add {name!r} to Method.kinds"
+            )
+
+
+def _slopes(method: Method, steps: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """Differentiate an objective at each step with respect to both heads' rewards, at one comparison of each kind."""
+    kinds = len(Kind)
+    slots = 2 * kinds
+    left = np.arange(0, slots, 2, dtype=np.int32)[None]
+    tokens = np.zeros((1, 1), np.int32)
+    number = lambda value: np.full((1, kinds), value, np.float32)  # noqa: E731
+    batch = Batch(
+        tokens=tokens,
+        positions=tokens,
+        group_ids=tokens,
+        response_ids=tokens,
+        response_ends=np.arange(slots, dtype=np.int32)[None],
+        left=left,
+        right=left + 1,
+        target=number(1.0),
+        weight=number(1.0),
+        margin=number(0.0),
+        kind=np.arange(kinds, dtype=np.int32)[None],
+    )
+    values = np.linspace(0.0, 1.0, slots, dtype=np.float32)[None]
+    scored = Scored(rewards=values, features=np.stack([values, -values], axis=-1), lengths=1.0 + 8.0 * values**2)
+    if method.head == "odin":
+        scored = scored.replace(length_rewards=values[:, ::-1], heads_cosine=np.float32(0.5))
+    scored, batch = jax.tree.map(jnp.asarray, (scored, batch))
+    differentiate = jax.jit(jax.grad(lambda scored, step: method.objective(scored.replace(step=step), batch)[0]))
+    slopes = [differentiate(scored, jnp.asarray(step, jnp.int32)) for step in steps]
+    return [{name: np.asarray(getattr(slope, name)) for name in ("rewards", "length_rewards")} for slope in slopes]
+
+
+def _name_of(objective: Objective) -> str:
+    return getattr(getattr(objective, "func", objective), "__name__", "the objective")
