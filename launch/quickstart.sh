@@ -31,7 +31,7 @@ export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1
 # What XLA compiled once serves the next run.
 export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
 
-crome testbed --out runs/quickstart/testbed --train 400 --validation 80 --test 120 --overwrite
+crome testbed --out runs/quickstart/testbed --train 360 --validation 80 --test 100 --overwrite
 crome augment --data runs/quickstart/testbed --split train --out runs/quickstart/groups --overwrite \
-  --degrade-per-pair 1 --upgrade-per-pair 0 --neutrals-per-group 0
+  --degrade-per-pair 1 --upgrade-per-pair 1 --neutrals-per-group 0
 crome study --gin_file=gin/runs/quickstart.gin ${bindings[@]+"${bindings[@]}"}
