@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import gin
+from jax.typing import ArrayLike
 
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
@@ -136,7 +137,8 @@ def _check_types(name: str, signature: inspect.Signature, arguments: Mapping[str
         annotation = signature.parameters[argument].annotation
         if not _fits(value, annotation):
             given = f"@{value.__name__}" if callable(value) else repr(value)
-            wanted = inspect.formatannotation(annotation).rpartition("crome_jax.")[2].replace("typing.", "")
+            wanted = inspect.formatannotation(float if annotation == ArrayLike else annotation)
+            wanted = wanted.rpartition("crome_jax.")[2].replace("typing.", "")
             raise CromeError(f"{name}.{argument} is {given}, not {wanted}; correct the value")
 
 

@@ -235,8 +235,14 @@ def from_json(line: str) -> PreferenceGroup:
     return from_dict(record)
 
 
+def _present(fields: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (fields or {}).items() if value is not None}
+
+
 def from_dict(record: Any) -> PreferenceGroup:
     """Read a group from `to_dict`'s plain types; checks every field's presence and type.
+
+    An optional field may be None: in a table every record has all of them.
 
     Raises:
         DataError: naming the field that is missing, mistyped or unknown.
@@ -253,11 +259,11 @@ def from_dict(record: Any) -> PreferenceGroup:
         responses.append(
             Response(
                 text=_typed(response, "text", str, field),
-                origin=_member(Origin, response.get("origin", "original"), f"{field}.origin"),
+                origin=_member(Origin, response, "origin", "original", field),
                 parent=_optional(response, "parent", int, field),
                 attribute=_optional(response, "attribute", str, field),
                 edit=_optional(response, "edit", str, field),
-                metadata=_optional(response, "metadata", dict, field) or {},
+                metadata=_present(_optional(response, "metadata", dict, field)),
             )
         )
     comparisons = []
@@ -270,12 +276,12 @@ def from_dict(record: Any) -> PreferenceGroup:
             Comparison(
                 left=_typed(comparison, "left", int, field),
                 right=_typed(comparison, "right", int, field),
-                kind=_member(Kind, comparison.get("kind", "human"), f"{field}.kind"),
+                kind=_member(Kind, comparison, "kind", "human", field),
                 attribute=_optional(comparison, "attribute", str, field),
                 **{name: value for name, value in numbers.items() if value is not None},
             )
         )
-    metadata = _optional(record, "metadata", dict, "") or {}
+    metadata = _present(_optional(record, "metadata", dict, ""))
     return PreferenceGroup(_typed(record, "id", str), tuple(prompt), tuple(responses), tuple(comparisons), metadata)
 
 
@@ -363,9 +369,10 @@ def _optional(record: dict, name: str, kind: type, field: str) -> Any:
     return None if record.get(name) is None else _typed(record, name, kind, field)
 
 
-def _member(kind: type[enum.Enum], name: Any, field: str) -> Any:
+def _member(kind: type[enum.Enum], record: dict, name: str, default: str, field: str) -> Any:
+    value = default if record.get(name) is None else record[name]
     try:
-        return kind[str(name).upper()]
+        return kind[str(value).upper()]
     except KeyError:
         names = ", ".join(m.name.lower() for m in kind)
-        raise DataError(f"is {name!r}, not one of {names}", field=field) from None
+        raise DataError(f"is {value!r}, not one of {names}", field=f"{field}.{name}") from None

@@ -362,7 +362,7 @@ def test_every_response_of_groups_is_scored_in_order(place, tmp_path, capsys, na
 
 
 def test_a_group_that_cannot_be_scored_is_one_bad_record(place, tmp_path, capsys):
-    pair = {"prompt": "word " * 300, "chosen": "yes", "rejected": "no"}
+    pair = {"prompt": "word " * 3000, "chosen": "yes", "rejected": "no"}
     data, out = tmp_path / "pairs.jsonl", tmp_path / "scored.jsonl"
     data.write_text("\n".join(map(json.dumps, [pair, pair | {"prompt": "a"}, {"prompt": "a", "chosen": "b"}])))
     flags = ["score", "--checkpoint", place / "run", "--data", data, "--out", out, "--chunk", 1]

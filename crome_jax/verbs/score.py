@@ -134,12 +134,10 @@ def score_items(
     by_prompt: dict[tuple[Message, ...], list[Item]] = {}
     for item in items:
         by_prompt.setdefault(item.prompt, []).append(item)
-    bad: set[tuple[Message, ...]] = set()
+    bad: dict[tuple[Message, ...], DataError] = {}
 
     def refuse(group: PreferenceGroup, error: DataError) -> None:
-        bad.add(group.prompt)
-        for item in by_prompt[group.prompt]:
-            on_bad(item, error)
+        bad[group.prompt] = error
 
     groups = []
     for prompt, same in by_prompt.items():
@@ -147,9 +145,14 @@ def score_items(
         groups.append(PreferenceGroup(f"record {same[0].number}", prompt, tuple(Response(text) for text in texts), ()))
     try:
         scores = score_groups(model, groups, rows_at_once=rows_at_once, on_bad=refuse)
-    except DataError:
+    except DataError:  # Nothing was left to score, which is no error of its own.
         if len(bad) < len(groups):
             raise
+        scores = None
+    for prompt, error in bad.items():  # Out here, where what it raises is not taken for that error.
+        for item in by_prompt[prompt]:
+            on_bad(item, error)
+    if scores is None:
         return [None] * len(items), 0
     rewards = {
         (group.prompt, response.text): reward

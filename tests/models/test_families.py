@@ -10,7 +10,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from crome_jax.data.packing import RowShape, TokenizedGroup, pack
 from crome_jax.models.config import tiny
-from crome_jax.models.decoder import hidden_states, rewards
+from crome_jax.models.decoder import hidden_states, rewards, score
 from crome_jax.models.rope import rope_frequencies
 from crome_jax.objectives.bradley_terry import bradley_terry
 
@@ -60,8 +60,8 @@ def test_packed_rewards_and_gradients_agree(family, seed):
     batch = jax.tree.map(jnp.asarray, rows.batch)
 
     def loss(params):
-        scores = rewards(params, batch, cfg)
-        return bradley_terry(scores, batch)[0], scores
+        scored = score(params, batch, cfg)
+        return bradley_terry(scored, batch)[0], scored.rewards
 
     (ours, scores), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(from_torch(model.state_dict(), cfg))
     sequences = [group.prompt + response for group in groups for response in group.responses]
@@ -95,8 +95,8 @@ def test_bfloat16_is_no_further_off_than_transformers_bfloat16(family):
         truth = (state(model) @ torch.tensor(heads).T).numpy()
         theirs = (state(rounded.bfloat16()) @ torch.tensor(heads).bfloat16().T).float().numpy()
     batch = plain_batch(tokens)
-    score = jax.vmap(lambda head: rewards({**params, "head": head}, batch, cfg, jnp.bfloat16)[:, 0], out_axes=1)
-    assert relative(jax.jit(score)(heads), truth) <= relative(theirs, truth)
+    by_head = jax.vmap(lambda head: rewards({**params, "head": head}, batch, cfg, jnp.bfloat16)[:, 0], out_axes=1)
+    assert relative(jax.jit(by_head)(heads), truth) <= relative(theirs, truth)
 
 
 @pytest.mark.parametrize(("family", "kind"), [("llama", "llama3"), ("gemma3", "linear")])

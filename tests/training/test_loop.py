@@ -52,6 +52,7 @@ def counting_step(spoiled: dict[int, str] | None = None):
         metrics = {f"{kind}/{name}": 0.0 for kind in KINDS for name in SUMS}
         metrics |= {"human/count": 2.0, "human/loss_sum": 2.0 * number, "human/preferring": 2.0, "human/agree_sum": 1.0}
         metrics |= {"reward/count": 1.0, "reward/sum": 0.0, "reward/square_sum": 0.0}
+        metrics |= {"length/sum": 5.0, "length/square_sum": 25.0, "length/reward_sum": 0.0}
         metrics |= {"loss": float(number), "grad_norm": 1.0, "tokens": 10.0, "comparisons": 3.0}
         if number in (spoiled or {}):
             metrics[spoiled[number]] = float("nan")
