@@ -145,7 +145,7 @@ def _token_cells(
         f"{alone / comparisons:.1f}",
         f"{alone / tokens:.2f} times",
         f"{cut:,.0f}",
-        f"{computed / seconds:,.0f}" if computed else "",
+        f"{computed / seconds:,.0f}" if computed and seconds else "",
     )
 
 
