@@ -39,15 +39,17 @@ def add_permutations(
 
     Source: Liu et al. 2024, "RRM: Robust Reward Model Training Mitigates Reward Hacking", arXiv 2409.13156.
     """
+    if not permutations:
+        yield from groups
+        return
     account = Account() if account is None else account
     pairs = [_pair(group, seed) for group in groups]
     able = [g for g, pair in enumerate(pairs) if pair]
     ring = sorted(able, key=lambda g: (derive_seed(seed, "permutation", groups[g].id), groups[g].id))
     place = {g: p for p, g in enumerate(ring)}
     for g, host in enumerate(groups):
-        if not permutations or g not in place:
-            if permutations:
-                account.dropped["permuted", "host", "no preference to lend"] += 1
+        if g not in place:
+            account.dropped["permuted", "host", "no preference to lend"] += 1
             yield host
             continue
         taken = {response.text for response in host.responses}

@@ -149,12 +149,12 @@ def study(
         bench.save(folder / method.name, method, prepared.rows, chosen, operative_config)
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
     tests = {split: list(read_groups(data, split=split)) for split in test_splits}
-    asked = merge_prompts(itertools.chain(*tests.values()))
+    merged = merge_prompts(itertools.chain(*tests.values()))
     known = None
-    if len(asked) < sum(map(len, tests.values())):
+    if len(merged) < sum(map(len, tests.values())):
         # Splits that ask the same questions share the prompts; after this all of their texts are known.
         known = KnownHidden()
-        encoding.append(bench.prepare_scoring(asked, known).facts("test splits together"))
+        encoding.append(bench.prepare_scoring(merged, known).facts("test splits together"))
     for split, asked in tests.items():
         print(f"{split}: {len(asked)} groups", file=sys.stderr)
         prepared = bench.prepare_scoring(asked, known)
