@@ -64,6 +64,7 @@ def study(
     row_shape: RowShape = RowShape(tokens=448, responses=32, comparisons=64),  # noqa: B008
     steps: int = 100,
     rows_per_step: int = 8,
+    rows_at_once: int = 8,
     learning_rates: Sequence[float] = (2e-4, 5e-4),
     search_steps: int | None = None,
     optimizer: Callable[..., optax.GradientTransformation] = adamw,
@@ -91,6 +92,7 @@ def study(
         row_shape: of a packed row.
         steps: optimizer steps of a method's run.
         rows_per_step: packed rows of one step.
+        rows_at_once: packed rows that the frozen layers encode, or a model scores, in one call.
         learning_rates: the search, the same for every method.
         search_steps: optimizer steps of each of its trials; None makes them as long as a run.
         optimizer: called with `steps` and `learning_rate`, traced numbers: one compiled step serves the whole search.
@@ -108,11 +110,13 @@ def study(
     if trainable == "all":
         raise CromeError("a study keeps the frozen layers' output; set trainable to 'head' or a number of layers")
     search_steps = steps if search_steps is None else search_steps
-    check_settings(dtype, steps=steps, rows_per_step=rows_per_step, search_steps=search_steps)
+    check_settings(
+        dtype, steps=steps, rows_per_step=rows_per_step, search_steps=search_steps, rows_at_once=rows_at_once
+    )
     for method in methods:
         check_method(method, steps)
     started = time.monotonic()
-    bench = _Bench.set_up(backbone, layers, trainable, row_shape, mesh(), jnp.dtype(dtype))
+    bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
     validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)))
     folder = Path(out)
@@ -254,6 +258,7 @@ class _Bench:
     base: Backbone
     trainable: Trainable
     shape: RowShape
+    rows_at_once: int
     mesh: Mesh
     dtype: jnp.dtype
     trained: Params
@@ -263,19 +268,33 @@ class _Bench:
 
     @classmethod
     def set_up(
-        cls, backbone: str, layers: int | None, trainable: Trainable, shape: RowShape, mesh: Mesh, dtype: jnp.dtype
+        cls,
+        backbone: str,
+        layers: int | None,
+        trainable: Trainable,
+        shape: RowShape,
+        rows_at_once: int,
+        mesh: Mesh,
+        dtype: jnp.dtype,
     ) -> "_Bench":
         """Load the backbone and place it."""
         base = load_backbone(backbone, trainable, layers)
         trained, frozen = place_params(base, trainable, mesh)
         trunk, scorer = make_trunk(base.cfg, dtype), make_scorer(base.cfg, dtype)
-        return cls(base, trainable, shape, mesh, dtype, trained, frozen, trunk, scorer)
+        return cls(base, trainable, shape, rows_at_once, mesh, dtype, trained, frozen, trunk, scorer)
 
     def prepare(self, groups: Sequence[PreferenceGroup], rows: Rows, known: KnownHidden | None) -> _Prepared:
         """Run the frozen layers over packed groups, save what is known already."""
         started = time.monotonic()
-        width = self.base.cfg.width
-        hidden, computed = compute_hidden(rows, self.frozen, self.run_trunk, self.mesh, width, known)
+        hidden, computed = compute_hidden(
+            rows,
+            self.frozen,
+            self.run_trunk,
+            self.mesh,
+            self.base.cfg.width,
+            rows_at_once=self.rows_at_once,
+            known=known,
+        )
         return _Prepared(groups, rows, hidden, computed, time.monotonic() - started)
 
     def prepare_scoring(self, groups: Sequence[PreferenceGroup], known: KnownHidden | None = None) -> _Prepared:
@@ -291,7 +310,7 @@ class _Bench:
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
         """Score every response of prepared groups."""
         params = {**above_trunk(self.frozen), **state.trained}
-        values = score_rows(self.scorer, params, on.rows, self.mesh, hidden=on.hidden)
+        values = score_rows(self.scorer, params, on.rows, self.mesh, rows_at_once=self.rows_at_once, hidden=on.hidden)
         return gather_rewards(on.rows, values, on.groups)
 
     def run_trial(

@@ -224,12 +224,26 @@ def above_trunk(frozen: Params) -> Params:
 
 
 def compute_hidden(
-    rows: Rows, frozen: Params, run_trunk: Callable, mesh: Mesh, width: int, known: KnownHidden | None = None
+    rows: Rows,
+    frozen: Params,
+    run_trunk: Callable,
+    mesh: Mesh,
+    width: int,
+    *,
+    rows_at_once: int = 8,
+    known: KnownHidden | None = None,
 ) -> tuple[np.ndarray, int]:
     """Run the frozen layers over all rows as `precompute_hidden` does, saying how far it is."""
     progress = Progress("frozen layers", len(rows), "row")
     hidden, computed = precompute_hidden(
-        rows, frozen, run_trunk, mesh, width=width, on_progress=lambda done, _: progress.update(done), known=known
+        rows,
+        frozen,
+        run_trunk,
+        mesh,
+        width=width,
+        rows_at_once=rows_at_once,
+        on_progress=lambda done, _: progress.update(done),
+        known=known,
     )
     progress.close()
     return hidden, computed
