@@ -7,13 +7,16 @@ from crome_jax.augment.oracles.offline.clauses import drop_member
 from crome_jax.augment.oracles.offline.draft import Draft, by_weight, key_sentences, quote, touched
 from crome_jax.augment.oracles.offline.sentences import Layout, parse
 from crome_jax.augment.oracles.offline.slots import fill
-from crome_jax.augment.words import count_words, overlap
+from crome_jax.augment.words import content_words, count_words, overlap
 
 MOST_DROPPED = 0.06
 """Most that a member dropped from an enumeration may be of an answer, in words: nothing makes up for its length."""
 
 SAID = 0.6
 """Share of a sentence's content words that the answer must have for the sentence to count as said."""
+
+RIVAL = 0.5
+"""Share of the content words of two sentences, of the fewer, from which on they are about the same."""
 
 
 def degrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
@@ -76,7 +79,20 @@ def upgrade(draft: Draft, rng: random.Random) -> Rewrite | Declined:
     unsaid = [i for i in keys if overlap(document.sentences[i].content, reference.content) < SAID]
     places = unsaid + [i for i in reversed(keys) if i not in unsaid]
     count = touched(len(document.replaceable))
-    texts = fill([(i, document.sentences[i]) for i in places[:count]], missing, rng)
+    # Before all, what says something else of the same: left standing, it would contradict what is put in.
+    texts: dict[int, str] = {}
+    for place in keys:
+        sentence = document.sentences[place]
+        if sentence.content <= reference.content:
+            continue
+        rival = max(missing, key=lambda text: overlap(content_words(text), sentence.content), default="")
+        if len(texts) == count or overlap(content_words(rival), sentence.content) < RIVAL:
+            continue
+        if exchanged := fill([(place, sentence)], [rival], rng):
+            texts |= exchanged
+            missing.remove(rival)
+    rest = [(i, document.sentences[i]) for i in places if i not in texts]
+    texts |= fill(rest[: count - len(texts)], missing, rng)
     if not texts:
         return Declined("nothing of a fitting length")
     return Rewrite(document.replaced(texts), "put in: " + "; ".join(map(quote, texts.values())))

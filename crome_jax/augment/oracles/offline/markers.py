@@ -26,10 +26,10 @@ SMOOTHING = 0.5
 class Markers:
     """Log-odds of words and pairs of words between declining and answering responses to the same prompts.
 
-    "I hope you understand" follows refusals only and "the next step" answers only, while "thanks for asking" opens
-    either: what both sides have alike is style, whatever it is, and an edit that turns one into the other leaves it
-    alone. Only groups in which some responses decline and others answer are counted, so that what they are about
-    weighs on neither side.
+    "Beyond what I do" follows refusals only and "the next step" answers only, while "good morning" opens either: what
+    both sides have alike is style, whatever it is, and an edit that turns one into the other leaves it alone. Only
+    groups in which some responses decline and others answer are counted, so that what they are about weighs on neither
+    side.
 
     Source: the attribute markers of Li et al. 2018 (arXiv 1804.06437, section 3.1), with n-grams of one and two words.
 

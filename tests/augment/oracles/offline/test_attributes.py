@@ -115,6 +115,15 @@ def test_raising_completeness_puts_in_what_was_missing():
     assert new <= set(sentences(ANSWER))
 
 
+def test_what_is_put_in_replaces_what_says_otherwise():
+    better = "There is a hamster at the home of Greta. A Siamese cat lives with Yusuf. Both are well."
+    worse = "There is a pony at the home of Greta. A tortoise lives with Yusuf. Both are well."
+    for seed in range(10):
+        text = ask("upgrade", "completeness", worse, better, prompt="Who lives with whom?", seed=seed).text
+        assert ("hamster" in text) != ("pony" in text)
+        assert ("Siamese" in text) != ("tortoise" in text)
+
+
 def test_nothing_is_missing_from_a_copy():
     assert ask("upgrade", "completeness", ANSWER + " Nice.", ANSWER) == Declined("nothing is missing")
 
