@@ -1,5 +1,6 @@
 """From groups to batches on the mesh: tokenised, packed, shuffled, shared among hosts, resumable."""
 
+import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,6 +52,24 @@ def select_kinds(
             f"the data holds no {name} comparison{between}; augment it, or take {name!r} out of Method.kinds"
         )
     return kept
+
+
+def count_comparisons(groups: Iterable[PreferenceGroup]) -> list[dict[str, str | int]]:
+    """Return how many comparisons there are of each kind, and between responses of which origins: what was trained on.
+
+    Returns:
+        Records of kind, between, comparisons; the kinds in order, the largest first.
+    """
+    counts = collections.Counter(
+        (
+            comparison.kind,
+            " and ".join(sorted(group.responses[side].origin for side in (comparison.left, comparison.right))),
+        )
+        for group in groups
+        for comparison in group.comparisons
+    )
+    ranked = sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+    return [{"kind": kind.name.lower(), "between": between, "comparisons": count} for (kind, between), count in ranked]
 
 
 def tokenize(group: PreferenceGroup, index: int, tokenizer: Tokenizer) -> TokenizedGroup:

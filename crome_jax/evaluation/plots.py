@@ -79,26 +79,28 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
 
     Args:
         methods: method to the name that is shown, in the order of the colours.
-        detailed: whether the axis closes in on the intervals and each accuracy is written beside its own; otherwise
-            it runs from 0 to 100%, so that pictures side by side compare.
+        detailed: whether each accuracy is written beside its interval.
+
+    The axis runs from 0 to 100%, so that no difference looks larger than it is; how many comparisons a row rests on is
+    written at its end.
     """
     order = list(methods)
     step = 0.21
-    width, left, right = (5.8 if detailed else 4.9), 1.6, 0.15
+    width, left, right = (5.8 if detailed else 4.9), 1.6, 0.5
     heights = [0.27 if row.measured is None else step * len(order) + 0.13 for row in rows]
     legend = _legend_height(methods)
     height = sum(heights) + 0.62 + legend
     with _style():
         figure = Figure(figsize=(width, height), layout="none")
         axes = figure.add_axes((left / width, 0.52 / height, (width - left - right) / width, sum(heights) / height))
-        bounds = [0.5]
+        transform = axes.get_yaxis_transform()
+        widest = 1.0
         y, ticks, labels = 0.0, [], []
         for row, tall in zip(rows, heights, strict=True):
             middle = y + tall / 2
             if row.measured is None:
                 heading = {"va": "center", "color": MUTED, "fontsize": 9.5, "fontweight": "bold"}
                 figure_left = -left / (width - left - right)
-                transform = axes.get_yaxis_transform()
                 axes.text(figure_left, middle, short_label(row.label), transform=transform, **heading)
             else:
                 ticks.append(middle)
@@ -108,19 +110,20 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
                     measured = row.measured.get(method)
                     if measured and measured["accuracy"] is not None:
                         at = middle + (m - (len(order) - 1) / 2) * step
-                        bounds += _draw_interval(axes, measured, at, m, detailed)
+                        _draw_interval(axes, measured, at, m, detailed)
+                        widest = max(widest, measured["interval"][1] + (0.11 if detailed else 0.0))
+                counts = [measured["comparisons"] for measured in row.measured.values() if measured]
+                aside = {"va": "center_baseline", "ha": "left", "color": MUTED, "fontsize": 8.5}
+                axes.text(1.03, middle, f"{max(counts, default=0):,}", transform=transform, **aside)
             y += tall
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        if detailed:
-            axes.set_xlim(max(-0.02, min(bounds) - 0.025), max(bounds) + 0.11)
-        else:
-            axes.set_xlim(-0.02, 1.02)
+        axes.set_xlim(-0.02, widest + 0.02)
         axes.set_ylim(y, 0)
         axes.set_yticks(ticks, labels)
         axes.tick_params(axis="y", length=0, pad=6)
         axes.spines["left"].set_visible(False)
         _percent_axis(axes)
-        axes.set_xlabel("pairwise accuracy (%); dashed: chance", fontsize=10)
+        axes.set_xlabel("pairwise accuracy (%); dashed: chance; right: pairs", fontsize=10)
         _add_legend(figure, methods)
         return figure
 
@@ -241,7 +244,7 @@ def short_label(text: str, characters: int = LABEL_CHARACTERS) -> str:
     return line if len(line) <= characters else line[: characters - 1].rstrip() + "…"
 
 
-def _draw_interval(axes, measured: Mapping[str, Any], y: float, m: int, values: bool) -> list[float]:
+def _draw_interval(axes, measured: Mapping[str, Any], y: float, m: int, values: bool) -> None:
     color = SERIES[m % len(SERIES)]
     low, high = measured["interval"]
     axes.plot([low, high], [y, y], color=color, linewidth=2.2, solid_capstyle="round", zorder=2)
@@ -267,7 +270,6 @@ def _draw_interval(axes, measured: Mapping[str, Any], y: float, m: int, values: 
             fontsize=10,
             fontweight="bold",
         )
-    return [low, high]
 
 
 def _draw_slope(axes, points: np.ndarray, slope: float | None) -> None:

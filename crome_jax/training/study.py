@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crome_jax.data.loading import batches, fingerprint_groups, pack_groups, select_kinds
+from crome_jax.data.loading import batches, count_comparisons, fingerprint_groups, pack_groups, select_kinds
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.readers import read_groups
@@ -190,6 +190,7 @@ def study(
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
             },
             "search": search,
+            "training comparisons": count_comparisons(training_groups),
             "packing": packing,
             "frozen layers": encoding,
         },

@@ -9,7 +9,7 @@ import pytest
 from toy import ROWS, WordTokenizer, mesh_of, text_groups, token_groups
 
 from crome_jax.batch import FIELDS
-from crome_jax.data.loading import batches, fingerprint, pack_groups, put, select_kinds, tokenize
+from crome_jax.data.loading import batches, count_comparisons, fingerprint, pack_groups, put, select_kinds, tokenize
 from crome_jax.data.packing import RowShape, pack
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Comparison, Kind, Message, Origin, Response
@@ -126,6 +126,20 @@ def test_the_origins_a_method_trains_on_are_kept():
         select_kinds([group], kinds, ("original", "upgraded"))
     with pytest.raises(CromeError, match=r"origin .shuffled. is none of original, .*permuted"):
         select_kinds([group], kinds, ("original", "shuffled"))
+
+
+def test_comparisons_are_counted_by_kind_and_origins():
+    origins = (Origin.ORIGINAL, Origin.ORIGINAL, Origin.DEGRADED, Origin.ALIGNED)
+    responses = tuple(Response(f"text {n}", origin) for n, origin in enumerate(origins))
+    compared = [(0, 1, Kind.HUMAN), (0, 2, Kind.CAUSAL), (3, 2, Kind.CAUSAL), (2, 1, Kind.CAUSAL), (3, 0, Kind.NEUTRAL)]
+    comparisons = tuple(Comparison(a, b, 0.5 if kind is Kind.NEUTRAL else 1.0, kind) for a, b, kind in compared)
+    group = dataclasses.replace(text_groups(1)[0], responses=responses, comparisons=comparisons)
+    assert count_comparisons([group, group]) == [
+        {"kind": "human", "between": "original and original", "comparisons": 2},
+        {"kind": "causal", "between": "degraded and original", "comparisons": 4},
+        {"kind": "causal", "between": "aligned and degraded", "comparisons": 2},
+        {"kind": "neutral", "between": "aligned and original", "comparisons": 2},
+    ]
 
 
 def test_a_tokenized_group_is_its_conversations_and_comparisons():
