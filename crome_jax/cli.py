@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.bindings = bindings
     try:
         args.run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # It is None where it was closed before the program began.
+            sys.stdout.flush()
     except CromeError as e:
         # What a function raises that gin configured has a postscript with the function's address.
         message = str(e).partition("\n  In call to configurable")[0]

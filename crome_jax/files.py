@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
         _flush(finished)
         _check_absent(path, overwrite)  # Again: another process may have been faster.
         _replace(finished, path, displaced=partial / "displaced")
+    except CromeError as e:
+        # Whoever wrote there knows only that place, which the user never named and which is gone by now.
+        if partial is None or partial.name not in str(e):
+            raise
+        places = (str((partial / "finished").absolute()), str(partial / "finished"))
+        raise CromeError(str(e).replace(places[0], str(path)).replace(places[1], str(path))) from None
     except BrokenPipeError:  # Of a reader of standard output, not of this file.
         raise
     except OSError as e:
@@ -64,14 +70,25 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def check_not_read(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
+    """Raise CromeError where replacing the path would take away what is read: the same, or in it, or in that folder."""
+    path = Path(path)
+    for source in map(Path, inputs):
+        if not path.exists() or not source.exists():
+            continue
+        places = (source.resolve(), *source.resolve().parents)
+        if path.resolve() in places or os.path.samefile(source, path.parent):
+            raise CromeError(f"{path}: is read, so it is not replaced; choose another output")
+
+
 def unwritable(path: str | os.PathLike, error: OSError) -> CromeError:
     """Return what to tell the user whose output cannot be written."""
     fix = _FIXES.get(error.errno, "write elsewhere")
     return CromeError(f"{os.fspath(path)}: cannot be written ({error.strerror}); {fix}")
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
+def read_json_object(path: Path, fix: str = "fetch it again") -> dict[str, Any]:
+    """Read a file that holds one JSON object; `fix` is what the user can do where it does not.
 
     Raises:
         CromeError: where it cannot be read, or holds something else.
@@ -79,9 +96,9 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as e:
-        raise CromeError(f"{path}: cannot be read ({e}); fetch it again") from None
+        raise CromeError(f"{path}: cannot be read ({e}); {fix}") from None
     if not isinstance(content, dict):
-        raise CromeError(f"{path}: holds no JSON object; fetch it again")
+        raise CromeError(f"{path}: holds no JSON object; {fix}")
     return content
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from crome_jax.errors import DataError
 
+LARGEST = 1e9
+"""The largest weight and margin: float32 sums and squares over a batch of such stay finite, and as exact as others."""
+
 Scalar = str | int | float | bool
 """What metadata may hold: a JSON scalar."""
 
@@ -79,8 +82,8 @@ class Comparison:
         left, right: indices into the group's responses.
         target: probability that left is preferred, in [0, 1]; 0.5 is a tie.
         kind: human, causal or neutral.
-        weight: how much it counts in the loss, >= 0.
-        margin: by how much the reward of the preferred should exceed the other's (nats), >= 0.
+        weight: how much it counts in the loss, in [0, LARGEST].
+        margin: by how much the reward of the preferred should exceed the other's (nats), in [0, LARGEST].
         attribute: the causal attribute in which the two differ by construction, None where unknown.
     """
 
@@ -327,10 +330,10 @@ def _check_comparison(c: Comparison, responses: int, field: str) -> None:
             raise DataError(f"is {getattr(c, side)}, no index of a response", field=f"{field}.{side}")
     if c.left == c.right:
         raise DataError("compares a response with itself", field=field)
-    for name, high in (("target", 1.0), ("weight", math.inf), ("margin", math.inf)):
+    for name, high in (("target", 1.0), ("weight", LARGEST), ("margin", LARGEST)):
         value = getattr(c, name)
         if not math.isfinite(value) or not 0 <= value <= high:
-            raise DataError(f"is {value}, outside [0, {high}]", field=f"{field}.{name}")
+            raise DataError(f"is {value}, outside [0, {high:g}]", field=f"{field}.{name}")
 
 
 def _check_metadata(metadata: Mapping[str, Any], field: str) -> None:

@@ -7,7 +7,7 @@ from crome_jax.groups import Comparison, Kind, Message, Origin, PreferenceGroup,
 _characters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 texts = st.text(_characters, max_size=12)
 full_texts = texts.filter(str.strip)
-finite = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+finite = st.floats(min_value=0, max_value=1e9)
 scalars = st.one_of(texts, st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans())
 metadata = st.dictionaries(texts, scalars, max_size=3)
 json_values = st.recursive(

@@ -105,7 +105,7 @@ def test_a_run_is_not_continued_by_another_configuration(place, own_run, capsys)
     assert run(*train_command(place / "groups", own_run, "--gin.ROW_TOKENS=192")) == 2
     assert "holds another run (row_tokens was 256, is 192" in capsys.readouterr().err
     assert run(*train_command(place / "prefs.jsonl", own_run)) == 2
-    assert "the data holds no" in capsys.readouterr().err
+    assert f"{place / 'prefs.jsonl'} holds no causal comparison" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def _with_comparison(**fields):
         (_with_comparison(left=-1), "comparisons[0].left", "no index of a response"),
         (_with_comparison(right=2), "comparisons[0].right", "no index of a response"),
         (_with_comparison(right=0), "comparisons[0]", "compares a response with itself"),
-        (_with_comparison(target=1.5), "comparisons[0].target", "outside [0, 1.0]"),
+        (_with_comparison(target=1.5), "comparisons[0].target", "outside [0, 1]"),
         (_with_comparison(target=float("nan")), "comparisons[0].target", "is nan"),
         (_with_comparison(weight=-1.0), "comparisons[0].weight", "outside"),
         (_with_comparison(margin=float("inf")), "comparisons[0].margin", "is inf"),

@@ -19,13 +19,18 @@ from crome_jax.training.mesh import batch_sharding, row_shards
 
 
 def select_kinds(
-    groups: Iterable[PreferenceGroup], kinds: Sequence[str], origins: Sequence[str] = tuple(Origin)
+    groups: Iterable[PreferenceGroup],
+    kinds: Sequence[str],
+    origins: Sequence[str] = tuple(Origin),
+    *,
+    name: str = "the data",
 ) -> list[PreferenceGroup]:
     """Keep the comparisons of the named kinds between responses of the named origins: the data recipe of a method.
 
     Args:
         kinds: of "human", "causal", "neutral".
         origins: of the values of `groups.Origin`; both responses of a comparison must be of one of them.
+        name: of the data, in errors.
 
     Raises:
         CromeError: where a name is unknown, or the data holds no comparison of a kind that was asked for.
@@ -46,10 +51,10 @@ def select_kinds(
         if comparisons:
             kept.append(dataclasses.replace(group, comparisons=comparisons))
     for kind in sorted(wanted - seen):
-        name = kind.name.lower()
+        kind_name = kind.name.lower()
         between = "" if set(origins) == set(Origin) else f" between responses of {', '.join(origins)}"
         raise CromeError(
-            f"the data holds no {name} comparison{between}; augment it, or take {name!r} out of Method.kinds"
+            f"{name} holds no {kind_name} comparison{between}; augment it, or take {kind_name!r} out of Method.kinds"
         )
     return kept
 
@@ -94,6 +99,7 @@ def pack_groups(
     *,
     every_response: bool = False,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+    name: str | None = None,
 ) -> Rows:
     """Tokenise groups and pack them into rows, in order.
 
@@ -103,7 +109,7 @@ def pack_groups(
             the error is raised.
 
     Raises:
-        DataError: naming the group.
+        DataError: naming the group, and the data where its `name` is given.
     """
 
     def tokenized() -> Iterator[TokenizedGroup]:
@@ -112,7 +118,7 @@ def pack_groups(
                 item = tokenize(group, index, tokenizer)
                 _check_room(item, shape)
             except DataError as e:
-                error = e.at(f"group {group.id!r}")
+                error = e.at(f"group {group.id!r}{f' of {name}' if name else ''}")
                 if on_bad is None:
                     raise error from None
                 on_bad(group, error)

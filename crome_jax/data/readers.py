@@ -44,6 +44,7 @@ def read_groups(
     """
     path = Path(path)
     ids: set[str] = set()
+    first: DataError | None = None
     bad_before = quarantine.count if quarantine else 0
     for file, number, raw, result in _results(path, split, max_record_bytes):
         if isinstance(result, PreferenceGroup) and result.id in ids:
@@ -56,17 +57,20 @@ def read_groups(
         if quarantine is None:
             raise error
         quarantine.add(error, raw)
+        first = first or error
     if not ids:
         bad = quarantine.count - bad_before if quarantine else 0
+        if bad == 1 and first.record is None:
+            raise first  # Of the file as a whole: it has no record.
         if bad:
-            problem = f"holds no usable record; all {bad} are bad, the first because: {quarantine.first}"
+            problem = f"holds no usable record; all {bad} are bad, the first because: {first}"
             raise DataError(problem, file=str(path), fix="check that this is preference data")
         raise DataError("holds no record", file=str(path), fix="check how it was made")
 
 
 def read_prompt_responses(
     stream: BinaryIO, *, name: str = "<stdin>", quarantine: Quarantine | None = None
-) -> Iterator[tuple[tuple[Message, ...], str, dict[str, Any]]]:
+) -> Iterator[tuple[int, tuple[Message, ...], str, dict[str, Any]]]:
     """Read what is to be scored: JSON lines of `{prompt, response}`, or `{messages}` ending with the response.
 
     Args:
@@ -75,7 +79,7 @@ def read_prompt_responses(
         quarantine: where bad records go; None lets the first one stop the reading.
 
     Yields:
-        The prompt, the response, and the record as it was.
+        The number of the line, the prompt, the response, and the record as it was.
 
     Raises:
         DataError: where a record is bad and `quarantine` is None.
@@ -91,7 +95,7 @@ def read_prompt_responses(
                 raise error from None
             quarantine.add(error, record.raw)
         else:
-            yield prompt, response, record.value
+            yield record.number, prompt, response, record.value
 
 
 def _prompt_response(record: Any) -> tuple[tuple[Message, ...], str]:
@@ -193,6 +197,10 @@ def _results(
         files = _record_files(path, split)
     except DataError as e:
         yield _Result(path, None, None, e)
+        return
+    except OSError as e:
+        error = DataError(f"cannot be read ({e.strerror})", file=str(path), fix="check the path and its permissions")
+        yield _Result(path, None, None, error)
         return
     for file in files:
         try:

@@ -1,7 +1,6 @@
 """Files of records: JSON lines (plain or gzipped) and Parquet, one record at a time, whatever the files hold."""
 
 import gzip
-import io
 import json
 import math
 import os
@@ -59,8 +58,7 @@ def read_records(path: Path, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterat
     """
     try:
         with open(path, "rb") as file:
-            head = file.read(4)
-            file.seek(0)
+            head = file.peek(4)[:4]  # Not read: a pipe cannot go back.
             if not head:
                 raise DataError("is empty", file=str(path), fix="check how it was made")
             if head == b"PAR1" or path.name.endswith(".parquet"):
@@ -99,7 +97,7 @@ def parse_json(line: bytes) -> Any:
     """Parse one line of JSON.
 
     Raises:
-        DataError: where it is not UTF-8 or not JSON, holds NaN or an infinity, or is nested too deep.
+        DataError: where it is not UTF-8 or not JSON, holds NaN or an infinity or a field twice, or is nested too deep.
     """
     try:
         return _DECODER.decode(line.decode())
@@ -127,7 +125,15 @@ def _finite_float(digits: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # JSON does not say which counts; Python would take the last, and lose the other.
+        names = [name for name, _ in pairs]
+        raise DataError("is there twice", field=next(name for name in names if names.count(name) > 1))
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float, object_pairs_hook=_object)
 
 
 def _skip_line(stream: BinaryIO) -> int:
@@ -143,7 +149,8 @@ def _skip_line(stream: BinaryIO) -> int:
 def _read_gzip(file: BinaryIO, path: Path, max_record_bytes: int) -> Iterator[Record]:
     try:
         with gzip.GzipFile(fileobj=file) as stream:
-            yield from read_lines(io.BufferedReader(stream), max_record_bytes)
+            # Not through another buffer: it would lose, with the error, the lines before the damage.
+            yield from read_lines(stream, max_record_bytes)
     except EOFError:
         raise DataError("is cut short: its gzip stream does not end", file=str(path), fix=_WHOLE_FILE) from None
     except (gzip.BadGzipFile, zlib.error) as e:

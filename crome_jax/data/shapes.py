@@ -19,7 +19,17 @@ from crome_jax.data.conversations import (
     with_system,
 )
 from crome_jax.errors import DataError
-from crome_jax.groups import Comparison, Kind, Message, PreferenceGroup, Response, Scalar, build_group, from_dict
+from crome_jax.groups import (
+    Comparison,
+    Kind,
+    Message,
+    PreferenceGroup,
+    Response,
+    Scalar,
+    build_group,
+    check_response_text,
+    from_dict,
+)
 
 KNOWN_SHAPES = (
     "{prompt, chosen, rejected} (text or messages)",
@@ -60,7 +70,8 @@ def group_from_record(record: Any, default_id: str) -> PreferenceGroup:
         DataError: where it has no known shape, or a field is missing or wrong.
     """
     if not isinstance(record, dict):
-        raise DataError(f"is {type(record).__name__}, not an object with fields")
+        fix = {"fix": "write one record a line, as jq -c '.[]' does"} if isinstance(record, list) else {}
+        raise DataError(f"is {type(record).__name__}, not an object with fields", **fix)
     record = {name: value for name, value in record.items() if value is not None}
     try:
         if "comparisons" in record and is_messages(record.get("prompt")):
@@ -150,8 +161,7 @@ def _read_pair(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
 
 def _check_pair(texts: Mapping[str, Any]) -> None:
     for name, text in texts.items():
-        if not checked_text(text, name).strip():
-            raise DataError("is empty", field=name)
+        check_response_text(text, name)
     first, second = texts
     if texts[first] == texts[second]:
         raise DataError(f"is identical to '{first}'", field=second)

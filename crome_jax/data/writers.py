@@ -89,13 +89,13 @@ def _write_tfds(
     # TFDS's builders shuffle by key, or sort in memory; its sequential writer keeps the order and holds nothing.
     writer = tfds.core.SequentialWriter(info, max_examples_per_shard=groups_per_shard, file_format="array_record")
     written = 0
-    with _explained(path):
+    with explained(path):
         writer.initialize_splits([split])
     for chunk in _chunks(groups):
-        with _explained(path):
+        with explained(path):
             writer.add_examples({split: [encode_group(group) for group in chunk]})
         written += len(chunk)
-    with _explained(path):
+    with explained(path):
         writer.close_all()
     return written
 
@@ -107,10 +107,14 @@ def _chunks(groups: Iterable[PreferenceGroup]) -> Iterator[list[PreferenceGroup]
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Say what the user can do where ArrayRecord cannot write; it knows no error but RuntimeError."""
+def explained(path: Path) -> Iterator[None]:
+    """Say what the user can do where ArrayRecord cannot write; it knows no error but RuntimeError.
+
+    Raises:
+        CromeError: naming the path.
+    """
     try:
         yield
     except RuntimeError as e:
-        reason = str(e).partition(";")[0]
+        reason = str(e).partition(";")[0].rpartition(": ")[2]
         raise CromeError(f"{path}: cannot be written ({reason}); free some space or write elsewhere") from e

@@ -94,10 +94,11 @@ def pack_for_scoring(
     shape: RowShape,
     *,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+    name: str | None = None,
 ) -> Rows:
-    """Pack groups so that every response is placed once; comparisons do not matter for it. `on_bad` is pack_groups'."""
+    """Pack groups so that every response is placed once; comparisons do not matter for it. The rest is pack_groups'."""
     alone = [dataclasses.replace(group, comparisons=()) for group in groups]
-    return pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad)
+    return pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad, name=name)
 
 
 def score_rows(

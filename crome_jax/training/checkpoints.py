@@ -3,21 +3,30 @@
 import dataclasses
 import gc
 import json
+import logging
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import orbax.checkpoint as ocp
 
+from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.weights import Params
+from crome_jax.models.weights import Head, Params
+from crome_jax.training.digests import DigestedPath, find_damage
 from crome_jax.training.step import TrainState
 
 MODEL_FILE = "model.json"
+DTYPES = ("float32", "bfloat16")
+"""What activations may be."""
+
+# Orbax logs, with a traceback each, what its threads fail at; it raises all of it too, and that is told in one line.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +47,7 @@ class ModelCard:
         head: what reads rewards, "scalar" or "odin".
 
     Raises:
-        TypeError: naming the field that is not of its type.
+        TypeError: naming the field that is not of its type, or says what no run can be.
     """
 
     backbone: str
@@ -66,6 +75,15 @@ class ModelCard:
                 raise TypeError(f"{field.name} is {getattr(self, field.name)!r}")
         if not all(isinstance(value, str) for value in self.settings.values()):
             raise TypeError(f"settings is {self.settings!r}")
+        if self.trainable not in ("all", "head") and not (isinstance(self.trainable, int) and self.trainable >= 1):
+            raise TypeError(f"trainable is {self.trainable!r}")
+        for name, known in (("dtype", DTYPES), ("head", get_args(Head))):
+            if getattr(self, name) not in known:
+                raise TypeError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(known)}")
+        try:
+            RowShape(self.row_tokens, self.row_responses, self.row_comparisons)
+        except CromeError as e:
+            raise TypeError(f"row_tokens, row_responses, row_comparisons: {e}") from None
         _decoder_config(self.decoder)
 
 
@@ -111,25 +129,43 @@ def read_card(run: Path | str) -> ModelCard:
     path = Path(run) / MODEL_FILE
     try:
         return ModelCard(**json.loads(path.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CromeError(f"{run}: no {MODEL_FILE}; give the folder (OUT) of a `crome train` run") from None
-    except (TypeError, ValueError) as e:
+    except OSError as e:
+        raise CromeError(f"{path}: cannot be read ({e.strerror}); check the path and its permissions") from None
+    except (TypeError, ValueError, RecursionError) as e:
         raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
 
 
 class Checkpoints:
     """The checkpoints of one run: written in the background, each whole or not there.
 
+    Each holds the digests of its files, which are checked before anything is restored from it.
+
     Args:
         run: the run's folder.
         keep: how many of the newest stay.
+        read_only: whether nothing is to be saved: then nothing in the folder changes.
+
+    Raises:
+        CromeError: where a file is in the place of the folder of checkpoints, or (read_only) nothing is.
     """
 
-    def __init__(self, run: Path | str, keep: int = 2):
+    def __init__(self, run: Path | str, keep: int = 2, *, read_only: bool = False):
         self._folder = Path(run).absolute() / "checkpoints"
+        if self._folder.exists() and not self._folder.is_dir():
+            raise CromeError(f"{self._folder}: is no folder; move it away")
+        if read_only and not self._folder.is_dir():
+            raise self._none_whole()
         self._manager = ocp.CheckpointManager(
             self._folder,
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True, enable_async_checkpointing=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=not read_only,
+                read_only=read_only,
+                enable_async_checkpointing=True,
+                temporary_path_class=DigestedPath,
+            ),
             # Named here, or a process that has not saved yet could not look at what is there.
             item_handlers={"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()},
         )
@@ -160,6 +196,7 @@ class Checkpoints:
             CromeError: where there is none, it is damaged, or it is of another architecture.
         """
         step = self._newest()
+        self._check_digests(step)
         self._check_shapes(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
@@ -172,6 +209,7 @@ class Checkpoints:
             CromeError: as `restore` does.
         """
         step = self._newest()
+        self._check_digests(step)
         self._check_shapes(step, like)
         shapes = {"trained": _shapes(like)}
         wanted = ocp.args.PyTreeRestore(
@@ -199,8 +237,15 @@ class Checkpoints:
 
     def _newest(self) -> int:
         if self.latest is None:
-            raise CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
+            raise self._none_whole()
         return self.latest
+
+    def _none_whole(self) -> CromeError:
+        return CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
+
+    def _check_digests(self, step: int) -> None:
+        if problem := find_damage(self._folder / str(step)):
+            raise self._damaged(step, problem)
 
     def _check_shapes(self, step: int, wanted: Params) -> None:
         there = _by_name(self._read(step, lambda: self._manager.item_metadata(step)["state"]["trained"]))
@@ -223,10 +268,12 @@ class Checkpoints:
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         gc.collect()
         sys.unraisablehook = hook
-        raise CromeError(
-            f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or delete it to go on from the "
-            "checkpoint before it"
-        )
+        raise self._damaged(step, problem)
+
+    def _damaged(self, step: int, problem: str) -> CromeError:
+        older = [s for s in self._manager.all_steps() if s < step and not find_damage(self._folder / str(s))]
+        fix = f"delete it to go on from step {max(older)}, which is whole" if older else "train again in another folder"
+        return CromeError(f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or {fix}")
 
     def _not_saved(self, error: Exception) -> CromeError:
         return CromeError(
@@ -246,4 +293,6 @@ def _by_name(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _first_line(error: Exception) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if said := re.search(r": ([^:\[]+) \[os_error_code=", str(error)):  # TensorStore's, behind long paths.
+        return said[1]
     return line.split(". See full TensorStore details")[0][:200]

@@ -20,6 +20,7 @@ from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
 from crome_jax.errors import CromeError
+from crome_jax.files import unwritable
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import trunk
 from crome_jax.models.weights import Params
@@ -97,13 +98,16 @@ def precompute_hidden(
         the layers. Padding of rows that were not computed is 0.
 
     Raises:
-        CromeError: where the disk of temporary files has no room for it.
+        CromeError: where the disk of temporary files has no room for it, or cannot be written.
     """
     n, t = rows.batch.tokens.shape
     _check_room(4 * n * t * width)
     rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
-    with tempfile.TemporaryFile(prefix="crome-hidden-") as file:  # The mapping outlives the file's handle.
-        hidden = np.memmap(file, np.float32, "w+", shape=(n, t, width))
+    try:
+        with tempfile.TemporaryFile(prefix="crome-hidden-") as file:  # The mapping outlives the file's handle.
+            hidden = np.memmap(file, np.float32, "w+", shape=(n, t, width))
+    except OSError as e:
+        raise unwritable(tempfile.gettempdir(), e) from None
     todo = np.array([row for row in range(n) if known is None or not known.fill(rows, row, hidden[row])], np.int32)
     for start in range(0, len(todo), rows_at_once):
         # The last rows are computed again rather than compiling for a smaller batch.

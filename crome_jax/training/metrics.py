@@ -1,13 +1,19 @@
 """Sums and counts to the numbers a person reads, and where they are written."""
 
+import contextlib
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from crome_jax.files import whole_output
+from crome_jax.errors import CromeError
+from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import Kind
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
@@ -52,6 +58,9 @@ class MetricsLog:
     Args:
         run: the run's folder.
         resumed_at: the step training goes on from; lines after it, left by a run that was killed, are dropped.
+
+    Raises:
+        CromeError: where a file cannot be written (in `write` and `close`, too), or metrics.jsonl is damaged.
     """
 
     def __init__(self, run: Path, resumed_at: int = 0):
@@ -60,30 +69,63 @@ class MetricsLog:
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = self._path.open("a")
-        # purge_step makes TensorBoard hide what the killed run logged past the step training resumes from.
-        self._events = tensorboardX.SummaryWriter(str(run / "events"), purge_step=resumed_at + 1)
+        folder = run / "events"
+        with _explained(folder):
+            folder.mkdir(exist_ok=True)
+            # Not through tensorboardX's SummaryWriter: its thread dies of a full disk, with a traceback and unnoticed.
+            self._events = EventsWriter(str(folder / "events"))
+            # The start of a session makes TensorBoard hide what the killed run logged past the step it resumes from.
+            start = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
+            self._events.flush()
+        self._folder = folder
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step's numbers."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if np.isfinite(value):
-                self._events.add_scalar(name, value, step)
+        with _explained(self._path):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+        with _explained(self._folder):
+            for name, value in values.items():
+                if np.isfinite(value):
+                    self._events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            self._events.flush()
 
     def close(self) -> None:
         """Flush and close both files."""
-        self._file.close()
-        self._events.close()
+        with _explained(self._path):
+            self._file.close()
+        with _explained(self._folder):
+            self._events.close()
 
 
 def read_curve(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl in order; a last line cut short by a kill is left out."""
+    """Return the lines of metrics.jsonl in order; a last line cut short by a kill is left out.
+
+    Raises:
+        CromeError: where it cannot be read, or another line is damaged.
+    """
     path = run / "metrics.jsonl"
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as e:
+        raise CromeError(f"{path}: cannot be read ({e.strerror}); move it away") from None
     lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
         try:
-            lines.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            values = json.loads(line) if line.strip() else {"step": None}
+        except (ValueError, RecursionError):
+            values = None
+        if isinstance(values, dict) and isinstance(values.get("step"), int):
+            lines.append(values)
+        elif line.strip() and line.endswith(b"\n"):
+            raise CromeError(f"{path}: line {number} is damaged; mend or delete that line, or move the file away")
     return lines
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise unwritable(path, e) from None

@@ -26,10 +26,10 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_scoring, score_rows
-from crome_jax.files import whole_output
+from crome_jax.files import check_not_read, whole_output
 from crome_jax.groups import Origin, PreferenceGroup
 from crome_jax.models.weights import Params, Trainable
-from crome_jax.training.checkpoints import Checkpoints, write_card
+from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh
@@ -115,10 +115,11 @@ def study(
     )
     for method in methods:
         check_method(method, steps)
+        _check_replaceable(Path(out) / method.name, inputs=(data, groups, backbone))
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
-    validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)))
+    validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)), data)
     folder = Path(out)
     best, search, packing = {}, [], []
     encoding = [validation.facts(validation_split)]
@@ -126,7 +127,7 @@ def study(
     in_training = KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, method, in_training)
+        method.name: bench.prepare_training(training_groups, groups, method, in_training)
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
@@ -158,16 +159,16 @@ def study(
     if len(merged) < sum(map(len, tests.values())):
         # Splits that ask the same questions share the prompts; after this all of their texts are known.
         known = KnownHidden()
-        encoding.append(bench.prepare_scoring(merged, known).facts("test splits together"))
+        encoding.append(bench.prepare_scoring(merged, data, known).facts("test splits together"))
     for split, asked in tests.items():
         print(f"{split}: {len(asked)} groups", file=sys.stderr)
-        prepared = bench.prepare_scoring(asked, known)
+        prepared = bench.prepare_scoring(asked, data, known)
         encoding.append(prepared.facts(split))
         for name, trial in best.items():
             evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
     counterfactuals = None
     if shown := _sample_augmented(training_groups):
-        prepared = bench.prepare_scoring(shown, in_training)
+        prepared = bench.prepare_scoring(shown, groups, in_training)
         counterfactuals = shown, {name: bench.score(trial.state, prepared) for name, trial in best.items()}
     report = build_report(
         evaluations,
@@ -298,13 +299,18 @@ class _Bench:
         )
         return _Prepared(groups, rows, hidden, computed, time.monotonic() - started)
 
-    def prepare_scoring(self, groups: Sequence[PreferenceGroup], known: KnownHidden | None = None) -> _Prepared:
-        """Take every response, to be scored."""
-        return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape), known)
+    def prepare_scoring(
+        self, groups: Sequence[PreferenceGroup], name: str, known: KnownHidden | None = None
+    ) -> _Prepared:
+        """Take every response, to be scored; errors call the data `name`."""
+        return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape, name=name), known)
 
-    def prepare_training(self, groups: Sequence[PreferenceGroup], method: Method, known: KnownHidden) -> _Prepared:
-        """Take the comparisons that a method trains on."""
-        rows = pack_groups(select_kinds(groups, method.kinds, method.origins), self.base.tokenizer, self.shape)
+    def prepare_training(
+        self, groups: Sequence[PreferenceGroup], name: str, method: Method, known: KnownHidden
+    ) -> _Prepared:
+        """Take the comparisons that a method trains on; errors call the data `name`."""
+        kept = select_kinds(groups, method.kinds, method.origins, name=name)
+        rows = pack_groups(kept, self.base.tokenizer, self.shape, name=name)
         say_packing(method.name, rows)
         return self.prepare(groups, rows, known)
 
@@ -397,6 +403,13 @@ class _Bench:
             checkpoints = Checkpoints(folder)
             checkpoints.save(trial.state, trial.iterator_state)
             checkpoints.close()
+
+
+def _check_replaceable(run: Path, inputs: Sequence[str]) -> None:
+    """Raise CromeError where a method's run would take the place of something else, before any work."""
+    if run.exists() and not (run / MODEL_FILE).is_file() and not (run.is_dir() and not any(run.iterdir())):
+        raise CromeError(f"{run}: is something else than a run, so it is not replaced; give another study.out")
+    check_not_read(run, inputs)
 
 
 def _sample_augmented(groups: Sequence[PreferenceGroup], count: int = 40) -> list[PreferenceGroup]:

@@ -22,7 +22,7 @@ from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import to_json
 from crome_jax.models.weights import Head, Params, Trainable, declare, declare_head, init_declared, partition
-from crome_jax.training.checkpoints import Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh, weight_shardings
@@ -115,10 +115,11 @@ def train(
     with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
         groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
         rows = pack_groups(
-            select_kinds(groups, method.kinds, method.origins),
+            select_kinds(groups, method.kinds, method.origins, name=data),
             base.tokenizer,
             row_shape,
             on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
+            name=data,
         )
         say_packing(method.name, rows)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
@@ -168,7 +169,7 @@ def train(
 
 def check_settings(dtype: str, **counts: int) -> None:
     """Raise CromeError where a setting makes no sense, before any work."""
-    if dtype not in ("float32", "bfloat16"):
+    if dtype not in DTYPES:
         raise CromeError(f"dtype is {dtype!r}; give 'float32' or 'bfloat16'")
     for name, count in counts.items():
         if count < 1:
@@ -183,7 +184,11 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
             damaged or of another architecture.
     """
     card = read_card(run)
-    base = load_backbone(card.backbone, card.trainable, card.config.layers)
+    checkpoints = Checkpoints(run, read_only=True)  # Before the backbone is read, which takes a while.
+    try:
+        base = load_backbone(card.backbone, card.trainable, card.config.layers)
+    except CromeError as e:
+        raise CromeError(f"{run}: its backbone cannot be loaded: {e}") from None
     for what, there, here in (
         ("file", card.backbone_fingerprint, base.fingerprint),
         ("tokenizer", card.tokenizer_fingerprint, base.tokenizer.fingerprint),
@@ -193,7 +198,7 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
             raise CromeError(f"{run}: trained on backbone {card.backbone!r} whose {what} has changed since; restore it")
     devices = mesh()
     trained, frozen = place_params(base, card.trainable, devices, card.head)
-    trained, _ = Checkpoints(run).restore_trained(trained)
+    trained, _ = checkpoints.restore_trained(trained)
     shape = RowShape(card.row_tokens, card.row_responses, card.row_comparisons)
     return RewardModel({**frozen, **trained}, base.cfg, base.tokenizer, shape, devices, jnp.dtype(card.dtype))
 

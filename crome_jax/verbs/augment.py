@@ -13,6 +13,7 @@ from crome_jax.augment.oracles import OfflineEditor, Oracle
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
+from crome_jax.verbs.stdout import say
 
 ORACLES: Mapping[str, Callable[[Sequence[PreferenceGroup]], Oracle]] = {
     "offline": OfflineEditor.of,
@@ -112,6 +113,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.data.merging import merge_prompts
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
+    from crome_jax.files import check_not_read
 
     account = Account()
 
@@ -136,6 +138,8 @@ def run(args: argparse.Namespace) -> None:
             account=account,
         )
 
+    if args.overwrite:
+        check_not_read(args.out, [args.data])
     with set_aside(args.out, args.skip_bad, inputs=[args.data], overwrite=args.overwrite) as quarantine:
         write_groups(
             args.out,
@@ -143,5 +147,5 @@ def run(args: argparse.Namespace) -> None:
             description=f"{args.data} augmented by the {args.oracle} oracle, seed {args.seed}.",
             overwrite=args.overwrite,
         )
-    print(account)
-    print(f"written to {args.out}")
+    say(account)
+    say(f"written to {args.out}")

@@ -16,6 +16,7 @@ from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Origin, PreferenceGroup, to_json
 from crome_jax.verbs.numbers import add_rows_at_once
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
+from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
@@ -91,10 +92,13 @@ def run(args: argparse.Namespace) -> None:
     _check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
     cards = {run: read_card(run) for run in args.checkpoint}
     methods = _method_names({run: card.method for run, card in cards.items()})
-    with set_aside(out, args.skip_bad, inputs=[data.path for data in args.data]) as quarantine:
+    curves = {method: read_curve(folder) for folder, method in methods.items()}
+    # A report replaces an earlier one, and so does its list of bad records; it appears after the report.
+    inputs = [data.path for data in args.data]
+    with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine:
         groups = _read(args.data, quarantine)
         # One for all runs: a group that several have no room for is one bad record.
-        refuse = {name: _refuse(name, some, quarantine) for name, some in groups.items()}
+        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in args.data}
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing = [], []
         for folder, method in methods.items():
@@ -108,26 +112,26 @@ def run(args: argparse.Namespace) -> None:
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
                 packing.append(_packing_facts(method, name, some, scores, seconds, model.tokenizer))
-    evaluations, edited = _usable(groups, scored)
-    report = build_report(
-        evaluations,
-        training={method: read_curve(folder) for folder, method in methods.items()},
-        counterfactuals=edited,
-        facts={
-            "software": {
-                "crome_jax": version("crome_jax"),
-                "jax": version("jax"),
-                "python": platform.python_version(),
-                "machine": platform.machine(),
+        evaluations, edited = _usable(groups, scored)
+        report = build_report(
+            evaluations,
+            training=curves,
+            counterfactuals=edited,
+            facts={
+                "software": {
+                    "crome_jax": version("crome_jax"),
+                    "jax": version("jax"),
+                    "python": platform.python_version(),
+                    "machine": platform.machine(),
+                },
+                "runs": runs,
+                "data": [_data_facts(data, groups[data.name]) for data in args.data],
+                "scoring": packing,
             },
-            "runs": runs,
-            "data": [_data_facts(data, groups[data.name]) for data in args.data],
-            "scoring": packing,
-        },
-    )
-    page, _ = write_report(report, out)
-    print(_table(report, packing))
-    print(f"report: {page}")
+        )
+        page, _ = write_report(report, out)
+    say(_table(report, packing))
+    say(f"report: {page}")
 
 
 def _check_distinct(names: Sequence[str], what: str, fix: str) -> None:
@@ -149,16 +153,17 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
 
 
 def _refuse(
-    name: str, groups: Sequence[PreferenceGroup], quarantine: "Quarantine | None"
-) -> Callable[[PreferenceGroup, DataError], None] | None:
-    """Return what becomes of a group that no row has room for: it is set aside the first time."""
-    if quarantine is None:
-        return None
+    path: Path, groups: Sequence[PreferenceGroup], quarantine: "Quarantine | None"
+) -> Callable[[PreferenceGroup, DataError], None]:
+    """Return what becomes of a group that no row has room for: it is an error, or set aside the first time."""
     waiting = {group.id: group for group in groups}  # What is refused has lost its comparisons.
 
     def refuse(group: PreferenceGroup, error: DataError) -> None:
+        placed = error.at(f"group {group.id!r} of {path}")
+        if quarantine is None:
+            raise placed
         if whole := waiting.pop(group.id, None):
-            quarantine.add(error.at(f"group {group.id!r} of {name}"), to_json(whole))
+            quarantine.add(placed, to_json(whole))
 
     return refuse
 

@@ -32,6 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export the newest checkpoint."""
     from crome_jax.errors import CromeError
+    from crome_jax.files import check_not_read
     from crome_jax.training.checkpoints import Checkpoints, read_card
     from crome_jax.training.train import load_run
     from crome_jax.weights.backbones import context_length
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> None:
     if args.overwrite and args.out.is_dir() and any(args.out.iterdir()) and not (args.out / "config.json").is_file():
         raise CromeError(f"{args.out}: is a folder of something else than a model; choose another name")
     card = read_card(args.checkpoint)
+    if args.overwrite:
+        check_not_read(args.out, [args.checkpoint, card.backbone])
     say_terms(card.backbone)
     model = load_run(args.checkpoint)
     write_folder(
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         model.cfg,
         model.tokenizer,
         context=context_length(card.backbone),
-        card=render_model_card(args.checkpoint, card, Checkpoints(args.checkpoint).latest),
+        card=render_model_card(args.checkpoint, card, Checkpoints(args.checkpoint, read_only=True).latest),
         dtype=args.dtype,
         overwrite=args.overwrite,
     )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from crome_jax.errors import DataError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
 from crome_jax.verbs.evaluate import DataSet, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -81,25 +81,31 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Score as records come."""
+    from crome_jax.files import check_not_read
     from crome_jax.training.checkpoints import read_card
     from crome_jax.training.train import load_run
 
     name = str(args.data.path) if args.data else "<stdin>"
+    inputs = [args.data.path] if args.data else []
+    if args.out is not None and args.overwrite:
+        check_not_read(args.out, [*inputs, args.checkpoint])
+    card = read_card(args.checkpoint)
     with contextlib.ExitStack() as stack:
-        inputs = [args.data.path] if args.data else []
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
         out = stack.enter_context(_open_out(args.out, args.overwrite))
-        say_terms(read_card(args.checkpoint).backbone)
+        say_terms(card.backbone)
         model = load_run(args.checkpoint)
-        refused: dict[tuple[str, int], tuple[DataError, Item]] = {}  # Each record once, however many its responses.
+        refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
         count = cut = 0
 
         def refuse(item: Item, error: DataError) -> None:
             placed = error.at(item.file, item.number)
             if quarantine is None:
                 raise placed
-            refused.setdefault((item.file, item.number), (placed, item))
+            if (item.file, item.number) not in refused:
+                refused.add((item.file, item.number))
+                quarantine.add(placed, item.raw)
 
         items = _read_data(args.data, quarantine) if args.data else _read_stdin(quarantine)
         while chunk := list(itertools.islice(items, args.chunk)):
@@ -110,8 +116,11 @@ def run(args: argparse.Namespace) -> None:
                     count += 1
             out.flush()
             cut += truncated
-        for error, item in refused.values():  # Not before: records are numbered by how many were set aside in reading.
-            quarantine.add(error, item.raw)
+        if not count and quarantine is not None and quarantine.count:
+            if quarantine.count == 1 and quarantine.first.record is None:
+                raise quarantine.first  # Of the file as a whole: it has no record.
+            problem = f"holds no record that can be scored; all {quarantine.count} are bad, the first because: "
+            raise DataError(f"{problem}{quarantine.first}", file=name, fix="check that this is what was meant")
         if not count:
             raise DataError("holds no record that can be scored", file=name, fix="check how it was made")
     print(f"{count} responses scored, {cut} of them cut to fit a row", file=sys.stderr)
@@ -168,9 +177,11 @@ def _read_stdin(quarantine: "Quarantine | None") -> Iterator[Item]:
     from crome_jax.data.readers import read_prompt_responses
 
     name = "<stdin>"
+    if sys.stdin is None:
+        raise CromeError(f"{name}: is closed; give records on it, or with --data")
     records: Iterable = read_prompt_responses(sys.stdin.buffer, name=name, quarantine=quarantine)
-    for good, (prompt, response, record) in enumerate(records, 1):
-        yield Item(name, good + (quarantine.count if quarantine else 0), prompt, response, record, record)
+    for number, prompt, response, record in records:
+        yield Item(name, number, prompt, response, record, record)
 
 
 def _read_data(data: DataSet, quarantine: "Quarantine | None") -> Iterator[Item]:
@@ -189,6 +200,8 @@ def _open_out(path: Path | None, overwrite: bool) -> Iterator[BinaryIO]:
         with whole_output(path, overwrite=overwrite) as partial, partial.open("wb") as file:
             yield file
         return
+    if sys.stdout is None:
+        raise CromeError("<stdout>: is closed; redirect it, or give --out")
     try:
         yield sys.stdout.buffer
     except BrokenPipeError:

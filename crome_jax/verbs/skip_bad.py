@@ -20,16 +20,13 @@ def add_skip_bad(parser: argparse.ArgumentParser, place: str = "OUT.bad.jsonl") 
 
 
 @contextlib.contextmanager
-def set_aside(
-    out: Path, skip_bad: bool, *, inputs: Iterable[Path], overwrite: bool | None = None
-) -> Iterator[Quarantine | None]:
+def set_aside(out: Path, skip_bad: bool, *, inputs: Iterable[Path], overwrite: bool) -> Iterator[Quarantine | None]:
     """Yield where bad records go, None where the first is to be an error; in the end say how many there were.
 
     Args:
         out: the output that their list is put beside.
         inputs: what the verb reads.
-        overwrite: whether the list of an earlier run is replaced (and removed, where this run has no bad record); None
-            where the verb has no such flag.
+        overwrite: whether the list of an earlier run is replaced (and removed, where this run has no bad record).
 
     Raises:
         CromeError: where another file is in the list's place.
@@ -37,8 +34,8 @@ def set_aside(
     if not skip_bad:
         yield None
         return
-    fix = "move it away" if overwrite is None else "move it away or pass --overwrite"
-    with Quarantine(list_beside(out), overwrite=bool(overwrite), inputs=inputs, fix=fix) as quarantine:
+    fix = "move it away or pass --overwrite"  # Where it is not replaced, there is such a flag.
+    with Quarantine(list_beside(out), overwrite=overwrite, inputs=inputs, fix=fix) as quarantine:
         quarantine.check_place()
         yield quarantine
     if quarantine.count:

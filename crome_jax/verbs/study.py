@@ -13,7 +13,9 @@ Any other argument of study, adamw, Method, RowShape, make_mesh or an objective:
 
 import argparse
 
+from crome_jax.errors import DataError
 from crome_jax.verbs.gin_flags import add_gin_flags
+from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
 
 
@@ -29,4 +31,9 @@ def run(args: argparse.Namespace) -> None:
 
     configured = configure(study, args.gin_file, args.bindings)
     say_terms(configured.keywords["backbone"])
-    print(f"report: {configured()}")
+    try:
+        say(f"report: {configured()}")
+    except DataError as e:
+        # What records and files are refused with advises a flag that this verb does not have.
+        e.fix = e.fix.partition(", or pass --skip-bad")[0]
+        raise

@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
     import tensorflow_datasets as tfds
 
     from crome_jax.data.datasets.causal_testbed import CausalTestbed
+    from crome_jax.data.writers import explained
     from crome_jax.files import whole_output
 
     if args.overwrite and args.out.is_dir() and any(args.out.iterdir()) and not _is_tfds(args.out):
@@ -66,7 +67,8 @@ def run(args: argparse.Namespace) -> None:
     # TFDS prints where it builds, which is not where the data set will be.
     with whole_output(args.out, overwrite=args.overwrite) as finished, contextlib.redirect_stdout(io.StringIO()):
         builder = CausalTestbed(config=config, data_dir=finished.with_name("building"), file_format="array_record")
-        builder.download_and_prepare()
+        with explained(args.out):
+            builder.download_and_prepare()
         Path(builder.data_dir).rename(finished)
     sizes = ", ".join(f"{split.num_examples} {name}" for name, split in builder.info.splits.items())
     print(f"{args.out}: {sizes}", file=sys.stderr)

@@ -20,6 +20,7 @@ import argparse
 
 from crome_jax.verbs.gin_flags import Binding, add_gin_flags
 from crome_jax.verbs.skip_bad import add_skip_bad
+from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
 
 
@@ -40,4 +41,4 @@ def run(args: argparse.Namespace) -> None:
     throughput = configured()
     if throughput is not None:
         rates = f"{throughput.tokens / throughput.seconds:,.0f} tokens/s, {throughput.pairs / throughput.seconds:.1f}"
-        print(f"{configured.keywords['out']}: trained at {rates} pairs/s")
+        say(f"{configured.keywords['out']}: trained at {rates} pairs/s")

@@ -51,7 +51,10 @@ def render_model_card(run: Path | str, card: ModelCard, step: int) -> str:
         parts.append(f"Terms of the backbone: {BACKBONES[card.backbone].terms}")
     gin = run / "operative_config.gin"
     if gin.is_file():
-        parts += ["Configuration:", f"```\n{gin.read_text(encoding='utf-8').strip()}\n```"]
+        try:
+            parts += ["Configuration:", f"```\n{gin.read_text(encoding='utf-8').strip()}\n```"]
+        except (OSError, UnicodeDecodeError) as e:
+            raise CromeError(f"{gin}: cannot be read ({e}); restore it from a copy, or move it away") from None
     report = run / "evaluation" / "report.json"
     parts += ["## Evaluation", _evaluation(report) if report.is_file() else "None was in the run's folder."]
     return "\n\n".join(parts) + "\n"
@@ -76,7 +79,7 @@ def _table(rows: list[tuple[str, Any]]) -> str:
 
 def _evaluation(path: Path) -> str:
     """Put the accuracies of report.json in a table."""
-    report = read_json_object(path)
+    report = read_json_object(path, "evaluate again, or delete it")
     lines = ["| model | split | accuracy, % | 95% interval | comparisons |", "|---|---|---|---|---|"]
     try:
         for method, figures in report["methods"].items():

@@ -257,10 +257,11 @@ def test_prompts_and_responses_are_read_for_scoring():
         {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]},
     ]
     read = list(read_prompt_responses(io.BytesIO(_lines(*records))))
-    assert [record for _, _, record in read] == records
-    assert {response for _, response, _ in read} == {"So."}
-    assert [len(prompt) for prompt, _, _ in read] == [1, 2, 1, 1]
-    assert read[0][0] == (Message("user", "Why?"),)
+    assert [number for number, *_ in read] == [1, 2, 3, 4]
+    assert [record for *_, record in read] == records
+    assert {response for _, _, response, _ in read} == {"So."}
+    assert [len(prompt) for _, prompt, _, _ in read] == [1, 2, 1, 1]
+    assert read[0][1] == (Message("user", "Why?"),)
 
 
 @pytest.mark.parametrize(

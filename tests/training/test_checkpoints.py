@@ -146,7 +146,13 @@ def halve(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("harm", [delete, halve])
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("harm", [delete, halve, flip])
 def test_a_half_written_checkpoint_is_named_or_still_whole(saved, damaged, harm):
     like, _ = start(mesh_of(*ONE))
     newest = damaged / "checkpoints" / "6"
@@ -164,10 +170,35 @@ def test_a_half_written_checkpoint_is_named_or_still_whole(saved, damaged, harm)
         (newest / path).write_bytes(whole)
     for message in told.values():
         assert message.startswith(f"{newest}: damaged (")
-        assert message.endswith("delete it to go on from the checkpoint before it")
+        assert message.endswith("restore it from a copy, or delete it to go on from step 3, which is whole")
         assert len(message) < 500
     assert {"data/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= told.keys()
     assert any(path.startswith("state/ocdbt.process_0/d/") for path in told)
+    found = "is missing" if harm is delete else "has changed since it was written"
+    for path in told.keys() - {"digests.json"}:
+        assert f"damaged ({path} {found})" in told[path]
+
+
+def test_a_damaged_checkpoint_sends_nobody_to_another_damaged_one(saved, damaged):
+    for step in (3, 6):
+        flip(damaged / "checkpoints" / str(step) / "state" / "manifest.ocdbt")
+    trained = start(mesh_of(*ONE))[0].trained
+    with pytest.raises(CromeError, match=r"restore it from a copy, or train again in another folder$"):
+        Checkpoints(damaged, read_only=True).restore_trained(trained)
+
+
+def test_a_checkpoint_of_before_there_were_digests_is_read(saved, damaged):
+    delete(damaged / "checkpoints" / "6" / "digests.json")
+    assert_bit_equal(Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])[0], saved[1])
+
+
+def test_reading_changes_nothing(tmp_path):
+    with pytest.raises(CromeError, match="holds no whole checkpoint"):
+        Checkpoints(tmp_path, read_only=True)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "checkpoints").touch()
+    with pytest.raises(CromeError, match="checkpoints: is no folder; move it away"):
+        Checkpoints(tmp_path)
 
 
 def test_the_checkpoint_before_a_damaged_one_is_one_deletion_away(saved, damaged):
@@ -206,12 +237,13 @@ def test_a_checkpoint_of_another_architecture_is_told_by_parameter_and_shapes(sa
 
 
 @pytest.mark.parametrize("steps", [8, 12])  # the last save fails, or one that others follow
-def test_a_full_disk_leaves_the_last_checkpoint_whole(saved, damaged, steps):
+def test_a_full_disk_leaves_the_last_checkpoint_whole(saved, damaged, steps, capfd):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
     try:
         with pytest.raises(CromeError, match=r"checkpoints: cannot be written \(.*make room and run the same command"):
             train(damaged, steps)
+        assert "Traceback" not in capfd.readouterr().err
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     checkpoints = Checkpoints(damaged)
@@ -242,7 +274,9 @@ def test_a_run_under_other_settings_is_another_run(tmp_path, settings):
         write_card(tmp_path, dataclasses.replace(CARD, settings=settings))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", "3", '{"backbone": "tiny"}', "\xff", '{"strange": 1}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "3", '{"backbone": "tiny"}', "\xff", '{"strange": 1}', "[" * 100_000]
+)
 def test_a_damaged_card_is_named(tmp_path, content):
     (tmp_path / MODEL_FILE).write_text(content, encoding="latin-1")
     with pytest.raises(CromeError, match=r"model\.json: damaged"):
@@ -256,6 +290,29 @@ def test_every_field_of_a_card_is_checked(tmp_path):
         (tmp_path / MODEL_FILE).write_text(json.dumps({**whole, name: wrong}))
         with pytest.raises(CromeError, match=rf"model\.json: damaged \(.*{name}"):
             read_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [("trainable", "hed"), ("trainable", 0), ("dtype", "floot"), ("head", "hydra"), ("row_tokens", -5)],
+)
+def test_a_card_says_only_what_a_run_can_be(tmp_path, name, wrong):
+    write_card(tmp_path, CARD)
+    path = tmp_path / MODEL_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: wrong}))
+    with pytest.raises(CromeError, match=rf"model\.json: damaged \(.*{name}.*{wrong}"):
+        read_card(tmp_path)
+
+
+def test_a_card_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / MODEL_FILE).mkdir()
+    with pytest.raises(CromeError, match=r"model\.json: cannot be read \(Is a directory\)"):
+        read_card(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(CromeError, match=r"file: no model\.json"):
+        read_card(tmp_path / "file")
+    with pytest.raises(CromeError, match="File name too long"):
+        read_card(tmp_path / ("n" * 300))
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path):

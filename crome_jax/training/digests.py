@@ -1,0 +1,78 @@
+"""Digests of a checkpoint's files, kept inside it: what has changed since it was written is not taken for whole.
+
+Orbax's arrays carry no checksum that covers all of their bytes: a flipped bit would be restored as another weight.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+
+DIGESTS_FILE = "digests.json"
+
+# What Orbax writes when all else is there, and a checkpoint is restored without.
+_WRITTEN_LATER = {"_CHECKPOINT_METADATA", "commit_success.txt"}
+
+
+def write_digests(folder: Path) -> None:
+    """Write the SHA-256 of every file below a folder into its digests.json.
+
+    Raises:
+        OSError: where a file cannot be read or written.
+    """
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    names = [path.relative_to(folder).as_posix() for path in files]
+    found = {name: digest for name, digest in zip(names, _digests(files), strict=True) if name not in _WRITTEN_LATER}
+    with (folder / DIGESTS_FILE).open("w", encoding="utf-8") as out:
+        json.dump(found, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def find_damage(folder: Path) -> str | None:
+    """Return which file of a folder is not as its digests.json says, and how; None where all are.
+
+    A checkpoint without a digests.json, of before there were any, has no damage that could be found.
+    """
+    try:
+        said = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as e:
+        return f"{DIGESTS_FILE} cannot be read: {e}"
+    if not isinstance(said, dict):
+        return f"{DIGESTS_FILE} holds no digests"
+    for name in said:
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+    try:
+        for (name, expected), digest in zip(said.items(), _digests([folder / name for name in said]), strict=True):
+            if digest != expected:
+                return f"{name} has changed since it was written"
+    except OSError as e:
+        return f"{e.filename or folder} cannot be read: {e.strerror}"
+    return None
+
+
+class DigestedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """The place of a checkpoint that is being written: it gets its digests before its final name."""
+
+    async def finalize(self) -> None:
+        """Write the digests, then do as Orbax does."""
+        write_digests(Path(self.get()))
+        await super().finalize()
+
+
+def _digests(files: list[Path]) -> Iterator[str]:
+    """Yield each file's SHA-256; several are read at a time, and none is held in memory."""
+    with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter's lock.
+        yield from pool.map(_sha256, files)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
