@@ -11,7 +11,7 @@ from crome_jax.data.conversations import checked_text, find_prompt, messages, wi
 from crome_jax.data.features import decode_group, group_features
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
-from crome_jax.data.shapes import group_from_record, is_preference
+from crome_jax.data.shapes import group_from_record, is_preference, no_object
 from crome_jax.errors import DataError
 from crome_jax.groups import Message, PreferenceGroup, check_response_text, to_json
 
@@ -100,7 +100,7 @@ def read_prompt_responses(
 
 def _prompt_response(record: Any) -> tuple[tuple[Message, ...], str]:
     if not isinstance(record, dict):
-        raise DataError(f"is {type(record).__name__}, not an object with fields")
+        raise no_object(record)
     if "response" in record:
         prompt, response, field = find_prompt(record), record["response"], "response"
         if isinstance(response, dict | list):

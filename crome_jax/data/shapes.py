@@ -70,8 +70,7 @@ def group_from_record(record: Any, default_id: str) -> PreferenceGroup:
         DataError: where it has no known shape, or a field is missing or wrong.
     """
     if not isinstance(record, dict):
-        fix = {"fix": "write one record a line, as jq -c '.[]' does"} if isinstance(record, list) else {}
-        raise DataError(f"is {type(record).__name__}, not an object with fields", **fix)
+        raise no_object(record)
     record = {name: value for name, value in record.items() if value is not None}
     try:
         if "comparisons" in record and is_messages(record.get("prompt")):
@@ -88,6 +87,12 @@ def group_from_record(record: Any, default_id: str) -> PreferenceGroup:
     raise DataError(
         f"has no shape that is known; its fields are {fields}", fix=f"write one of: {'; '.join(KNOWN_SHAPES)}"
     )
+
+
+def no_object(record: Any) -> DataError:
+    """Return what to say of a record that has no fields."""
+    fix = {"fix": "write one record a line, as jq -c '.[]' does"} if isinstance(record, list) else {}
+    return DataError(f"is {type(record).__name__}, not an object with fields", **fix)
 
 
 def is_preference(record: Mapping[str, Any]) -> bool:
