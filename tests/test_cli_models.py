@@ -219,7 +219,7 @@ def test_evaluation_sets_aside_what_no_row_has_room_for(place, tmp_path, capsys)
     data.write_text("\n".join(map(json.dumps, held_out)))
     flags = ["evaluate", "--checkpoint", place / "run", "--data", data, "--out", tmp_path / "out"]
     assert run(*flags) == 2
-    assert f"group '{held_out[3]['id']}': 'prompt' takes" in capsys.readouterr().err
+    assert f"group '{held_out[3]['id']}' of {data}: 'prompt' takes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert run(*flags, "--skip-bad") == 0
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
