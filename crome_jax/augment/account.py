@@ -7,17 +7,22 @@ from collections.abc import Iterable
 from crome_jax.augment.oracles.base import Direction
 from crome_jax.groups import PreferenceGroup
 
+_TIES = {str(Direction.ALIGN): "alignment", str(Direction.PARAPHRASE): "paraphrase"}
+
 
 @dataclasses.dataclass
 class Account:
     """Counts that augmentation fills in as it goes; nothing is dropped without being counted here.
 
     Args:
-        made: (direction, attribute) -> comparisons made by rewriting: causal ones, and for the direction "align"
-            causally-aligned neutrals.
-        dropped: (direction, attribute, reason) -> rewrites that were declined or could not be used; for neutrals
-            ("neutral" or "permuted", "host" or "donor", reason) -> groups that could not take or lend.
-        short: direction or "neutral" -> comparisons that were wanted and could not be made; "permuted" -> pairs of
+        made: (direction, attribute) -> answers made by rewriting; for what is made of those the recipe ("chain",
+            "joint", "rewritten twice") stands for the direction. "align" and "paraphrase" make ties, all else causal
+            comparisons.
+        dropped: (direction or recipe, attribute, reason) -> rewrites that were declined or could not be used;
+            ("rubrics", ...) -> prompts for which no attributes came; ("judged" or "baseline", attribute, reason) ->
+            what was made and then dropped; for neutrals ("neutral" or "permuted", "host" or "donor", reason) -> groups
+            that could not take or lend.
+        short: direction, recipe or "neutral" -> answers that were wanted and could not be made; "permuted" -> pairs of
             other groups likewise.
         neutrals: kind of the borrowed pair (human, causal) -> irrelevant-query neutrals made.
         implied: causal comparisons that causally-aligned neutrals imply.
@@ -44,10 +49,10 @@ class Account:
         """Return the counts as lines, largest first."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.comparisons.items()))
         lines = [f"{self.groups} groups with {kinds or 'no'} comparisons"]
-        lines += _rows("made", ((key, count) for key, count in self.made.items() if key[0] != Direction.ALIGN))
-        aligned = sum(count for (direction, _), count in self.made.items() if direction == Direction.ALIGN)
+        lines += _rows("made", ((key, count) for key, count in self.made.items() if key[0] not in _TIES))
         borrowed = {f"{kind} pairs": count for kind, count in self.neutrals.items()}
-        neutrals = borrowed | {"alignment": aligned}
+        tied = {name: sum(n for key, n in self.made.items() if key[0] == made) for made, name in _TIES.items()}
+        neutrals = borrowed | tied
         lines += _rows("neutral from", (((source,), count) for source, count in neutrals.items()))
         lines += _rows("implied by", [(("alignment",), self.implied)])
         lines += _rows("from permutations:", (((side,), count) for side, count in self.permuted.items()))

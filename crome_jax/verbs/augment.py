@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from crome_jax.augment.oracles import OfflineEditor, Oracle
+from crome_jax.augment.recipe import Recipe
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
@@ -125,13 +126,15 @@ def run(args: argparse.Namespace) -> None:
         yield from augment_groups(
             groups,
             oracle=ORACLES[args.oracle](groups),
-            degrade_per_pair=args.degrade_per_pair,
-            upgrade_per_pair=args.upgrade_per_pair,
-            align_per_pair=args.align_per_pair,
-            implied=args.implied,
-            neutrals_per_group=args.neutrals_per_group,
-            permutations=args.permutations,
-            max_pairs_per_group=args.max_pairs_per_group or None,
+            recipe=Recipe(
+                degrade_per_pair=args.degrade_per_pair,
+                upgrade_per_pair=args.upgrade_per_pair,
+                align_per_pair=args.align_per_pair,
+                implied=args.implied,
+                neutrals_per_group=args.neutrals_per_group,
+                permutations=args.permutations,
+                max_pairs_per_group=args.max_pairs_per_group or None,
+            ),
             seed=args.seed,
             account=account,
         )
