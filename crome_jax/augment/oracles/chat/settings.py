@@ -41,7 +41,7 @@ class ChatSettings:
         CromeError: where a number is out of range, or a money budget has no prices.
     """
 
-    model: str
+    model: str = ""
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     prompts: str = "crome-1"
