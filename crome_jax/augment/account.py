@@ -2,7 +2,8 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from crome_jax.augment.oracles.base import Direction
 from crome_jax.groups import PreferenceGroup
@@ -44,6 +45,34 @@ class Account:
         """Count a finished group."""
         self.groups += 1
         self.comparisons.update(comparison.kind.name.lower() for comparison in group.comparisons)
+
+    def merge(self, other: "Account") -> None:
+        """Add what another account counted."""
+        for field in dataclasses.fields(self):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(mine, collections.Counter):
+                mine.update(theirs)
+            else:
+                setattr(self, field.name, mine + theirs)
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts as plain JSON types; `from_state` is its inverse."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: [[key, n] for key, n in value.items()] if isinstance(value, collections.Counter) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "Account":
+        """Return the account that `state` was taken of."""
+        account = cls()
+        for name, value in state.items():
+            if isinstance(value, list):
+                getattr(account, name).update({tuple(k) if isinstance(k, list) else k: n for k, n in value})
+            else:
+                setattr(account, name, value)
+        return account
 
     def __str__(self) -> str:
         """Return the counts as lines, largest first."""

@@ -11,10 +11,12 @@ from crome_jax.augment.account import Account
 from crome_jax.augment.oracles.offline.band import formatting
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import count_words
-from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response
+from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response, from_dict, to_dict
 
 SAMPLED = 48
 """Groups kept to draw pairs to read from."""
+
+_COUNTERS = ("_kinds", "_origins", "_recipes", "_longer")
 
 _MADE = (Origin.DEGRADED, Origin.UPGRADED, Origin.ALIGNED, Origin.PARAPHRASED)
 
@@ -52,6 +54,14 @@ class Drift:
         for mark, count in new.items():
             self.marks[mark] += count - old[mark]
 
+    def merge(self, other: "Drift") -> None:
+        """Add what another one summed."""
+        for field in dataclasses.fields(self):
+            if field.name == "marks":
+                self.marks.update(other.marks)
+            else:
+                setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
     def figures(self) -> dict[str, Any]:
         """Return means with what they are means of; `length` as the mean ratio of words, `leak` in standard errors.
 
@@ -84,10 +94,10 @@ class Card:
         self._seed = seed
         self._groups = 0
         self._kinds: collections.Counter[tuple[str, str]] = collections.Counter()
-        self._origins: collections.Counter[str] = collections.Counter()
-        self._recipes: collections.Counter[str] = collections.Counter()
+        self._origins: collections.Counter[tuple[str]] = collections.Counter()
+        self._recipes: collections.Counter[tuple[str]] = collections.Counter()
         self._drift: dict[tuple[str, str], Drift] = collections.defaultdict(Drift)
-        self._longer: dict[str, list[int]] = collections.defaultdict(lambda: [0, 0])
+        self._longer: collections.Counter[tuple[str, bool]] = collections.Counter()
         self._sample: list[tuple[int, str, PreferenceGroup]] = []
 
     def add(self, group: PreferenceGroup) -> None:
@@ -98,11 +108,7 @@ class Card:
         for comparison in group.comparisons:
             self._add_comparison(group, comparison)
         if any(response.origin is not Origin.ORIGINAL for response in group.responses):
-            ranked = (-derive_seed(self._seed, "card", group.id), group.id, group)
-            if len(self._sample) < SAMPLED:
-                heapq.heappush(self._sample, ranked)
-            elif ranked[:2] > self._sample[0][:2]:
-                heapq.heapreplace(self._sample, ranked)
+            self._keep(self._ranked(group))
 
     @property
     def sample(self) -> list[PreferenceGroup]:
@@ -119,16 +125,16 @@ class Card:
             "crome_jax": "data card",
             "groups": self._groups,
             "comparisons": _table(self._kinds, ("kind", "attribute")),
-            "responses": _table({(origin,): n for origin, n in self._origins.items()}, ("origin",)),
-            "recipes": _table({(recipe,): n for recipe, n in self._recipes.items()}, ("recipe",)),
+            "responses": _table(self._origins, ("origin",)),
+            "recipes": _table(self._recipes, ("recipe",)),
             "drift": [
                 {"made": made, "attribute": attribute, **drift.figures()}
                 for (made, attribute), drift in sorted(self._drift.items())
             ],
             "preferred_is_longer": [
-                {"kind": kind, "comparisons": total, "share": round(longer / total, 4)}
-                for kind, (longer, total) in sorted(self._longer.items())
-                if total
+                {"kind": kind, "comparisons": total, "share": round(self._longer[kind, True] / total, 4)}
+                for kind in sorted({kind for kind, _ in self._longer})
+                if (total := self._longer[kind, True] + self._longer[kind, False])
             ],
             "made": _table(self.account.made, ("by", "attribute")),
             "dropped": _table(self.account.dropped, ("by", "attribute", "reason")),
@@ -136,11 +142,54 @@ class Card:
             "oracle": dict(oracle),
         }
 
+    def merge(self, other: "Card") -> None:
+        """Add what another card counted, its account included."""
+        self._groups += other._groups
+        for name in _COUNTERS:
+            getattr(self, name).update(getattr(other, name))
+        for key, drift in other._drift.items():
+            self._drift[key].merge(drift)
+        for row in other._sample:
+            self._keep(row)
+        self.account.merge(other.account)
+
+    def state(self) -> dict[str, Any]:
+        """Return all that is counted, as plain JSON types; `from_state` is its inverse."""
+        return {
+            "groups": self._groups,
+            **{name: [[*key, n] for key, n in getattr(self, name).items()] for name in _COUNTERS},
+            "drift": [[*key, vars(drift)] for key, drift in self._drift.items()],
+            "sample": [to_dict(group) for _, _, group in self._sample],
+            "account": self.account.state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], seed: int = 0) -> "Card":
+        """Return the card that `state` was taken of."""
+        card = cls(Account.from_state(state["account"]), seed)
+        card._groups = state["groups"]
+        for name in _COUNTERS:
+            getattr(card, name).update({tuple(key): n for *key, n in state[name]})
+        for *key, sums in state["drift"]:
+            card._drift[tuple(key)] = Drift(**{**sums, "marks": collections.Counter(sums["marks"])})
+        for group in state["sample"]:
+            card._keep(card._ranked(from_dict(group)))
+        return card
+
+    def _ranked(self, group: PreferenceGroup) -> tuple[int, str, PreferenceGroup]:
+        return -derive_seed(self._seed, "card", group.id), group.id, group
+
+    def _keep(self, ranked: tuple[int, str, PreferenceGroup]) -> None:
+        if len(self._sample) < SAMPLED:
+            heapq.heappush(self._sample, ranked)
+        elif ranked[:2] > self._sample[0][:2]:
+            heapq.heapreplace(self._sample, ranked)
+
     def _add_response(self, group: PreferenceGroup, response: Response) -> None:
-        self._origins[response.origin.value] += 1
+        self._origins[response.origin.value,] += 1
         recipe = response.metadata.get("recipe")
         if isinstance(recipe, str):
-            self._recipes[recipe] += 1
+            self._recipes[recipe,] += 1
         if response.origin in _MADE and response.parent is not None:
             name = f"{response.origin.value}, {recipe}" if isinstance(recipe, str) else response.origin.value
             drift = self._drift[name, response.attribute or "none"]
@@ -154,8 +203,7 @@ class Card:
         left, right = (count_words(group.responses[side].text) for side in (comparison.left, comparison.right))
         if left != right:
             preferred, other = (left, right) if comparison.target > 0.5 else (right, left)
-            self._longer[kind][0] += preferred > other
-            self._longer[kind][1] += 1
+            self._longer[kind, preferred > other] += 1
 
 
 def _table(counts: Mapping[tuple[str, ...], int], columns: tuple[str, ...]) -> list[dict[str, Any]]:

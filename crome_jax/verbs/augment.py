@@ -27,6 +27,7 @@ from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 
 if TYPE_CHECKING:
     from crome_jax.augment.account import Account
+    from crome_jax.augment.card import Card
 
 BASE = "gin/augment/base.gin"
 """Read where no other gin file is given."""
@@ -66,6 +67,27 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of a `crome train` run on the human comparisons: causal ones that it is sure of are dropped "
         "(default: what the gin file says, else none)",
+    )
+    parser.add_argument(
+        "--beam",
+        choices=("dataflow", "direct", "flink", "spark"),
+        help="augment as an Apache Beam graph on this runner, range by range of a TFDS folder, with memory that does "
+        "not grow; the same command goes on after a crash (default: in this process, all in memory)",
+    )
+    parser.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="for Beam or the runner, as in --beam-option=--flink_master=HOST:PORT; may be given several times "
+        "(default: none)",
+    )
+    parser.add_argument(
+        "--groups-per-shard",
+        type=at_least(1),
+        default=8192,
+        metavar="N",
+        help="groups of one range, which borrow from each other, and of one file, with --beam (default: %(default)s)",
     )
     parser.add_argument(
         "--degrade-per-pair",
@@ -140,6 +162,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.augment.account import Account
     from crome_jax.augment.augmentation import augment_groups
     from crome_jax.augment.card import Card
+    from crome_jax.augment.oracles.facts import oracle_facts
     from crome_jax.data.merging import merge_prompts
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
@@ -167,6 +190,9 @@ def run(args: argparse.Namespace) -> None:
                 yield group
             facts.update(oracle_facts(oracle))
 
+    if args.beam is not None:
+        _run_beam(args, chosen)
+        return
     if args.dry_run:
         with set_aside(args.out, False, inputs=[args.data], overwrite=args.overwrite) as quarantine:
             print(_estimate(chosen, read(), args.seed))
@@ -179,11 +205,35 @@ def run(args: argparse.Namespace) -> None:
             description=f"{args.data} augmented by the {chosen.oracle} oracle, seed {args.seed}.",
             overwrite=args.overwrite,
         )
-    write_card(args.out, card.figures(facts), card.sample)
-    print(account)
+    _report(args.out, card, facts)
+
+
+def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
+    """Do the same as a Beam graph."""
+    try:
+        from crome_jax.augment.pipeline import Job, estimate_pipeline, run_pipeline
+    except ModuleNotFoundError as e:
+        if not (e.name or "").startswith("apache_beam"):
+            raise
+        raise CromeError("--beam wants apache-beam, which is not installed; ./launch/setup.sh beam") from None
+
+    if args.merge_prompts or args.skip_bad or args.overwrite:
+        raise CromeError("--merge-prompts, --skip-bad and --overwrite do not go with --beam; leave them out")
+    job = Job(str(args.data), args.split or "train", str(args.out), chosen, args.seed, args.groups_per_shard)
+    if args.dry_run:
+        print(estimate_pipeline(job, options=args.beam_option))
+        return
+    check_card(args.out)
+    card, facts = run_pipeline(job, runner=args.beam, options=args.beam_option)
+    _report(args.out, card, facts)
+
+
+def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
+    write_card(out, card.figures(facts), card.sample)
+    print(card.account)
     if "dollars" in facts:
         print(f"{facts['requests sent']:,} requests, {facts['tokens']:,} tokens, ${facts['dollars']:,.4f}")
-    print(f"written to {args.out}, its card to {_card_path(args.out, 'html')}")
+    print(f"written to {out}, its card to {_card_path(out, 'html')}")
 
 
 def _chosen(args: argparse.Namespace) -> Augmentation:
@@ -222,26 +272,6 @@ def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) ->
     for _ in augment_groups(groups, oracle=estimate, recipe=chosen.recipe, seed=seed):
         pass
     return str(estimate)
-
-
-def oracle_facts(oracle: Any) -> dict[str, Any]:
-    """Return what a card says of an oracle."""
-    facts: dict[str, Any] = {"oracle": oracle.name, **getattr(oracle, "provenance", {})}
-    if not hasattr(oracle, "traffic"):
-        return facts
-    traffic, budget = oracle.traffic, oracle.budget
-    return {
-        **facts,
-        "requests sent": traffic.sent,
-        "replies": traffic.answered,
-        "replies kept from before": traffic.cached,
-        "attempts that failed": dict(sorted(traffic.failed.items())),
-        "malformed replies": dict(sorted(traffic.malformed.items())),
-        "tokens of prompts": budget.prompt_tokens,
-        "tokens of replies": budget.reply_tokens,
-        "tokens": budget.prompt_tokens + budget.reply_tokens,
-        "dollars": round(budget.dollars, 6),
-    }
 
 
 def _card_path(out: Path, suffix: str) -> Path:

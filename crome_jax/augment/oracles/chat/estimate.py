@@ -1,6 +1,7 @@
 """A dry run: how many requests, tokens and dollars it would take, before anything is sent."""
 
 import hashlib
+from collections.abc import Mapping
 from concurrent.futures import Future
 
 from crome_jax.augment.oracles.base import (
@@ -63,6 +64,15 @@ class Estimate:
         future: Future[Reply] = Future()
         future.set_result(_reply(request))
         return future
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted, for `add`."""
+        return {name: getattr(self, name) for name in ("requests", "kept", "prompt_tokens", "reply_tokens")}
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add what another estimate counted."""
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
 
     def __str__(self) -> str:
         """Return the counts as lines."""
