@@ -14,6 +14,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 import gin
 from jax.typing import ArrayLike
 
+from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.oracles.choice import augmentation
+from crome_jax.augment.recipe import Recipe
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.objectives.bradley_terry import bradley_terry
@@ -37,7 +40,7 @@ def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple
     """Give a function the arguments that gin files and bindings say.
 
     Args:
-        function: `train` or `study`.
+        function: `train`, `study` or `augmentation`.
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
 
@@ -188,10 +191,14 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
 
 OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
 
-for _function in (*OBJECTIVES, Method, RowShape, adamw, linear, make_mesh):
+for _function in (*OBJECTIVES, ChatSettings, Method, Recipe, RowShape, adamw, linear, make_mesh):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
 _ENTRIES = {
-    function: gin.external_configurable(_arguments_of(function), name=function.__name__, denylist=["operative_config"])
-    for function in (train, study)
+    function: gin.external_configurable(
+        _arguments_of(function),
+        name=function.__name__,
+        denylist=[name for name in ("operative_config",) if name in inspect.signature(function).parameters],
+    )
+    for function in (augmentation, study, train)
 }

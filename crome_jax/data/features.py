@@ -1,11 +1,13 @@
 """A group as TFDS features: what a group looks like inside an ArrayRecord file, exactly, without TensorFlow."""
 
+import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from crome_jax.groups import Comparison, Kind, Message, Origin, PreferenceGroup, Response, Scalar
 
@@ -49,6 +51,9 @@ def group_features() -> tfds.features.FeaturesDict:
             "metadata": text(),
         }
     )
+
+
+_features = functools.cache(group_features)  # For every record anew it would take most of the time.
 
 
 def encode_group(group: PreferenceGroup) -> dict[str, Any]:
@@ -112,6 +117,15 @@ def decode_group(example: Mapping[str, Any]) -> PreferenceGroup:
         ),
         metadata=json.loads(_text(example["metadata"])),
     )
+
+
+def serialize_group(group: PreferenceGroup) -> bytes:
+    """Return the bytes that stand for a group in a TFDS record: the same in every process.
+
+    TFDS's own serialisation puts the fields in an order that changes from process to process.
+    """
+    example = tf_example_pb2.Example.FromString(_features().serialize_example(encode_group(group)))
+    return example.SerializeToString(deterministic=True)
 
 
 def _rows(columns: Mapping[str, Sequence]) -> Iterable[dict[str, Any]]:

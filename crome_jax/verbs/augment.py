@@ -3,22 +3,37 @@
 Reads JSON lines (plain or .gz), Parquet, TFDS folders and folders of such files, in the shapes preference data has:
 {prompt, chosen, rejected} as text or messages, several ranked or scored responses, labelled pairs, crome_jax's own
 groups. The same data and seed give the same bytes.
+
+Beside OUT it writes a data card, OUT.card.html and OUT.card.json. With a language model as oracle:
+
+  crome augment --oracle chat --gin.MODEL="'NAME'" --gin.ChatSettings.base_url="'http://host/v1'" ... --dry-run
+  crome augment --gin_file=gin/augment/crome.gin ...    the paper's recipe
+  crome augment --oracle local ...                      a small model, served by this machine
 """
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from crome_jax.augment.oracles import OfflineEditor, Oracle
+from crome_jax.augment.oracles.choice import OFFLINE, ORACLES, Augmentation
+from crome_jax.augment.recipe import Recipe
+from crome_jax.errors import CromeError
 from crome_jax.groups import PreferenceGroup
+from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
 
-ORACLES: Mapping[str, Callable[[Sequence[PreferenceGroup]], Oracle]] = {
-    "offline": OfflineEditor.of,
-}
-"""Who can be asked to rewrite the answers of a data set, by the name that --oracle takes."""
+if TYPE_CHECKING:
+    from crome_jax.augment.account import Account
+    from crome_jax.augment.card import Card
+
+BASE = "gin/augment/base.gin"
+"""Read where no other gin file is given."""
+
+_RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -37,57 +52,94 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="a name that ends in .jsonl or .jsonl.gz is a file of JSON lines; any other a TFDS folder (required)",
     )
     parser.add_argument(
-        "--oracle", default="offline", choices=sorted(ORACLES), help="who rewrites answers (default: %(default)s)"
+        "--oracle",
+        choices=sorted(ORACLES),
+        help="who rewrites answers: rules, a model behind an OpenAI-compatible endpoint, a small one that this machine "
+        "serves, or recorded replies (default: what the gin file says, else offline)",
+    )
+    add_gin_flags(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many requests, tokens and dollars it takes; send and write nothing (default: do it)",
+    )
+    parser.add_argument(
+        "--baseline",
+        metavar="RUN",
+        help="folder of a `crome train` run on the human comparisons: causal ones that it is sure of are dropped "
+        "(default: what the gin file says, else none)",
+    )
+    parser.add_argument(
+        "--beam",
+        choices=("dataflow", "direct", "flink", "spark"),
+        help="augment as an Apache Beam graph on this runner, range by range of a TFDS folder, with memory that does "
+        "not grow; the same command goes on after a crash (default: in this process, all in memory)",
+    )
+    parser.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="for Beam or the runner, as in --beam-option=--flink_master=HOST:PORT; may be given several times "
+        "(default: none)",
+    )
+    parser.add_argument(
+        "--groups-per-shard",
+        type=at_least(1),
+        default=8192,
+        metavar="N",
+        help="groups of one range, which borrow from each other, and of one file, with --beam (default: %(default)s)",
     )
     parser.add_argument(
         "--degrade-per-pair",
         type=at_least(0),
-        default=2,
+        default=argparse.SUPPRESS,
         metavar="N",
-        help="lowered answers wanted for each human comparison (default: %(default)s)",
+        help=f"lowered answers wanted for each human comparison (default: {Recipe.degrade_per_pair})",
     )
     parser.add_argument(
         "--upgrade-per-pair",
         type=at_least(0),
-        default=2,
+        default=argparse.SUPPRESS,
         metavar="N",
-        help="raised answers wanted for each human comparison (default: %(default)s)",
+        help=f"raised answers wanted for each human comparison (default: {Recipe.upgrade_per_pair})",
     )
     parser.add_argument(
         "--align-per-pair",
         type=int,
         choices=(0, 1),
-        default=1,
-        help="causally-aligned ties wanted for each human comparison (default: %(default)s)",
+        default=argparse.SUPPRESS,
+        help=f"causally-aligned ties wanted for each human comparison (default: {Recipe.align_per_pair})",
     )
     parser.add_argument(
         "--implied",
         action=argparse.BooleanOptionalAction,
-        default=True,
+        default=argparse.SUPPRESS,
         help="add what such a tie implies: its new answer beats the one it was made from and the lowered ones "
-        "(default: %(default)s)",
+        f"(default: {Recipe.implied})",
     )
     parser.add_argument(
         "--neutrals-per-group",
         type=at_least(0),
-        default=2,
+        default=argparse.SUPPRESS,
         metavar="N",
-        help="ties under an unrelated prompt wanted for each group (default: %(default)s)",
+        help=f"ties under an unrelated prompt wanted for each group (default: {Recipe.neutrals_per_group})",
     )
     parser.add_argument(
         "--permutations",
         type=at_least(0),
-        default=0,
+        default=argparse.SUPPRESS,
         metavar="N",
         help="pairs of other groups to put under each prompt, where its own answers beat them and they tie: RRM's "
-        "recipe, which has 2; Method.origins keeps them apart from the rest (default: %(default)s)",
+        f"recipe, which has 2; Method.origins keeps them apart from the rest (default: {Recipe.permutations})",
     )
     parser.add_argument(
         "--max-pairs-per-group",
         type=at_least(0),
-        default=4,
+        default=argparse.SUPPRESS,
         metavar="N",
-        help="human comparisons of a group that are edited, at most; 0 is no limit (default: %(default)s)",
+        help="human comparisons of a group that are edited, at most; 0 is no limit "
+        f"(default: {Recipe.max_pairs_per_group})",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: %(default)s)")
     parser.add_argument(
@@ -110,42 +162,147 @@ def run(args: argparse.Namespace) -> None:
     """Augment, write, and print what was made and what was dropped."""
     from crome_jax.augment.account import Account
     from crome_jax.augment.augmentation import augment_groups
+    from crome_jax.augment.card import Card
+    from crome_jax.augment.oracles.facts import oracle_facts
     from crome_jax.data.merging import merge_prompts
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
     from crome_jax.files import check_not_read
 
+    chosen = _chosen(args)
     account = Account()
+    card = Card(account, args.seed)
+    facts: dict[str, Any] = {}
 
-    def augmented() -> Iterator[PreferenceGroup]:
-        # A generator: nothing is read before the output was seen to be writable.
+    def read() -> list[PreferenceGroup]:
         groups = list(
             read_groups(args.data, split=args.split, quarantine=quarantine, max_record_bytes=args.max_record_bytes)
         )
-        if args.merge_prompts:
-            groups = merge_prompts(groups)
-        yield from augment_groups(
-            groups,
-            oracle=ORACLES[args.oracle](groups),
-            degrade_per_pair=args.degrade_per_pair,
-            upgrade_per_pair=args.upgrade_per_pair,
-            align_per_pair=args.align_per_pair,
-            implied=args.implied,
-            neutrals_per_group=args.neutrals_per_group,
-            permutations=args.permutations,
-            max_pairs_per_group=args.max_pairs_per_group or None,
-            seed=args.seed,
-            account=account,
-        )
+        return merge_prompts(groups) if args.merge_prompts else groups
 
+    def augmented() -> Iterator[PreferenceGroup]:
+        # A generator: nothing is read before the output was seen to be writable.
+        groups = read()
+        with chosen.open(groups) as oracle:
+            made = augment_groups(groups, oracle=oracle, recipe=chosen.recipe, seed=args.seed, account=account)
+            if chosen.baseline is not None:
+                made = _unsure(made, chosen, account)
+            for group in made:
+                card.add(group)
+                yield group
+            facts.update(oracle_facts(oracle))
+
+    if args.beam is not None:
+        _run_beam(args, chosen)
+        return
+    if args.dry_run:
+        with set_aside(args.out, False, inputs=[args.data], overwrite=args.overwrite) as quarantine:
+            say(_estimate(chosen, read(), args.seed))
+        return
     if args.overwrite:
         check_not_read(args.out, [args.data])
+    check_card(args.out)
     with set_aside(args.out, args.skip_bad, inputs=[args.data], overwrite=args.overwrite) as quarantine:
         write_groups(
             args.out,
             augmented(),
-            description=f"{args.data} augmented by the {args.oracle} oracle, seed {args.seed}.",
+            description=f"{args.data} augmented by the {chosen.oracle} oracle, seed {args.seed}.",
             overwrite=args.overwrite,
         )
-    say(account)
-    say(f"written to {args.out}")
+    _report(args.out, card, facts)
+
+
+def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
+    """Do the same as a Beam graph."""
+    try:
+        from crome_jax.augment.pipeline import Job, estimate_pipeline, run_pipeline
+    except ModuleNotFoundError as e:
+        if not (e.name or "").startswith("apache_beam"):
+            raise
+        raise CromeError("--beam wants apache-beam, which is not installed; ./launch/setup.sh beam") from None
+
+    if args.merge_prompts or args.skip_bad or args.overwrite:
+        raise CromeError("--merge-prompts, --skip-bad and --overwrite do not go with --beam; leave them out")
+    job = Job(str(args.data), args.split or "train", str(args.out), chosen, args.seed, args.groups_per_shard)
+    if args.dry_run:
+        say(estimate_pipeline(job, options=args.beam_option))
+        return
+    check_card(args.out)
+    card, facts = run_pipeline(job, runner=args.beam, options=args.beam_option)
+    _report(args.out, card, facts)
+
+
+def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
+    write_card(out, card.figures(facts), card.sample)
+    say(card.account)
+    if "dollars" in facts:
+        say(f"{facts['requests sent']:,} requests, {facts['tokens']:,} tokens, ${facts['dollars']:,.4f}")
+    say(f"written to {out}, its card to {_card_path(out, 'html')}")
+
+
+def _chosen(args: argparse.Namespace) -> Augmentation:
+    """Return what the gin files say, and over it the flags."""
+    given = {name: getattr(args, name) for name in _RECIPE_FLAGS if hasattr(args, name)}
+    if given.get("max_pairs_per_group") == 0:
+        given["max_pairs_per_group"] = None
+    settings = Augmentation()
+    if args.gin_file or args.bindings or args.oracle not in (None, OFFLINE):
+        from crome_jax.augment.oracles.choice import augmentation
+        from crome_jax.configuration import configure
+
+        bindings = list(args.bindings)
+        if args.oracle is not None:
+            bindings.append(("augmentation.oracle", repr(args.oracle)))
+        settings = configure(augmentation, args.gin_file or [BASE], bindings)()
+    baseline = args.baseline if args.baseline is not None else settings.baseline
+    return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **given), baseline=baseline)
+
+
+def _unsure(groups: Iterator[PreferenceGroup], chosen: Augmentation, account: "Account") -> Iterator[PreferenceGroup]:
+    from crome_jax.augment.baseline import keep_unsure
+
+    return keep_unsure(groups, chosen.baseline, account=account, unsure=chosen.unsure, kinds=chosen.unsure_kinds)
+
+
+def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) -> str:
+    from crome_jax.augment.augmentation import augment_groups
+    from crome_jax.augment.oracles.chat.estimate import Estimate
+
+    if chosen.oracle == OFFLINE:
+        raise CromeError(
+            "--dry-run counts requests to a model, and the offline oracle asks none; give another --oracle"
+        )
+    estimate = Estimate(chosen.chat)
+    for _ in augment_groups(groups, oracle=estimate, recipe=chosen.recipe, seed=seed):
+        pass
+    return str(estimate)
+
+
+def _card_path(out: Path, suffix: str) -> Path:
+    place = out.resolve() if out.name in ("", "..") else out
+    return place.with_name(f"{place.name}.card.{suffix}")
+
+
+def check_card(out: Path) -> None:
+    """Raise CromeError where the files of a card would replace something else."""
+    figures, page = (_card_path(out, suffix) for suffix in ("json", "html"))
+    if figures.exists() or page.exists():
+        try:
+            ours = '"crome_jax": "data card"' in figures.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            ours = False
+        if not ours:
+            raise CromeError(f"{figures}: its place, or that of {page.name}, is taken by no data card; move it away")
+
+
+def write_card(out: Path, figures: dict[str, Any], sample: list[PreferenceGroup]) -> None:
+    """Write the card of a data set beside it: its figures, and a page."""
+    import json
+
+    from crome_jax.evaluation.card_page import render_card
+    from crome_jax.files import whole_output
+
+    with whole_output(_card_path(out, "json"), overwrite=True) as partial:
+        partial.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with whole_output(_card_path(out, "html"), overwrite=True) as partial:
+        partial.write_text(render_card(figures, sample, out.name), encoding="utf-8")

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from crome_jax.augment import Account, add_interventions
 from crome_jax.augment.oracles import Declined, Direction, Rewrite
 from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE
+from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Origin, build_group
 
@@ -39,8 +40,9 @@ def group(id="g", responses=("good", "bad"), comparisons=PAIR):
     return build_group(id=id, prompt=f"the prompt of {id}", responses=responses, comparisons=comparisons)
 
 
-def run(groups, oracle=None, implied=False, **kw):
-    return list(add_interventions(groups, oracle=oracle or ScriptedOracle(), implied=implied, **kw))
+def run(groups, oracle=None, implied=False, seed=0, account=None, **recipe):
+    recipe = Recipe(implied=implied, **recipe)
+    return list(add_interventions(groups, oracle=oracle or ScriptedOracle(), recipe=recipe, seed=seed, account=account))
 
 
 def causal(group):

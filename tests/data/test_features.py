@@ -1,13 +1,14 @@
 """A group through TFDS's features and back is the same group, to the bit."""
 
+import subprocess
 import sys
 
 import pytest
 from hypothesis import example, given
 from strategies import groups
 
-from crome_jax.data.features import decode_group, encode_group, group_features
-from crome_jax.groups import Comparison, Response, build_group
+from crome_jax.data.features import decode_group, encode_group, group_features, serialize_group
+from crome_jax.groups import Comparison, Response, build_group, to_json
 
 FEATURES = group_features()
 
@@ -34,6 +35,22 @@ def test_storing_as_bytes_loses_nothing(group):
     assert restored == group
     # 1 == 1.0 == True in Python, but not in a report.
     assert [type(v) for v in restored.metadata.values()] == [type(group.metadata[k]) for k in restored.metadata]
+
+
+@given(groups())
+@example(EXACT)
+def test_the_bytes_that_stand_for_a_group_are_read_like_any_other(group):
+    assert decode_group(FEATURES.deserialize_example_np(serialize_group(group))) == group
+
+
+def test_the_bytes_that_stand_for_a_group_are_the_same_in_every_process():
+    code = (
+        "from crome_jax.data.features import serialize_group\n"
+        "from crome_jax.groups import from_json\n"
+        f"print(serialize_group(from_json({to_json(EXACT)!r})).hex())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == serialize_group(EXACT).hex()
 
 
 @pytest.mark.skipif("tensorflow" in sys.modules, reason="another test imported TensorFlow")

@@ -92,6 +92,8 @@ class OfflineEditor:
             yield self._rewrite(request)
 
     def _rewrite(self, request: Intervention) -> Rewrite | Declined:
+        if request.direction is Direction.PARAPHRASE:
+            return Declined("no rule to paraphrase by")
         edit = _edit(request)
         if edit is None:
             return Declined("unknown attribute")

@@ -1,0 +1,203 @@
+"""How fast the chat oracle asks, what it costs in CPU, and how much memory a plan of many groups takes.
+
+  python -m benchmarks.oracle
+
+Against an endpoint on this machine that answers after 200 ms, 64 requests at a time: the rate against the ideal one,
+and CPU time a request of the whole, of the openai client alone, and of all that is not the client. Then the dry run of
+a Beam graph over synthetic records, of two sizes. Writes the table, whatever it says.
+"""
+
+import argparse
+import asyncio
+import datetime
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx2
+import openai
+
+from benchmarks.oracle.endpoint import REPLY_WORDS, endpoint
+from crome_jax.augment.oracles.base import Direction, Intervention
+from crome_jax.augment.oracles.chat.cache import Completion
+from crome_jax.augment.oracles.chat.client import ChatClient
+from crome_jax.augment.oracles.chat.oracle import ChatOracle
+from crome_jax.augment.oracles.chat.prompts import Prompts
+from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.data.writers import write_groups
+from crome_jax.files import whole_output
+from crome_jax.groups import Comparison, Message, PreferenceGroup, build_group
+from crome_jax.verbs.numbers import at_least
+
+FOLDER = Path(__file__).resolve().parent
+LATENCY_S = 0.2
+CONCURRENCY = 64
+
+
+def requests(count: int) -> Iterator[Intervention]:
+    """Yield requests about answers as long as UltraFeedback's, no two alike."""
+    for k in range(count):
+        text = f"Answer {k}: " + "the words of an answer are many, and each of them is in it. " * (REPLY_WORDS // 13)
+        prompt = (Message("user", f"What about the matter with the number {k}, and why is it so?"),)
+        yield Intervention(Direction.DEGRADE, "accuracy", prompt, text, definition="It states what is so.")
+
+
+class Immediate(ChatClient):
+    """The client without the endpoint: a reply is there at once, and is kept like any other."""
+
+    async def _exchange(self, body):
+        text = '{"declined": false, "text": "' + "this is the word " * (REPLY_WORDS // 4) + '", "edit": "as asked"}'
+        return Completion(text, "stop", 500, 200)
+
+    async def _attempt(self, body, prompt_tokens):
+        self.traffic.sent += 1
+        return await self._exchange(body)
+
+
+def ask(settings: ChatSettings, count: int, completer: Callable = ChatClient) -> tuple[float, float]:
+    """Return seconds and CPU seconds that so many requests take, after as many as are under way at a time."""
+    with ChatOracle(settings, completer) as oracle:
+        list(oracle.rewrite(requests(CONCURRENCY)))
+        wanted = list(requests(CONCURRENCY + count))[CONCURRENCY:]
+        started, cpu = time.monotonic(), time.process_time()
+        for future in [oracle.submit(request) for request in wanted]:
+            future.result()
+        return time.monotonic() - started, time.process_time() - cpu
+
+
+def ask_plainly(url: str, settings: ChatSettings, count: int) -> tuple[float, float]:
+    """Return the same of the openai client alone, sent the same messages in the same way."""
+
+    async def run() -> tuple[float, float]:
+        limits = httpx2.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+        http = openai.DefaultAsyncHttpxClient(limits=limits)
+        client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, http_client=http)
+        slots = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(body) -> None:
+            async with slots, client.chat.completions.with_streaming_response.create(**body) as response:
+                b"".join([part async for part in response.iter_bytes()])
+
+        prompts = Prompts(settings.prompts)
+        bodies = [settings.body(prompts.render(request), 0) for request in requests(CONCURRENCY + count)]
+        await asyncio.gather(*map(one, bodies[:CONCURRENCY]))
+        started, cpu = time.monotonic(), time.process_time()
+        await asyncio.gather(*map(one, bodies[CONCURRENCY:]))
+        taken = time.monotonic() - started, time.process_time() - cpu
+        await client.close()
+        return taken
+
+    return asyncio.run(run())
+
+
+def synthetic(count: int) -> Iterator[PreferenceGroup]:
+    """Yield small groups."""
+    for k in range(count):
+        responses = [f"The good answer of number {k}.", f"The bad answer of number {k}."]
+        yield build_group(
+            id=f"g{k}", prompt=f"What is number {k} about?", responses=responses, comparisons=[Comparison(0, 1)]
+        )
+
+
+def plan(folder: str) -> None:
+    """Dry-run a Beam graph over a folder, and print requests and the peak memory of this process in bytes."""
+    from crome_jax.augment.oracles.choice import Augmentation
+    from crome_jax.augment.pipeline import Job, estimate_pipeline
+    from crome_jax.augment.recipe import Recipe
+
+    few = dict.fromkeys(("upgrade_per_pair", "align_per_pair", "neutrals_per_group"), 0)
+    recipe = Recipe(rubrics_per_prompt=2, degrade_per_pair=1, **few)
+    chosen = Augmentation(recipe, "chat", ChatSettings("m", "http://127.0.0.1:9/v1", cache=None))
+    estimate = estimate_pipeline(Job(folder, "train", f"{folder}-out", chosen, groups_per_shard=2048))
+    print(estimate.requests, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def measure_plan(count: int, work: Path) -> tuple[int, float, float]:
+    """Return requests, peak GB and seconds of a dry run of so many groups, in a process of its own."""
+    folder = work / f"synthetic-{count}"
+    write_groups(folder, synthetic(count))
+    started = time.monotonic()
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.oracle", "--plan", str(folder)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return int(said[-2]), int(said[-1]) / 1e9, time.monotonic() - started
+
+
+def run(argv: Sequence[str]) -> None:
+    """Measure, and write the page."""
+    args = _parser().parse_args(argv)
+    if args.plan:
+        plan(args.plan)
+        return
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder, endpoint(LATENCY_S) as url:
+        work = Path(folder)
+        cached = ChatSettings("m", url, cache=str(work / "cache"), concurrency=CONCURRENCY)
+        seconds, cpu = ask(cached, args.requests)
+        _, alone = ask_plainly(url, cached, args.requests)
+        immediate = ChatSettings("m", url, cache=str(work / "immediate"), concurrency=CONCURRENCY)
+        _, outside = ask(immediate, args.requests, Immediate)
+        _, again = ask(immediate, args.requests, Immediate)
+        plans = [(count, *measure_plan(count, work)) for count in args.groups]
+    ideal = CONCURRENCY / LATENCY_S
+    rows = [
+        ("requests", f"{args.requests:,}"),
+        ("rate", f"{args.requests / seconds:.0f} requests/s"),
+        ("of the ideal rate", f"{100 * args.requests / seconds / ideal:.1f}% of {ideal:.0f} requests/s"),
+        ("CPU, all of it", f"{1e3 * cpu / args.requests:.2f} ms a request"),
+        ("CPU, the openai client alone", f"{1e3 * alone / args.requests:.2f} ms a request"),
+        ("CPU, all but the client", f"{1e3 * outside / args.requests:.2f} ms a request"),
+        ("CPU, of a reply found in the cache", f"{1e3 * again / args.requests:.2f} ms a request"),
+        *(
+            (f"planning {count:,} groups", f"{wanted:,} requests, {peak:.2f} GB at the most, {taken:.0f} s")
+            for count, wanted, peak, taken in plans
+        ),
+        ("date", datetime.date.today().isoformat()),
+        ("machine", f"{platform.machine()}, {os.cpu_count()} cores, load average {load:.1f} when it began"),
+        ("versions", f"python {platform.python_version()}, openai {version('openai')}"),
+        ("command", f"`python -m benchmarks.oracle {' '.join(argv)}`".replace(" `", "`")),
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    page = (
+        "# The chat oracle\n\nAgainst an endpoint on the same machine that answers after 200 ms, 64 requests under "
+        "way.\nWritten by `python -m benchmarks.oracle`; what it does is in [README.md](README.md).\n\n"
+        f"|  |  |\n| --- | --- |\n{table}\n"
+    )
+    with whole_output(args.table, overwrite=True) as partial:
+        partial.write_text(page)
+    print(f"table: {args.table}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, rest = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.oracle", description=summary, epilog=rest)
+    parser.add_argument(
+        "--requests", type=at_least(1), default=3200, metavar="N", help="requests measured (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--groups",
+        type=at_least(1),
+        nargs="*",
+        default=[10_000, 1_000_000],
+        metavar="N",
+        help="sizes of synthetic data that are planned (default: 10000 1000000)",
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        default=FOLDER.with_suffix(".md"),
+        metavar="FILE",
+        help="the page to write (default: benchmarks/oracle.md)",
+    )
+    parser.add_argument("--plan", metavar="FOLDER", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

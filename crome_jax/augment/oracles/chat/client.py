@@ -1,0 +1,271 @@
+"""One request to an OpenAI-compatible endpoint and its reply, whatever happens on the way."""
+
+import asyncio
+import collections
+import dataclasses
+import email.utils
+import json
+import os
+import random
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+import openai
+
+from crome_jax.augment.oracles.base import Declined
+from crome_jax.augment.oracles.chat.budget import Budget
+from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key
+from crome_jax.augment.oracles.chat.limits import Limits
+from crome_jax.augment.oracles.chat.prompts import Rendered
+from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
+from crome_jax.errors import CromeError
+
+_REFUSED_REQUEST = (400, 413, 415, 422)
+_AGAIN = (408, 409, 425, 429)
+_FIRST_REFUSED = 8
+"""So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
+
+LONGEST_RETRY_AFTER_S = 600.0
+
+
+@dataclasses.dataclass
+class Traffic:
+    """What went over the wire.
+
+    Args:
+        sent: attempts.
+        answered: replies that came.
+        cached: replies found on disk, or under way already.
+        failed: reason -> attempts that brought no reply.
+        malformed: reason -> replies that could not be used.
+    """
+
+    sent: int = 0
+    answered: int = 0
+    cached: int = 0
+    failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    malformed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+
+
+class _Failed(Exception):
+    """An attempt that brought no reply and may be made again."""
+
+    def __init__(self, reason: str, retry_after: float = 0.0):
+        self.reason, self.retry_after = reason, retry_after
+
+
+class ChatClient:
+    """Sends requests, concurrently and within limits, and keeps what comes back.
+
+    All of it runs in one event loop. A request that fails in passing (429, 5xx, time-outs, connections that break) is
+    sent again after a while; one that the endpoint refuses for what it is (400, 413, 422) is Declined; what no further
+    attempt can mend (a wrong key, an unknown model, a spent budget, an endpoint that stays down) stops the client: no
+    further request is sent, those under way come in and are kept.
+
+    Args:
+        settings: see there.
+        prompts: version of the prompts, part of what a reply is found by.
+    """
+
+    def __init__(self, settings: ChatSettings, prompts: str):
+        self._settings, self._prompts = settings, prompts
+        key = os.environ.get(settings.api_key_env, "")
+        if not key and settings.base_url is None:
+            raise CromeError(f"the environment variable {settings.api_key_env} is not set; export the API key in it")
+        self._secret = key
+        self._openai = openai.AsyncOpenAI(
+            api_key=key or "none",
+            base_url=settings.base_url,
+            max_retries=0,  # What is sent again, and when, is decided here.
+            timeout=settings.timeout_s,
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=httpx2.Limits(
+                    max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
+                )
+            ),
+        )
+        self._cache = Cache(settings.cache) if settings.cache is not None else None
+        self._limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        self._slots = asyncio.Semaphore(settings.concurrency)
+        self._under_way: dict[str, asyncio.Task[Completion | Declined]] = {}
+        self._stopped: CromeError | None = None
+        self._jitter = random.Random()
+        self.budget = Budget(settings)
+        self.traffic = Traffic()
+
+    async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined:
+        """Return the reply to a request: from disk, from one that is under way, or from the endpoint.
+
+        Raises:
+            CromeError: where the client is stopped.
+        """
+        body = self._settings.body(rendered, sample)
+        key = request_key(body, self._prompts)
+        task = self._under_way.get(key)
+        if task is None and self._cache is not None and (found := self._cache.get(key)) is not None:
+            self.traffic.cached += 1
+            return found
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._fetch(key, body))
+            self._under_way[key] = task
+            task.add_done_callback(lambda done: self._finished(key, done))
+        else:
+            self.traffic.cached += 1
+        # Whoever asked may go away; what is sent is paid for, and comes in.
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Send nothing more, wait for what is under way, and close the connections."""
+        self._stop(CromeError("the oracle is closed"))
+        await asyncio.gather(*self._under_way.values(), return_exceptions=True)
+        await self._openai.close()
+
+    def _finished(self, key: str, task: asyncio.Task) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # Retrieved here, since whoever asked may be gone.
+
+    async def _fetch(self, key: str, body: dict[str, Any]) -> Completion | Declined:
+        settings = self._settings
+        most = (estimate_prompt(body), settings.max_reply_tokens)
+        reason = ""
+        for attempt in range(settings.attempts):
+            async with self._slots:
+                self._check()
+                await self._limits.wait(sum(most))
+                try:
+                    await self.budget.reserve(*most)
+                except CromeError as e:
+                    raise self._stop(e) from None
+                try:
+                    self._check()
+                    completion = await self._attempt(body, most[0])
+                except _Failed as e:
+                    reason, retry_after = e.reason, e.retry_after
+                else:
+                    if isinstance(completion, Completion):
+                        self._keep(key, body, completion)
+                    return completion
+                finally:
+                    self.budget.release(*most)
+            self.traffic.failed[reason] += 1
+            wait = min(settings.backoff_s * 2**attempt, settings.longest_wait_s) * self._jitter.uniform(0.5, 1.0)
+            if retry_after:
+                self._limits.pause(retry_after)
+            if attempt + 1 < settings.attempts:
+                await asyncio.sleep(max(wait, retry_after))
+        raise self._stop(
+            CromeError(
+                f"{self._place}: a request failed {settings.attempts} times, at last with {reason}; what came is kept: "
+                "run the same command again when the endpoint is well, or raise ChatSettings.attempts"
+            )
+        )
+
+    def _keep(self, key: str, body: dict[str, Any], completion: Completion) -> None:
+        self.traffic.answered += 1
+        self.budget.spend(completion.prompt_tokens, completion.reply_tokens)
+        if self._cache is not None:
+            try:
+                self._cache.put(key, body, self._prompts, completion)
+            except CromeError as e:
+                raise self._stop(e) from None
+
+    async def _attempt(self, body: dict[str, Any], prompt_tokens: int) -> Completion | Declined:
+        self.traffic.sent += 1
+        refusal = None
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                content = await self._exchange(body)
+        except TimeoutError:
+            raise _Failed("time-out") from None
+        except openai.APIStatusError as e:
+            refusal = e
+        except openai.APITimeoutError:
+            raise _Failed("time-out") from None
+        except (openai.APIConnectionError, httpx2.HTTPError, OSError):
+            raise _Failed("connection broke") from None
+        if refusal is not None:  # Out here, where what is raised does not refer to an error that may quote the key.
+            return self._refused(refusal)
+        if content is None:
+            return Completion("", "too large", prompt_tokens, self._settings.max_reply_tokens)
+        return _read(content, prompt_tokens)
+
+    async def _exchange(self, body: dict[str, Any]) -> bytes | None:
+        """Return the bytes of the endpoint's reply, None where they are too many."""
+        content = bytearray()
+        async with self._openai.chat.completions.with_streaming_response.create(**body) as response:
+            async for part in response.iter_bytes():
+                content += part
+                if len(content) > self._settings.max_reply_bytes:
+                    return None
+        return bytes(content)
+
+    def _refused(self, error: openai.APIStatusError) -> Declined:
+        """Tell an error that passes from one of this request and from one of every request."""
+        status = error.status_code
+        if (status in _AGAIN or status >= 500) and error.code != "insufficient_quota":
+            raise _Failed(f"HTTP {status}", _retry_after(error.response.headers))
+        said = f"HTTP {status}: {self._scrub(error.message)[:300]}"
+        if status in _REFUSED_REQUEST:
+            self.traffic.failed[f"HTTP {status}"] += 1
+            refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
+            if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
+                return Declined(f"the endpoint refuses it (HTTP {status})")
+        fix = f"check the key in {self._settings.api_key_env}" if status in (401, 403) else "check ChatSettings"
+        raise self._stop(CromeError(f"{self._place}: {said}; {fix}"))
+
+    @property
+    def _place(self) -> str:
+        return self._scrub(f"{self._settings.model} at {self._settings.base_url or 'OpenAI'}")
+
+    def _scrub(self, text: str) -> str:
+        """Take the key out of a text, and what looks like one: endpoints quote it, whole or in part."""
+        if len(self._secret) < 8:
+            return text.replace(self._secret, "[key]") if self._secret else text
+        return re.sub(rf"{re.escape(self._secret[:4])}\S*", "[key]", text)
+
+    def _stop(self, error: CromeError) -> CromeError:
+        self._stopped = self._stopped or error
+        return self._stopped
+
+    def _check(self) -> None:
+        if self._stopped is not None:
+            raise self._stopped
+
+
+def _read(content: bytes, prompt_tokens: int) -> Completion:
+    try:
+        value = json.loads(content)
+        choice = value["choices"][0]
+        message, finish = choice["message"], choice.get("finish_reason") or "stop"
+        text = message.get("content") or ""
+        if not isinstance(text, str) or not isinstance(finish, str):
+            raise TypeError
+        usage = value.get("usage") or {}
+        tokens = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        raise _Failed("reply is no chat completion") from None
+    refused = message.get("refusal") or finish == "content_filter"
+    counted = all(isinstance(count, int) and count >= 0 for count in tokens)
+    prompt, reply = tokens if counted else (prompt_tokens, estimate_tokens(text))
+    return Completion(text, "refusal" if refused else finish, prompt, reply)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds an endpoint asks to wait, 0 where it does not: a number of them, or a date (RFC 9110)."""
+    try:
+        if said := headers.get("retry-after-ms"):
+            seconds = float(said) / 1000
+        elif said := headers.get("retry-after"):
+            if said.strip().replace(".", "", 1).isdigit():
+                seconds = float(said)
+            else:
+                seconds = email.utils.parsedate_to_datetime(said).timestamp() - time.time()
+        else:
+            return 0.0
+    except (ValueError, TypeError):
+        return 0.0
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)

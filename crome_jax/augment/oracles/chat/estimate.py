@@ -1,0 +1,104 @@
+"""A dry run: how many requests, tokens and dollars it would take, before anything is sent."""
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+from crome_jax.augment.oracles.base import (
+    Direction,
+    Intervention,
+    Judgement,
+    Question,
+    Reply,
+    Request,
+    Rewrite,
+    Verdict,
+)
+from crome_jax.augment.oracles.chat.cache import Cache, request_key
+from crome_jax.augment.oracles.chat.prompts import Prompts
+from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
+from crome_jax.augment.rubrics import Rubric
+
+_RUBRIC_TOKENS, _VERDICT_TOKENS, _EDIT_TOKENS = 30, 16, 24
+
+
+class Estimate:
+    """Stands in for a chat oracle and only counts.
+
+    It answers as a model would that does everything it is asked, at once and with texts as long as those it was given.
+    A real one declines some requests, which saves those that would have followed, and is then asked for another
+    attribute, which costs others. What a request refers to that a model has yet to write is not in the cache, so that
+    of a second run only the requests about the data's own answers count as kept.
+
+    Args:
+        settings: of the oracle whose requests are counted.
+
+    Attributes:
+        requests, kept: requests in all, and those whose reply is in the cache.
+        prompt_tokens, reply_tokens: of the others, estimated at four bytes a token.
+    """
+
+    name = "estimate"
+
+    def __init__(self, settings: ChatSettings):
+        self.settings = settings
+        self._prompts = Prompts(settings.prompts)
+        self._cache = Cache(settings.cache) if settings.cache is not None else None
+        self.provenance = {"oracle": settings.model, "oracle_prompts": self._prompts.version}
+        self.requests = self.kept = self.prompt_tokens = self.reply_tokens = 0
+
+    @property
+    def dollars(self) -> float:
+        """What the requests cost."""
+        return self.settings.cost(self.prompt_tokens, self.reply_tokens)
+
+    def submit(self, request: Request) -> "Future[Reply]":
+        """Count a request, and return a reply that lets its plan go on."""
+        body = self.settings.body(self._prompts.render(request), 0)
+        self.requests += 1
+        if self._cache is not None and request_key(body, self._prompts.version) in self._cache:
+            self.kept += 1
+        else:
+            self.prompt_tokens += estimate_prompt(body)
+            self.reply_tokens += min(_reply_tokens(request), self.settings.max_reply_tokens)
+        future: Future[Reply] = Future()
+        future.set_result(_reply(request))
+        return future
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted, for `add`."""
+        return {name: getattr(self, name) for name in ("requests", "kept", "prompt_tokens", "reply_tokens")}
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add what another estimate counted."""
+        for name, count in counts.items():
+            setattr(self, name, getattr(self, name) + count)
+
+    def __str__(self) -> str:
+        """Return the counts as lines."""
+        return "\n".join(
+            (
+                f"{self.requests:,} requests to {self.settings.model}, {self.kept:,} of them answered already",
+                f"{self.prompt_tokens:,} tokens of prompts and {self.reply_tokens:,} of replies, estimated",
+                f"${self.dollars:,.2f} at ${self.settings.prompt_price:g} and ${self.settings.reply_price:g} for a "
+                "million of them",
+            )
+        )
+
+
+def _reply_tokens(request: Request) -> int:
+    if isinstance(request, Question):
+        return request.count * _RUBRIC_TOKENS
+    return _VERDICT_TOKENS if isinstance(request, Judgement) else estimate_tokens(request.text) + _EDIT_TOKENS
+
+
+def _reply(request: Request) -> Reply:
+    if isinstance(request, Question):
+        return tuple(Rubric(f"attribute {k}", "What an answer that is good in it does.") for k in range(request.count))
+    if isinstance(request, Judgement):
+        # The text says in its last word which way it went; see below.
+        return Verdict(Direction.UPGRADE if request.after.endswith("upgrade") else Direction.DEGRADE, only=True)
+    assert isinstance(request, Intervention)
+    place = f"{request.direction} {request.attribute} {request.seed}"
+    word = hashlib.blake2b(place.encode(), digest_size=6).hexdigest()
+    return Rewrite(f"{request.text} {word} {request.direction}", "estimated")

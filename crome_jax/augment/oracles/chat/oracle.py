@@ -1,0 +1,125 @@
+"""The oracle that asks a model: requests rendered by versioned prompts, replies checked, many under way at a time."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import Protocol
+
+from crome_jax.augment.oracles.base import Declined, Intervention, Judgement, Question, Reply, Request, Rewrite
+from crome_jax.augment.oracles.chat import replies
+from crome_jax.augment.oracles.chat.budget import Budget
+from crome_jax.augment.oracles.chat.cache import Completion
+from crome_jax.augment.oracles.chat.client import ChatClient, Traffic
+from crome_jax.augment.oracles.chat.prompts import Prompts, Rendered
+from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.groups import Message
+
+
+class Completer(Protocol):
+    """Where replies come from: an endpoint, or a record of it."""
+
+    budget: Budget
+    traffic: Traffic
+
+    async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined: ...
+
+    async def close(self) -> None: ...
+
+
+class ChatOracle:
+    """Names attributes, rewrites and judges by asking a model; a context manager, whose end awaits what is under way.
+
+    An event loop in a thread of its own does the asking, so that whoever submits requests need not know of it.
+
+    Args:
+        settings: which model, how fast, for how much.
+        completer: where replies come from, made inside the loop; by default the endpoint of the settings.
+    """
+
+    name = "chat"
+
+    def __init__(self, settings: ChatSettings, completer: Callable[[ChatSettings, str], Completer] = ChatClient):
+        self.settings = settings
+        self._prompts = Prompts(settings.prompts)
+        self.provenance = {"oracle": settings.model, "oracle_prompts": self._prompts.version}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="oracle", daemon=True)
+        self._thread.start()
+        try:
+            self._completer = self._run(_made(completer, settings, self._prompts.version))
+        except BaseException:
+            self._end()
+            raise
+
+    def __enter__(self) -> "ChatOracle":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Send nothing more, wait for what is under way, end the thread."""
+        if self._thread.is_alive():
+            self._run(self._completer.close())
+            self._end()
+
+    @property
+    def traffic(self) -> Traffic:
+        """What went over the wire so far."""
+        return self._completer.traffic
+
+    @property
+    def budget(self) -> Budget:
+        """What was spent so far."""
+        return self._completer.budget
+
+    def submit(self, request: Request) -> "Future[Reply]":
+        """Return the reply to come."""
+        return asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
+
+    def rubrics(self, prompt: tuple[Message, ...], responses: tuple[str, ...], count: int) -> tuple[str, ...]:
+        """Return the names of at most `count` attributes, none where no usable reply came."""
+        named = self.submit(Question(prompt, responses, count)).result()
+        return () if isinstance(named, Declined) else tuple(rubric.name for rubric in named)
+
+    def rewrite(self, requests: Iterable[Intervention]) -> Iterator[Rewrite | Declined]:
+        """Yield one reply per request, in order; all of them are submitted first."""
+        for future in [self.submit(request) for request in requests]:
+            yield future.result()
+
+    async def _answer(self, request: Request) -> Reply:
+        rendered = self._prompts.render(request)
+        for sample in range(self.settings.resamples + 1):
+            completion = await self._completer.complete(rendered, sample)
+            reply = completion if isinstance(completion, Declined) else _parse(request, rendered, completion)
+            if reply not in replies.MALFORMED:
+                break
+            self.traffic.malformed[reply.reason] += 1
+        return reply
+
+    def _run(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _end(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _made(completer: Callable[[ChatSettings, str], Completer], settings: ChatSettings, prompts: str) -> Completer:
+    return completer(settings, prompts)
+
+
+def _parse(request: Request, rendered: Rendered, completion: Completion) -> Reply:
+    if completion.finish == "too large":
+        return replies.TOO_LARGE
+    if completion.finish == "refusal":
+        return replies.REFUSED
+    if completion.finish == "length":
+        return replies.CUT_SHORT
+    if isinstance(request, Question):
+        return replies.parse_rubrics(completion.content, request.count)
+    if isinstance(request, Judgement):
+        return replies.parse_verdict(completion.content, rendered.swapped)
+    return replies.parse_rewrite(completion.content)

@@ -1,0 +1,45 @@
+"""Recorded replies in place of an endpoint: a run made again without a network, a key, or a cent."""
+
+from crome_jax.augment.oracles.base import Declined
+from crome_jax.augment.oracles.chat.budget import Budget
+from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key
+from crome_jax.augment.oracles.chat.client import Traffic
+from crome_jax.augment.oracles.chat.prompts import Rendered
+from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.errors import CromeError
+
+
+class Replay:
+    """Answers from a cache that an earlier run filled, with the same settings; what is not there is Declined.
+
+    Args:
+        settings: `cache` is the record; model, sampling parameters and prompts must be those of the recorded run, as a
+            reply is found by them.
+        prompts: version of the prompts.
+
+    Raises:
+        CromeError: where there is no record.
+    """
+
+    def __init__(self, settings: ChatSettings, prompts: str):
+        if settings.cache is None:
+            raise CromeError("ChatSettings.cache is None, and a replay reads what is there; name the folder")
+        self._settings, self._prompts = settings, prompts
+        self._cache = Cache(settings.cache)
+        if not self._cache.folder.is_dir():
+            raise CromeError(
+                f"{settings.cache}: no such folder; name the cache of a recorded run in ChatSettings.cache"
+            )
+        self.budget, self.traffic = Budget(settings), Traffic()
+
+    async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined:
+        """Return the recorded reply."""
+        found = self._cache.get(request_key(self._settings.body(rendered, sample), self._prompts))
+        if found is None:
+            self.traffic.failed["no recorded reply"] += 1
+            return Declined("no recorded reply")
+        self.traffic.cached += 1
+        return found
+
+    async def close(self) -> None:
+        """Do nothing: nothing is open."""

@@ -1,0 +1,116 @@
+"""Which model is asked, how, how fast, and for how much: the numbers of the chat oracle."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from crome_jax.augment.oracles.chat.prompts import SCHEMAS, Rendered
+from crome_jax.errors import CromeError
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatSettings:
+    """How a model behind an OpenAI-compatible endpoint is asked.
+
+    Args:
+        model: its name there.
+        base_url: of the endpoint, up to and with `/v1`; None is OpenAI's own.
+        api_key_env: environment variable that holds the key; nothing else ever does. An endpoint that wants none gets
+            none where the variable is not set and `base_url` is.
+        prompts: folder of prompts, by name or path.
+        structured: how the form of a reply is asked for: by "json_schema" or "json_object", where the endpoint knows
+            it, or by the prompt alone ("none"). It is checked in any case.
+        temperature, seed: of sampling; `seed` None is not sent.
+        max_reply_tokens: most tokens of a reply. A longer one is cut short and cannot be used.
+        reply_tokens_field: how the endpoint calls that: max_tokens, or max_completion_tokens.
+        resamples: further samples asked for where a reply is malformed.
+        concurrency: requests under way at a time.
+        requests_per_minute, tokens_per_minute: limits of the endpoint, retries included; None is no limit. Tokens are
+            those of the prompt, estimated, and `max_reply_tokens`.
+        timeout_s: seconds from sending a request to the end of its reply.
+        attempts: times a request is sent before the run is stopped.
+        backoff_s, longest_wait_s: seconds waited before the second attempt, doubled for each further one, and at most;
+            of each a random half or more. Retry-After is honoured beyond that.
+        max_reply_bytes: size at which a reply is no longer read.
+        cache: folder of replies, each paid for once; None keeps none.
+        token_budget: tokens of prompts and replies that the run may spend, None for any number.
+        money_budget: dollars likewise.
+        prompt_price, reply_price: dollars for a million tokens.
+
+    Raises:
+        CromeError: where a number is out of range, or a money budget has no prices.
+    """
+
+    model: str = ""
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    prompts: str = "crome-1"
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    temperature: float = 0.7
+    seed: int | None = 0
+    max_reply_tokens: int = 2048
+    reply_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    resamples: int = 1
+    concurrency: int = 64
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    timeout_s: float = 120.0
+    attempts: int = 10
+    backoff_s: float = 1.0
+    longest_wait_s: float = 60.0
+    max_reply_bytes: int = 1 << 20
+    cache: str | None = ".cache/oracle"
+    token_budget: int | None = None
+    money_budget: float | None = None
+    prompt_price: float = 0.0
+    reply_price: float = 0.0
+
+    def __post_init__(self):
+        positive = ("max_reply_tokens", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s")
+        for name in (*positive, "attempts", "max_reply_bytes"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
+                raise CromeError(f"ChatSettings.{name} is {getattr(self, name)}, not positive; correct the value")
+        not_negative = ("temperature", "resamples", "backoff_s", "longest_wait_s", "prompt_price", "reply_price")
+        for name in (*not_negative, "token_budget", "money_budget"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
+                raise CromeError(f"ChatSettings.{name} is {getattr(self, name)}, negative; correct the value")
+        if self.money_budget is not None and not (self.prompt_price or self.reply_price):
+            raise CromeError(
+                "ChatSettings.money_budget is set and no price; give prompt_price and reply_price, in dollars for a "
+                "million tokens"
+            )
+
+    def body(self, rendered: Rendered, sample: int) -> dict[str, Any]:
+        """Return what is sent: the request's JSON.
+
+        Args:
+            sample: 0, and higher for further samples of the same request.
+        """
+        body = {
+            "model": self.model,
+            "messages": list(rendered.messages),
+            "temperature": self.temperature,
+            self.reply_tokens_field: self.max_reply_tokens,
+        }
+        if self.seed is not None:
+            body["seed"] = self.seed + sample
+        if self.structured == "json_schema":
+            schema = {"name": rendered.kind, "schema": SCHEMAS[rendered.kind], "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif self.structured == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        return body
+
+    def cost(self, prompt_tokens: int, reply_tokens: int) -> float:
+        """Return dollars."""
+        return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
+
+
+def estimate_tokens(text: str) -> int:
+    """Return about how many tokens a text has: one for four bytes, as English has it."""
+    return len(text.encode("utf-8", "replace")) // 4 + 4
+
+
+def estimate_prompt(body: dict[str, Any]) -> int:
+    """Return about how many tokens the messages of a request have."""
+    return sum(estimate_tokens(message["content"]) for message in body["messages"])

@@ -1,0 +1,347 @@
+"""The same steps as an Apache Beam graph: shards of groups in, shards of larger groups out, whatever crashes.
+
+    ranges of the input -> those not done yet -> read -> augment -> write one shard each, with its account
+
+A range of the input becomes one shard of the output. Nothing is shuffled and nothing is held but the range at hand, so
+memory does not grow with the data. Ties and permutations borrow within a range, and the offline editor learns its words
+there: the input should be in no particular order, as TFDS writes it. A shard appears whole, with its account beside it;
+a run that was killed goes on with those that are missing, and its requests that were answered are in the oracle's
+cache. So the data are the same bytes as if nothing had happened.
+
+The folders must be on a file system that every worker sees. A budget, a rate limit and a concurrency are each worker's.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow_datasets as tfds
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.shared import Shared
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.dataset_info import DatasetIdentity
+
+from crome_jax.augment.account import Account
+from crome_jax.augment.augmentation import augment_groups
+from crome_jax.augment.card import Card
+from crome_jax.augment.oracles.chat.estimate import Estimate
+from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
+from crome_jax.augment.oracles.facts import add_facts, oracle_facts, spent_since
+from crome_jax.data.features import decode_group, group_features, serialize_group
+from crome_jax.errors import CromeError
+from crome_jax.files import whole_output
+from crome_jax.groups import PreferenceGroup
+
+RUNNERS = {
+    "direct": "DirectRunner",
+    "flink": "FlinkRunner",
+    "spark": "SparkRunner",
+    "dataflow": "DataflowRunner",
+}
+"""Where the graph runs, by the name that --beam takes."""
+
+_NAME, _SPLIT, _VERSION = "preference_groups", "train", "1.0.0"
+_READ = 64  # Examples fetched at a time.
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is done, and all that its result depends on.
+
+    Args:
+        data: TFDS folder of groups in ArrayRecord files.
+        split: of it.
+        out: folder that will hold the result.
+        chosen: oracle and recipe.
+        seed: of every draw.
+        groups_per_shard: groups of one range.
+    """
+
+    data: str
+    split: str
+    out: str
+    chosen: Augmentation
+    seed: int = 0
+    groups_per_shard: int = 8192
+
+    @property
+    def work(self) -> Path:
+        """Where shards are gathered until all are there."""
+        out = Path(self.out)
+        return out.with_name(f"{out.name}.unfinished")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One range of the input, and the shard of the output that it becomes.
+
+    Args:
+        number, of: which of how many, from 0.
+        start, stop: indices of its groups.
+    """
+
+    number: int
+    of: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """The file's name, as TFDS has it."""
+        return f"{_NAME}-{_SPLIT}.array_record-{self.number:05d}-of-{self.of:05d}"
+
+
+def run_pipeline(job: Job, *, runner: str = "direct", options: Sequence[str] = ()) -> tuple[Card, dict[str, Any]]:
+    """Augment a data set shard by shard; the folder `out` appears when all of them are there.
+
+    Args:
+        runner: one of RUNNERS.
+        options: of Beam and the runner, such as `--flink_master=HOST:PORT`.
+
+    Returns:
+        The card, and facts about the oracle.
+
+    Raises:
+        CromeError: where the input is no such folder, `out` exists, or an unfinished run of another job is in the way.
+    """
+    if job.chosen.baseline is not None:
+        raise CromeError("a baseline filters in one process: run `crome augment --baseline` on what this run writes")
+    if os.path.lexists(job.out):
+        raise CromeError(f"{job.out}: exists already; choose another name, or move it away")
+    shards = plan_shards(job)
+    _start(job, shards)
+    with _explained(), beam.Pipeline(options=_options(runner, options)) as pipeline:
+        _ = (
+            pipeline
+            | "Ranges" >> beam.Create(shards)
+            | "Spread" >> beam.Reshuffle()
+            | "Not done yet" >> beam.Filter(lambda shard: not _account_path(job, shard).exists())
+            | "Read" >> beam.ParDo(_Read(job))
+            | "Augment" >> beam.ParDo(_Augment(job))
+            | "Write" >> beam.Map(_write, job)
+        )
+    card, facts, sizes = Card(Account(), job.seed), {}, []
+    for shard in shards:
+        record = json.loads(_account_path(job, shard).read_text(encoding="utf-8"))
+        card.merge(Card.from_state(record["card"], job.seed))
+        add_facts(facts, record["oracle"])
+        sizes.append(record["groups"])
+    _finish(job, shards, sizes)
+    return card, facts
+
+
+def estimate_pipeline(job: Job, *, options: Sequence[str] = ()) -> Estimate:
+    """Count the requests, tokens and dollars that the job takes, range by range on this machine; send nothing.
+
+    Raises:
+        CromeError: where the input is no such folder, or the oracle is the offline editor.
+    """
+    if job.chosen.oracle == OFFLINE:
+        raise CromeError("--dry-run counts requests to a model, and the offline oracle asks none; give --oracle")
+    total = Estimate(job.chosen.chat)
+    with tempfile.TemporaryDirectory() as folder:
+        with _explained(), beam.Pipeline(options=_options("direct", options)) as pipeline:
+            _ = (
+                pipeline
+                | "Ranges" >> beam.Create(plan_shards(job))
+                | "Spread" >> beam.Reshuffle()
+                | "Read" >> beam.ParDo(_Read(job))
+                | "Estimate" >> beam.Map(_estimate, job, folder)
+            )
+        for path in Path(folder).iterdir():
+            total.add(json.loads(path.read_text()))
+    return total
+
+
+def plan_shards(job: Job) -> list[Shard]:
+    """Return the ranges of the input.
+
+    Raises:
+        CromeError: where it is no TFDS folder of groups.
+    """
+    total = len(_source(job))
+    count = -(-total // job.groups_per_shard)
+    if not total:
+        raise CromeError(f"{job.data}: the split {job.split!r} holds no group; check how it was made")
+    return [Shard(k, count, k * job.groups_per_shard, min((k + 1) * job.groups_per_shard, total)) for k in range(count)]
+
+
+def _source(job: Job) -> Sequence[dict[str, Any]]:
+    try:
+        builder = tfds.builder_from_directory(job.data)
+        source = builder.as_data_source(job.split)
+    except Exception as e:  # TFDS raises whatever its parsers do.
+        reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
+        raise CromeError(
+            f"{job.data}: is no TFDS folder with a split {job.split!r} ({reason}); write one with `crome augment`, "
+            "every --*-per-pair and --neutrals-per-group being 0"
+        ) from None
+    if builder.info.features.get_tensor_info() != group_features().get_tensor_info():
+        raise CromeError(f"{job.data}: is a TFDS folder, but not of groups; convert it to groups first")
+    return source
+
+
+class _Read(beam.DoFn):
+    """A shard -> it and its groups."""
+
+    def __init__(self, job: Job):
+        self._job = job
+
+    def setup(self) -> None:
+        self._source = _source(self._job)
+
+    def process(self, shard: Shard) -> Iterator[tuple[Shard, list[PreferenceGroup]]]:
+        groups = []
+        for start in range(shard.start, shard.stop, _READ):
+            at = range(start, min(start + _READ, shard.stop))
+            groups += map(decode_group, self._source.__getitems__(at))
+        yield shard, groups
+
+
+class _Augment(beam.DoFn):
+    """A shard and its groups -> it, its larger groups, and its record: account, card, facts about the oracle."""
+
+    def __init__(self, job: Job):
+        self._job = job
+        self._shared = Shared()
+
+    def process(
+        self, element: tuple[Shard, list[PreferenceGroup]]
+    ) -> Iterator[tuple[Shard, list[PreferenceGroup], dict[str, Any]]]:
+        shard, groups = element
+        job = self._job
+        with contextlib.ExitStack() as stack:
+            if job.chosen.oracle == OFFLINE:
+                oracle = stack.enter_context(job.chosen.open(groups))
+            else:  # One for all shards of a process: its connections, its budget, its model.
+                oracle = self._shared.acquire(lambda: _Open(job.chosen)).oracle
+            before = oracle_facts(oracle)
+            account = Account()
+            card = Card(account, job.seed)
+            out = []
+            for group in augment_groups(
+                groups, oracle=oracle, recipe=job.chosen.recipe, seed=job.seed, account=account
+            ):
+                card.add(group)
+                out.append(group)
+            facts = spent_since(oracle_facts(oracle), before)
+        yield shard, out, {"groups": len(out), "card": card.state(), "oracle": facts}
+
+
+class _Open:
+    """An oracle that is open as long as this is held."""
+
+    def __init__(self, chosen: Augmentation):
+        self._stack = contextlib.ExitStack()
+        self.oracle = self._stack.enter_context(chosen.open(()))
+
+    def __del__(self):
+        self._stack.close()
+
+
+def _write(element: tuple[Shard, list[PreferenceGroup], dict[str, Any]], job: Job) -> None:
+    shard, groups, record = element
+    # The account last: a shard that has one is done. Both appear whole.
+    with whole_output(job.work / shard.name, overwrite=True) as partial:
+        writer = ArrayRecordWriter(str(partial), "group_size:1")
+        for group in groups:
+            writer.write(serialize_group(group))
+        writer.close()
+    with whole_output(_account_path(job, shard), overwrite=True) as partial:
+        partial.write_text(json.dumps(record), encoding="utf-8")
+
+
+def _estimate(element: tuple[Shard, list[PreferenceGroup]], job: Job, folder: str) -> None:
+    shard, groups = element
+    estimate = Estimate(job.chosen.chat)
+    for _ in augment_groups(groups, oracle=estimate, recipe=job.chosen.recipe, seed=job.seed):
+        pass
+    Path(folder, f"{shard.number}.json").write_text(json.dumps(estimate.counts()))
+
+
+def _account_path(job: Job, shard: Shard) -> Path:
+    return job.work / f"{shard.name}.account.json"
+
+
+def _start(job: Job, shards: Sequence[Shard]) -> None:
+    """Make the folder of the work, or see that the one that is there is of this very job."""
+    said = {
+        "data": str(Path(job.data).resolve()),
+        "split": job.split,
+        "groups": shards[-1].stop,
+        "groups_per_shard": job.groups_per_shard,
+        "seed": job.seed,
+        "recipe": dataclasses.asdict(job.chosen.recipe),
+        "oracle": job.chosen.oracle,
+        "model": _model(job.chosen),
+    }
+    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    plan = job.work / "plan.json"
+    if plan.is_file() and json.loads(plan.read_text())["key"] != key:
+        raise CromeError(
+            f"{job.work}: is an unfinished run with another input, seed, recipe or oracle; run that one to its end, or "
+            "move the folder away"
+        )
+    if not plan.is_file():
+        with whole_output(plan) as partial:
+            partial.write_text(json.dumps({"key": key, **said}, indent=1))
+
+
+def _model(chosen: Augmentation) -> dict[str, Any] | None:
+    """Return what a model's replies depend on; how fast and for how much it is asked may change between runs."""
+    if chosen.oracle == OFFLINE:
+        return None
+    fields = ("model", "prompts", "structured", "temperature", "seed", "max_reply_tokens", "resamples")
+    return {name: getattr(chosen.chat, name) for name in fields}
+
+
+def _finish(job: Job, shards: Sequence[Shard], sizes: Sequence[int]) -> None:
+    """Write what TFDS reads a folder by, take the accounts away, and give the folder its name."""
+    work = job.work
+    sizes_in_bytes = sum((work / shard.name).stat().st_size for shard in shards)
+    info = tfds.core.DatasetInfo(
+        builder=DatasetIdentity(name=_NAME, version=_VERSION, data_dir=str(work), module_name=""),
+        description=f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}.",
+        features=group_features(),
+        disable_shuffling=True,
+    )
+    info.set_file_format("array_record")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=work, dataset_name=_NAME, split=_SPLIT, filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(_SPLIT, list(sizes), sizes_in_bytes, filename_template=template)
+    info.set_splits(tfds.core.splits.SplitDict([split]))
+    info.write_to_directory(work)
+    for shard in shards:
+        _account_path(job, shard).unlink()
+    (work / "plan.json").unlink()
+    os.replace(work, job.out)
+
+
+def _options(runner: str, options: Sequence[str]) -> PipelineOptions:
+    if runner not in RUNNERS:
+        raise CromeError(f"--beam {runner}: no such runner; give one of {', '.join(RUNNERS)}")
+    return PipelineOptions([f"--runner={RUNNERS[runner]}", *options])
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Find the CromeError in what Beam makes of an error of a worker."""
+    try:
+        yield
+    except CromeError:
+        raise
+    except Exception as e:
+        cause: BaseException | None = e
+        while cause is not None and not isinstance(cause, CromeError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise CromeError(str(cause)) from None

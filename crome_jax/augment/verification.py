@@ -1,0 +1,200 @@
+"""What is kept: texts that are a rewrite, interventions the oracle stands by, pairs a baseline is not yet sure of."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence, Set
+
+from crome_jax.augment.account import Account
+from crome_jax.augment.asking import Plan
+from crome_jax.augment.growth import Growth, without
+from crome_jax.augment.oracles.base import Declined, Direction, Judgement, Reply, Rewrite, Verdict
+from crome_jax.augment.oracles.offline.refusals import only_some_decline
+from crome_jax.augment.rubrics import Rubric
+from crome_jax.augment.words import SHORT, WORD, is_english
+from crome_jax.errors import CromeError
+from crome_jax.groups import Kind, Origin, PreferenceGroup
+
+SAME_EDIT = 0.8
+"""Share of changed word pairs in common from which two rewrites of one answer are near-duplicates."""
+
+UNSURE = 0.2
+"""Least distance of a baseline's win probability from the label for a pair to be kept. The value is RRM's (arXiv
+2409.13156); Crome filters in the same way and the value it takes is not known to us."""
+
+_REFUSES_TO_REWRITE = re.compile(
+    r"\b(?:can(?:no|['’]?)t|can not|unable to|not able to|won['’]t|will not|decline to|must refuse to)\b"
+    r"[^.!?\n]{0,60}\b(?:rewrit\w*|degrad\w*|modif\w*|alter\w*|edit\w*|this (?:task|request|edit))\b",
+    re.IGNORECASE,
+)
+# A sign between numbers is content, as "3 - 1" is not "3 + 1"; elsewhere it is layout.
+_SPOKEN = re.compile(rf"{WORD.pattern}|(?<=\d)[ \t]?[-+*/=<>^][ \t]?(?=\d)|[%$€£]")
+_ABOUT_DECLINING = re.compile(r"refus|complian|declin|safe|harm|ethic|legal|respons", re.IGNORECASE)
+
+
+def unusable(
+    reply: Reply,
+    direction: Direction,
+    attribute: str,
+    parent: int,
+    growth: Growth,
+    freely: bool,
+    allowed: Set[str] = frozenset(),
+) -> str | None:
+    """Return why a reply cannot become a response of the group, None where it can.
+
+    Args:
+        attribute: that was to be moved.
+        parent: index of the answer that was to be rewritten.
+        freely: whether the oracle writes free text, which is looked at more closely than an edit by rule.
+        allowed: texts that are there already and may come once more.
+    """
+    if isinstance(reply, Declined):
+        return reply.reason
+    if not isinstance(reply, Rewrite) or not reply.text.strip():
+        return "empty text"
+    # Made equal to the preferred answer it would only say what the human said.
+    if reply.text in growth.texts - allowed:
+        return "equals another answer"
+    return _doubtful(reply.text, direction, attribute, parent, growth) if freely else None
+
+
+def _doubtful(text: str, direction: Direction, attribute: str, parent: int, growth: Growth) -> str | None:
+    """Return what is wrong with free text that was to be a rewrite."""
+    source = growth.responses[parent].text
+    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        return "not valid text"
+    words = spoken(text)
+    if words == spoken(source):
+        return "nothing would change"
+    if _REFUSES_TO_REWRITE.search(text) and not _REFUSES_TO_REWRITE.search(source):
+        return "refused to rewrite"
+    # An answer that became a refusal was not moved along one attribute, unless that attribute is what declining is for.
+    if not _ABOUT_DECLINING.search(attribute) and only_some_decline((source, text)):
+        return "refused to rewrite"
+    surely_english = len(spoken(source)) >= SHORT and is_english(source)
+    if script(text) != script(source) or (surely_english and not is_english(text)):
+        return "another language"
+    for sibling in growth.responses[len(growth.group.responses) :]:
+        other = spoken(sibling.text)
+        if words == other:
+            return "near-duplicate of another answer"
+        # Paraphrases change every word; of what is rewritten along one attribute the same change is the same edit.
+        if sibling.parent == parent and direction is not Direction.PARAPHRASE:
+            mine, theirs = _changes(spoken(source), words), _changes(spoken(source), other)
+            if mine and theirs and len(mine & theirs) >= SAME_EDIT * len(mine | theirs):
+                return "near-duplicate of another answer"
+    return None
+
+
+def spoken(text: str) -> tuple[str, ...]:
+    """Return the words of a text in order, without case, punctuation and layout: what reading it aloud would give."""
+    normal = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return tuple(match.strip() for match in _SPOKEN.findall(normal))
+
+
+def _changes(before: Sequence[str], after: Sequence[str]) -> set[tuple[str, str, str]]:
+    pairs = [set(zip(("", *words), (*words, ""), strict=True)) for words in (before, after)]
+    return {("-", *pair) for pair in pairs[0] - pairs[1]} | {("+", *pair) for pair in pairs[1] - pairs[0]}
+
+
+def script(text: str) -> str:
+    """Return the writing system of most letters of a text (LATIN, CYRILLIC, CJK, ...); empty where it has none."""
+    counts: dict[str, int] = {}
+    for char in text[:4000]:
+        if char.isalpha():
+            name = unicodedata.name(char, "").partition(" ")[0]
+            name = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}.get(name, name)
+            counts[name] = counts.get(name, 0) + 1
+    return max(counts, key=lambda name: (counts[name], name), default="")
+
+
+def judge_made(growth: Growth, rubrics: Sequence[Rubric], account: Account) -> Plan[None]:
+    """Ask the oracle about each of its interventions, and drop those it does not stand by.
+
+    Kept are those whose attribute moved as it should and nothing else did. What was made from one that goes, goes, too.
+    A verdict that does not come keeps the intervention and is counted.
+    """
+    definitions = {rubric.name: rubric.definition for rubric in rubrics}
+    judged = [
+        r
+        for r, response in enumerate(growth.responses)
+        if r >= len(growth.group.responses)
+        and response.parent is not None
+        and response.origin in (Origin.DEGRADED, Origin.UPGRADED)
+    ]
+    if not judged:
+        return
+    verdicts = yield [
+        Judgement(
+            growth.group.prompt,
+            growth.responses[growth.responses[r].parent].text,
+            growth.responses[r].text,
+            growth.responses[r].attribute,
+            definitions.get(growth.responses[r].attribute, ""),
+        )
+        for r in judged
+    ]
+    dropped: set[int] = set()
+    for r, verdict in zip(judged, verdicts, strict=True):
+        response = growth.responses[r]
+        if isinstance(verdict, Declined):
+            account.dropped["verdict", response.attribute, verdict.reason] += 1
+        elif response.parent in dropped:
+            dropped.add(r)
+            account.dropped["judged", response.attribute, "made from an answer that was dropped"] += 1
+        elif reason := _objection(verdict, response.origin):
+            dropped.add(r)
+            account.dropped["judged", response.attribute, reason] += 1
+    growth.drop(dropped)
+
+
+def _objection(verdict: Verdict, origin: Origin) -> str | None:
+    if verdict.moved is None:
+        return "the attribute did not move"
+    if (verdict.moved is Direction.UPGRADE) != (origin is Origin.UPGRADED):
+        return "the attribute moved the other way"
+    return None if verdict.only else "more than the attribute moved"
+
+
+def drop_sure(
+    groups: Sequence[PreferenceGroup],
+    rewards: Sequence[Sequence[float]],
+    *,
+    account: Account,
+    unsure: float = UNSURE,
+    kinds: tuple[str, ...] = ("causal",),
+) -> Iterator[PreferenceGroup]:
+    """Drop the augmented comparisons that a baseline reward model is sure of and right about.
+
+    With p = sigmoid(r_left - r_right), a comparison is kept where |target - p| >= unsure. For a causal one that is
+    p <= 1 - unsure: the baseline gets it wrong, or is not sure. Human comparisons are all kept.
+
+    Args:
+        rewards: one array [R] for each group, in nats, of a model trained on the human comparisons alone.
+        account: comparisons dropped are counted there.
+        unsure: 0 keeps everything.
+        kinds: of comparisons that are looked at.
+
+    Yields:
+        the groups, in order, without those comparisons and the responses that only they needed.
+
+    Raises:
+        CromeError: where the threshold is no share, or rewards are not finite.
+    """
+    if not 0 <= unsure <= 1:
+        raise CromeError(f"unsure is {unsure}, not from 0 to 1; correct the value")
+    for group, reward in zip(groups, rewards, strict=True):
+        if not all(map(math.isfinite, reward)):
+            raise CromeError(f"group {group.id}: the baseline gives it no finite reward; check the checkpoint")
+        sure = set()
+        for c, comparison in enumerate(group.comparisons):
+            kind = comparison.kind.name.lower()
+            if comparison.kind is Kind.HUMAN or kind not in kinds:
+                continue
+            difference = float(reward[comparison.left]) - float(reward[comparison.right])
+            p = 0.5 + 0.5 * math.tanh(0.5 * difference)
+            if abs(comparison.target - p) < unsure:
+                sure.add(c)
+                account.dropped["baseline", comparison.attribute or kind, "the baseline is sure of it"] += 1
+        yield without(group, comparisons=sure) if sure else group

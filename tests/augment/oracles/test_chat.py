@@ -1,0 +1,464 @@
+"""The chat oracle against an endpoint that misbehaves: nothing lost, nothing doubled, every failure counted."""
+
+import collections
+import dataclasses
+import json
+import logging
+import random
+import time
+
+import pytest
+from fake_endpoint import Answer, FakeEndpoint, sensible
+
+from crome_jax.augment import Account, augment_groups
+from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Question, Rewrite
+from crome_jax.augment.oracles.chat.cache import Cache
+from crome_jax.augment.oracles.chat.estimate import Estimate
+from crome_jax.augment.oracles.chat.limits import Limits, Rate
+from crome_jax.augment.oracles.chat.oracle import ChatOracle
+from crome_jax.augment.oracles.chat.replay import Replay
+from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.recipe import Recipe
+from crome_jax.errors import CromeError
+from crome_jax.groups import Comparison, Kind, Message, build_group, to_json
+
+KEY = "sk-proj-THE-SECRET-0123456789"
+RECIPE = Recipe(rubrics_per_prompt=3, chain_steps=2, judge=True, paraphrase_per_pair=1)
+
+TOPICS = ("whales sing", "bread rises", "stars shine", "glaciers move", "clocks tick", "bridges hold", "rivers bend")
+GROUPS = [
+    build_group(
+        id=f"g{k}",
+        prompt=f"How do {TOPICS[k % len(TOPICS)]}, question {k}?",
+        responses=[f"The good answer number {k} is this one.", f"The bad answer number {k} is that one."],
+        comparisons=[Comparison(0, 1)],
+    )
+    for k in range(14)
+]
+
+
+def settings(endpoint, tmp_path=None, **how):
+    given = {"backoff_s": 0.01, "longest_wait_s": 0.05, "timeout_s": 5.0, "attempts": 40, "concurrency": 16, **how}
+    cache = None if tmp_path is None else str(tmp_path / "cache")
+    return ChatSettings("model-x", endpoint.url, cache=cache, **given)
+
+
+def augment(chosen, groups=GROUPS, recipe=RECIPE, completer=None):
+    account = Account()
+    with ChatOracle(chosen, *([completer] if completer else [])) as oracle:
+        out = list(augment_groups(groups, oracle=oracle, recipe=recipe, account=account))
+    return [to_json(group) for group in out], account, oracle
+
+
+def intervention(text="The tide turns twice a day.", **fields):
+    prompt = (Message("user", "When does the tide turn?"),)
+    return Intervention(Direction.DEGRADE, "accuracy", prompt, text, **fields)
+
+
+def ask(endpoint, requests, tmp_path=None, **how):
+    """Submit requests to an oracle; return its replies and what became of them."""
+    with ChatOracle(settings(endpoint, tmp_path, **how)) as oracle:
+        futures = [oracle.submit(request) for request in requests]
+        return [future.result() for future in futures], oracle
+
+
+def misbehave(share, seed=0):
+    """Return what a bad day of an endpoint looks like: so many requests fail, each in one of many ways."""
+    rng = random.Random(seed)
+    fates = (
+        lambda: Answer(status=429, headers={"Retry-After": "0.02"}),
+        lambda: Answer(status=429, headers={"retry-after-ms": "15"}),
+        lambda: Answer(status=500),
+        lambda: Answer(status=503, headers={"Retry-After": "soon"}),
+        lambda: Answer(status=502, body=b"<html>bad gateway</html>", headers={"Content-Type": "text/html"}),
+        lambda: Answer(fate="reset"),
+        lambda: Answer(fate="hang"),
+        lambda: Answer(body=b'{"choices": [{"message": {"content": "cut'),
+        lambda: Answer(body=b""),
+        lambda: Answer(body=b'{"choices": []}'),
+    )
+    return lambda number, body: rng.choice(fates)() if rng.random() < share else None
+
+
+def test_with_three_in_ten_requests_failing_the_result_is_the_same_and_the_account_complete(tmp_path):
+    with FakeEndpoint() as good:
+        expected, account, oracle = augment(settings(good, tmp_path / "good"))
+        assert oracle.traffic.sent == oracle.traffic.answered == len(good.requests)
+        assert not oracle.traffic.failed
+    with FakeEndpoint(misbehave(0.3)) as bad:
+        lines, again, oracle = augment(settings(bad, tmp_path / "bad", timeout_s=1.0))
+    assert lines == expected
+    assert again == account
+    traffic = oracle.traffic
+    # Every attempt is accounted for; every reply was asked for once, and paid for once.
+    assert traffic.sent == traffic.answered + traffic.failed.total()
+    assert len(bad.requests) <= traffic.sent  # On a busy machine one may time out before it is out.
+    replies = [json.dumps(body) for body in good.requests]
+    assert len(set(replies)) == len(replies) == traffic.answered
+    assert 0.15 < traffic.failed.total() / traffic.sent < 0.45
+    reasons = {"HTTP 429", "HTTP 500", "HTTP 502", "HTTP 503", "time-out", "connection broke"}
+    assert set(traffic.failed) == reasons | {"reply is no chat completion"}
+    assert oracle.budget.prompt_tokens == 100 * traffic.answered
+    kinds = collections.Counter(c["kind"] for line in lines for c in json.loads(line)["comparisons"] if "kind" in c)
+    assert kinds["causal"] > 20
+    assert kinds["neutral"] > 20
+
+
+MALFORMED = {
+    "not json": ("Sure, here it is: a better answer!", "reply is not JSON"),
+    "cut json": ('{"declined": false, "text": "This is', "reply is not JSON"),
+    "empty": ("", "reply is empty"),
+    "other fields": ('{"answer": "This is it."}', "reply is not of the asked form"),
+    "refusal": ("I'm sorry, but I can't help with that.", "reply is not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_malformed_reply_is_asked_for_once_more_and_then_declined_and_counted(name, tmp_path):
+    content, reason = MALFORMED[name]
+    with FakeEndpoint(lambda number, body: Answer(content)) as endpoint:
+        (reply,), oracle = ask(endpoint, [intervention()], tmp_path)
+        assert reply == Declined(reason)
+        assert oracle.traffic.malformed == {reason: 2}
+        assert [body["seed"] for body in endpoint.requests] == [0, 1]
+        # It was paid for: it is not asked for again by the next run either.
+        (again,), _ = ask(endpoint, [intervention()], tmp_path)
+        assert again == reply
+        assert len(endpoint.requests) == 2
+    with FakeEndpoint(lambda number, body: Answer(content) if number == 0 else None) as endpoint:
+        (reply,), _ = ask(endpoint, [intervention()])
+        assert isinstance(reply, Rewrite)
+
+
+def test_a_reply_cut_short_by_its_limit_or_refused_by_the_endpoint_is_declined():
+    with FakeEndpoint(lambda number, body: Answer(finish="length")) as endpoint:
+        assert ask(endpoint, [intervention()])[0] == [Declined("reply is cut short")]
+    with FakeEndpoint(lambda number, body: Answer(finish="content_filter")) as endpoint:
+        assert ask(endpoint, [intervention()])[0] == [Declined("refused to rewrite")]
+        assert len(endpoint.requests) == 1
+
+
+def test_a_reply_of_five_megabytes_is_not_read_to_its_end_and_not_asked_for_again(tmp_path):
+    with FakeEndpoint(lambda number, body: Answer("x" * 5_000_000)) as endpoint:
+        for _ in range(2):
+            (reply,), _ = ask(endpoint, [intervention()], tmp_path)
+            assert reply == Declined("reply is too large")
+        assert len(endpoint.requests) == 1
+
+
+def test_prompts_without_attributes_and_rewrites_in_another_language_are_counted_and_the_run_goes_on():
+    german = "Das ist eine ganz andere Antwort, und sie ist in einer anderen Sprache geschrieben als die erste."
+
+    def behave(number, body):
+        kind = body["response_format"]["json_schema"]["name"]
+        if kind == "rubrics" and "question 3?" in body["messages"][1]["content"]:
+            return Answer('{"attributes": []}')
+        if kind == "upgrade":
+            return Answer(json.dumps({"declined": False, "text": german, "edit": "x"}))
+        return None
+
+    with FakeEndpoint(behave) as endpoint:
+        lines, account, _ = augment(settings(endpoint), recipe=Recipe(rubrics_per_prompt=2, neutrals_per_group=0))
+    assert len(lines) == len(GROUPS)
+    assert account.dropped["rubrics", "every attribute", "reply names no usable attribute"] == 1
+    declined = [(key[2], count) for key, count in account.dropped.items() if key[0] == "upgrade"]
+    assert {reason for reason, _ in declined} == {"another language"}
+    assert sum(count for _, count in declined) == 2 * (len(GROUPS) - 1)
+    assert account.short["upgrade"] == 2 * len(GROUPS)
+    third = json.loads(lines[3])
+    assert {c.get("kind", "human") for c in third["comparisons"]} == {"human", "causal", "neutral"}  # Its alignment.
+
+
+def test_a_request_the_endpoint_refuses_is_declined_and_a_configuration_it_refuses_stops_the_run():
+    def behave(number, body):
+        return Answer(status=400) if "bad" in body["messages"][1]["content"] else None
+
+    with FakeEndpoint(behave) as endpoint:
+        requests = [intervention("This is fine."), *(intervention(f"This is bad {k}.") for k in range(12))]
+        replies, _ = ask(endpoint, requests, concurrency=1)
+        assert isinstance(replies[0], Rewrite)
+        assert set(replies[1:]) == {Declined("the endpoint refuses it (HTTP 400)")}
+        assert len(endpoint.requests) == 13
+        with pytest.raises(CromeError, match=r"HTTP 400: .*check ChatSettings"):
+            ask(endpoint, requests[1:])
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(401, "check the key in MY_KEY"), (403, "check the key"), (404, "check ChatSettings")]
+)
+def test_what_no_further_attempt_can_mend_stops_the_run_at_once(status, said, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with FakeEndpoint(lambda number, body: Answer(status=status)) as endpoint:
+        with pytest.raises(CromeError, match=said):
+            ask(endpoint, [intervention(f"Text {k}.") for k in range(200)], api_key_env="MY_KEY", concurrency=4)
+        assert len(endpoint.requests) <= 4
+
+
+def test_an_endpoint_that_stays_down_stops_the_run_and_the_next_run_goes_on_from_there(tmp_path):
+    with FakeEndpoint() as endpoint:
+        expected, _, _ = augment(settings(endpoint))
+        whole = len(endpoint.requests)
+    with FakeEndpoint(lambda number, body: Answer(status=503) if number >= 40 else None) as endpoint:
+        with pytest.raises(CromeError, match="failed 3 times, at last with HTTP 503; what came is kept"):
+            augment(settings(endpoint, tmp_path, attempts=3))
+        assert endpoint.answered == 40
+    with FakeEndpoint() as endpoint:
+        lines, _, oracle = augment(settings(endpoint, tmp_path))
+        assert lines == expected
+        assert len(endpoint.requests) == whole - 40
+        assert oracle.traffic.cached == 40
+
+
+def test_an_hour_is_waited_where_the_endpoint_says_so_and_nobody_else_asks_meanwhile(monkeypatch):
+    waits = []
+    monkeypatch.setattr(Limits, "pause", lambda self, seconds: waits.append(seconds))
+    with FakeEndpoint(
+        lambda number, body: Answer(status=429, headers={"Retry-After": "0.3"}) if number == 0 else None
+    ) as endpoint:
+        started = time.monotonic()
+        ask(endpoint, [intervention()])
+        assert time.monotonic() - started >= 0.3
+    assert waits == [0.3]
+
+
+def test_a_budget_of_tokens_stops_the_run_before_it_is_passed_and_a_higher_one_goes_on(tmp_path):
+    recipe = Recipe(rubrics_per_prompt=3)
+    with FakeEndpoint() as endpoint:
+        expected, _, oracle = augment(settings(endpoint), recipe=recipe)
+        total = oracle.budget.prompt_tokens + oracle.budget.reply_tokens
+    # The fake endpoint counts 150 tokens a request; the estimate of what one may take is 100 for its reply and more.
+    budget = total // 2
+    with FakeEndpoint() as endpoint:
+        short = settings(endpoint, tmp_path, token_budget=budget, max_reply_tokens=100)
+        with pytest.raises(CromeError, match=r"the budget is spent: .* raise ChatSettings.token_budget"):
+            augment(short, recipe=recipe)
+        first = len(endpoint.requests)
+        assert first == endpoint.answered
+        assert budget - 1500 < 150 * first <= budget
+        ample = dataclasses.replace(short, token_budget=None)
+        lines, _, oracle = augment(ample, recipe=recipe)
+        assert lines == expected
+        assert oracle.traffic.cached >= first
+        assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
+
+
+def test_a_budget_of_money_wants_prices_and_counts_them():
+    with FakeEndpoint() as endpoint:
+        with pytest.raises(CromeError, match="no price"):
+            settings(endpoint, money_budget=1.0)
+        priced = {"prompt_price": 2.0, "reply_price": 10.0}
+        # 100 and 50 tokens a request are $0.0007.
+        with pytest.raises(CromeError, match="budget is spent"):
+            ask(
+                endpoint,
+                [intervention(f"Text {k} is here.") for k in range(100)],
+                money_budget=0.02,
+                max_reply_tokens=60,
+                **priced,
+            )
+        assert 10 <= len(endpoint.requests) <= 0.02 / 0.0007
+
+
+def test_no_minute_holds_more_than_its_limit():
+    rate = Rate(600)
+    starts = [rate.reserve(0.0, 1) for _ in range(3000)]
+    assert starts == sorted(starts)
+    for k in range(0, 2000, 7):
+        assert sum(starts[k] <= start < starts[k] + 60 for start in starts) <= 600
+    # Over the long run nine tenths and more of what is allowed are used.
+    assert 2999 / (starts[-1] - starts[0]) > 0.9 * 10
+    tokens = Rate(6000)
+    uses = [(tokens.reserve(0.0, 900), 900) for _ in range(100)]
+    for start, _ in uses:
+        assert sum(amount for at, amount in uses if start <= at < start + 60) <= 6000 + 900
+
+
+def test_limits_hold_over_the_wire_and_concurrency_too():
+    with FakeEndpoint(lambda number, body: Answer(latency_s=0.05)) as endpoint:
+        started = time.monotonic()
+        ask(endpoint, [intervention(f"Text {k} is here.") for k in range(30)], concurrency=5)
+        assert endpoint.most_under_way == 5
+        assert time.monotonic() - started >= 6 * 0.05
+    with FakeEndpoint() as endpoint:
+        started = time.monotonic()
+        # 20 a second, of which one second's worth may come at once.
+        ask(endpoint, [intervention(f"Text {k} is here.") for k in range(40)], requests_per_minute=1200)
+        assert time.monotonic() - started >= 0.9
+
+
+def test_equal_requests_under_way_are_sent_once():
+    with FakeEndpoint(lambda number, body: Answer(latency_s=0.1)) as endpoint:
+        replies, oracle = ask(endpoint, [intervention() for _ in range(20)])
+        assert len(endpoint.requests) == 1
+        assert len({reply.text for reply in replies}) == 1
+        assert oracle.traffic.cached == 19
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "other"}, {"temperature": 0.1}, {"seed": 7}, {"max_reply_tokens": 9}, {"structured": "none"}]
+)
+def test_a_reply_is_found_by_all_that_was_sent(change, tmp_path):
+    with FakeEndpoint(lambda number, body: Answer(json.dumps({"declined": True, "text": "", "edit": ""}))) as endpoint:
+        base = settings(endpoint, tmp_path)
+        for chosen in (base, base, dataclasses.replace(base, **change), dataclasses.replace(base, concurrency=1)):
+            with ChatOracle(chosen) as oracle:
+                oracle.submit(intervention()).result()
+        assert len(endpoint.requests) == 2
+
+
+def test_a_damaged_file_of_the_cache_is_asked_for_again(tmp_path):
+    with FakeEndpoint() as endpoint:
+        (first,), _ = ask(endpoint, [intervention()], tmp_path)
+        (file,) = (tmp_path / "cache").rglob("*.json")
+        for content in (b"", b'{"reply": {"content": "x"', b"[]", b'{"reply": {"contents": 1}}', b"\xff\xfe"):
+            file.write_bytes(content)
+            (again,), _ = ask(endpoint, [intervention()], tmp_path)
+            assert again == first
+        assert len(endpoint.requests) == 6
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_a_cache_that_cannot_be_written_stops_the_run(tmp_path):
+    (tmp_path / "cache").write_text("a file in the way")
+    with FakeEndpoint() as endpoint, pytest.raises(CromeError, match="cannot be written"):
+        ask(endpoint, [intervention()], tmp_path)
+
+
+def test_recorded_replies_give_the_same_groups_without_any_endpoint(tmp_path):
+    with FakeEndpoint() as endpoint:
+        recorded = settings(endpoint, tmp_path)
+        expected, account, _ = augment(recorded)
+    away = dataclasses.replace(recorded, base_url="http://127.0.0.1:9/v1")
+    lines, again, oracle = augment(away, completer=Replay)
+    assert (lines, again) == (expected, account)
+    assert oracle.traffic.sent == 0
+    _, account, oracle = augment(dataclasses.replace(away, model="never asked"), completer=Replay)
+    assert account.dropped["rubrics", "every attribute", "no recorded reply"] == len(GROUPS)
+    with pytest.raises(CromeError, match="no such folder"):
+        augment(dataclasses.replace(away, cache=str(tmp_path / "elsewhere")), completer=Replay)
+
+
+def test_a_dry_run_counts_what_a_run_then_sends(tmp_path):
+    # A judge that objects saves requests that the estimate counts; without one the counts agree to the request.
+    recipe = Recipe(rubrics_per_prompt=3, chain_steps=3, joint_per_pair=1, rewritten_twice_per_pair=1)
+    with FakeEndpoint() as endpoint:
+        chosen = settings(endpoint, tmp_path, prompt_price=1.0, reply_price=4.0)
+        before = Estimate(chosen)
+        list(augment_groups(GROUPS, oracle=before, recipe=recipe))
+        assert endpoint.requests == []
+        assert before.kept == 0
+        _, _, oracle = augment(chosen, recipe=recipe)
+        assert before.requests == oracle.traffic.sent == len(endpoint.requests)
+        characters = sum(len(m["content"]) for body in endpoint.requests for m in body["messages"])
+        assert before.prompt_tokens == pytest.approx(characters / 4, rel=0.1)
+        assert before.dollars == pytest.approx((before.prompt_tokens + 4 * before.reply_tokens) / 1e6)
+        after = Estimate(chosen)
+        list(augment_groups(GROUPS, oracle=after, recipe=recipe))
+        assert len(GROUPS) <= after.kept < after.requests == before.requests
+    assert "requests to model-x" in str(before)
+
+
+def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog, capfd):
+    monkeypatch.setenv("MY_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+
+    def behave(number, body):
+        if number < 3:
+            return Answer(status=500, body=json.dumps({"error": {"message": f"key {KEY} is slow"}}).encode())
+        return Answer(status=503) if number == 4 else None
+
+    with FakeEndpoint(behave) as endpoint:
+        chosen = settings(endpoint, tmp_path, api_key_env="MY_KEY")
+        lines, account, oracle = augment(chosen)
+        assert {headers["authorization"] for headers in endpoint.headers} == {f"Bearer {KEY}"}
+    quoted = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY[:12]}***6789, or {KEY}."}}).encode()
+    with FakeEndpoint(lambda number, body: Answer(status=401, body=quoted)) as endpoint:
+        other = settings(endpoint, None, api_key_env="MY_KEY")
+        with pytest.raises(CromeError) as stop:
+            augment(other)
+        assert "[key]" in str(stop.value)
+    said = capfd.readouterr()
+    written = [path.read_text() for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert len(written) == oracle.traffic.answered
+    places = [*lines, *written, str(account), repr(chosen), repr(oracle.traffic), str(stop.value), caplog.text, *said]
+    places += [str(error) for error in (stop.value.__cause__, stop.value.__context__) if error is not None]
+    for place in places:
+        assert KEY[:12] not in place
+        assert "SECRET" not in place
+
+
+def test_without_a_key_openai_is_not_asked(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(CromeError, match="OPENAI_API_KEY is not set"):
+        ChatOracle(ChatSettings("gpt"))
+
+
+@pytest.mark.parametrize(("field", "value"), [("concurrency", 0), ("timeout_s", -1), ("temperature", float("nan"))])
+def test_a_setting_out_of_range_is_named(field, value):
+    with pytest.raises(CromeError, match=f"ChatSettings.{field}"):
+        ChatSettings("m", **{field: value})
+
+
+def test_answers_that_instruct_the_oracle_pass_through_as_they_are(tmp_path):
+    from test_prompts import INJECTIONS
+
+    groups = [
+        build_group(
+            id=f"g{k}",
+            prompt=f"What about {text}?",
+            responses=[f"The answer is this. {text}", f"No. {text}"],
+            comparisons=[Comparison(0, 1)],
+        )
+        for k, text in enumerate(INJECTIONS)
+    ]
+
+    def obey(number, body):
+        """Copy the answer with one word changed, as a model does that is asked to change little."""
+        kind = body["response_format"]["json_schema"]["name"]
+        if kind not in ("degrade", "upgrade"):
+            return None
+        user = body["messages"][1]["content"]
+        key = user.partition("\n")[0].split()[-1].rstrip(".")
+        text = user.partition(f"<<<BEGIN ANSWER {key}>>>\n")[2].partition(f"\n<<<END ANSWER {key}>>>")[0]
+        new = f"Perhaps {number} it is so that {text}"
+        return Answer(json.dumps({"declined": False, "text": new, "edit": "x"}))
+
+    with FakeEndpoint(obey) as endpoint:
+        lines, _, _ = augment(settings(endpoint, tmp_path), groups, Recipe(align_per_pair=0, neutrals_per_group=0))
+    for group, line in zip(groups, lines, strict=True):
+        out = json.loads(line)
+        assert [r["text"] for r in out["responses"][:2]] == [r.text for r in group.responses]
+        made = [r for r in out["responses"] if r.get("origin") in ("degraded", "upgraded")]
+        assert len(made) == 4
+        for response in made:
+            assert response["text"].endswith(group.responses[response["parent"]].text.strip())
+
+
+def test_the_older_interface_is_there_too():
+    with FakeEndpoint() as endpoint, ChatOracle(settings(endpoint)) as oracle:
+        prompt = (Message("user", "When does the tide turn?"),)
+        names = oracle.rubrics(prompt, (), 2)
+        assert len(names) == 2
+        replies = list(oracle.rewrite([intervention(f"Text {k} is here.") for k in range(5)]))
+        assert len({reply.text for reply in replies}) == 5
+        assert oracle.submit(Question(prompt, (), 2)).result()[0].name == names[0]
+
+
+def test_two_processes_may_share_a_cache(tmp_path):
+    first, second = Cache(tmp_path), Cache(tmp_path)
+    with FakeEndpoint() as endpoint:
+        ask(endpoint, [intervention()], tmp_path)
+    (file,) = (tmp_path / "cache").rglob("*.json")
+    record = json.loads(file.read_text())
+    assert record["prompts"].startswith("crome-1/")
+    assert sensible(record["request"]) == record["reply"]["content"]
+    assert first.get(file.stem) is second.get(file.stem) is None
+    assert Cache(tmp_path / "cache").get(file.stem).content == record["reply"]["content"]
+
+
+def test_kinds_are_those_of_the_recipe():
+    with FakeEndpoint() as endpoint:
+        lines, account, _ = augment(settings(endpoint), recipe=dataclasses.replace(RECIPE, judge=False))
+    kinds = collections.Counter(c.get("kind", "human") for line in lines for c in json.loads(line)["comparisons"])
+    assert kinds == account.comparisons
+    assert set(kinds) == {kind.name.lower() for kind in Kind}

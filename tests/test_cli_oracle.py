@@ -1,0 +1,204 @@
+"""`crome augment` with a model as oracle: gin files, dry run, budget, baseline, data card."""
+
+import gzip
+import json
+import re
+
+import pytest
+from fake_endpoint import Answer, FakeEndpoint
+
+from crome_jax.augment.oracles.choice import ORACLES, augmentation
+from crome_jax.augment.recipe import Recipe
+from crome_jax.cli import main
+from crome_jax.configuration import configure
+from crome_jax.data.readers import read_groups
+from crome_jax.errors import CromeError
+from crome_jax.groups import Origin
+
+PAIRS = [
+    {
+        "id": f"p{k}",
+        "prompt": f"How do {topic} work, and who made them?",
+        "chosen": f"The {topic} are made of many parts, and number {k} of them is the best.",
+        "rejected": f"The {topic} are what they are, and that is all for {k}.",
+    }
+    for k, topic in enumerate(["clocks", "rivers", "violins", "glaciers", "bridges", "lanterns"])
+]
+
+
+@pytest.fixture
+def prefs(tmp_path):
+    path = tmp_path / "prefs.jsonl"
+    path.write_text("\n".join(map(json.dumps, PAIRS)) + "\n")
+    return path
+
+
+def run(prefs, out, endpoint, *arguments, oracle="chat"):
+    settings = {
+        "base_url": endpoint if isinstance(endpoint, str) else endpoint.url,
+        "cache": str(prefs.parent / "cache"),
+        "backoff_s": 0.01,
+        "api_key_env": "NO_SUCH_KEY",
+    }
+    gin = [f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items()]
+    flags = ["--data", prefs, "--out", out, "--gin.MODEL='model-x'", *gin, *arguments]
+    return main(["augment", *(["--oracle", oracle] if oracle else []), *map(str, flags)])
+
+
+def card(out):
+    return json.loads(out.with_name(f"{out.name}.card.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["groups.jsonl", "groups"])
+def test_a_model_augments_and_the_card_says_what_it_did_and_cost(prefs, name, capsys):
+    out = prefs.with_name(name)
+    with FakeEndpoint() as endpoint:
+        assert run(prefs, out, endpoint, "--gin.ChatSettings.prompt_price=2.0", "--degrade-per-pair", 1) == 0
+        sent = len(endpoint.requests)
+    groups = list(read_groups(out))
+    assert {group.metadata["oracle"] for group in groups} == {"model-x"}
+    assert {group.metadata["oracle_prompts"].split("/")[0] for group in groups} == {"crome-1"}
+    origins = [response.origin for group in groups for response in group.responses]
+    assert origins.count(Origin.DEGRADED) == len(PAIRS)
+    assert origins.count(Origin.UPGRADED) == 2 * len(PAIRS)
+    figures = card(out)
+    assert figures["groups"] == len(PAIRS)
+    assert {row["origin"]: row["count"] for row in figures["responses"]} == {o: origins.count(o) for o in set(origins)}
+    counted = sum(row["count"] for row in figures["comparisons"])
+    assert counted == sum(len(group.comparisons) for group in groups)
+    assert figures["oracle"]["requests sent"] == sent == figures["oracle"]["replies"]
+    assert figures["oracle"]["tokens"] == 150 * sent
+    assert figures["oracle"]["dollars"] == pytest.approx(200 * sent / 1e6)
+    assert figures["oracle"]["oracle_prompts"] == groups[0].metadata["oracle_prompts"]
+    # What the fake model writes is always long: the card must show that leak, and its size.
+    drift = {(row["made"], row["attribute"]): row for row in figures["drift"]}
+    assert all(row["length"] > 1.3 for (made, _), row in drift.items() if made == "upgraded")
+    page = out.with_name(f"{out.name}.card.html").read_text()
+    assert "<ins>" in page
+    assert "<del>" in page
+    assert "crome-1/" in page
+    assert f"{sent} requests" in capsys.readouterr().out
+
+
+def test_nothing_is_sent_or_written_by_a_dry_run(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint() as endpoint:
+        assert run(prefs, out, endpoint, "--dry-run") == 0
+        assert endpoint.requests == []
+        said = capsys.readouterr().out
+        assert run(prefs, out, endpoint) == 0
+        assert said.startswith(f"{len(endpoint.requests)} requests to model-x, 0 of them answered already")
+    assert main(["augment", "--data", str(prefs), "--out", str(out), "--dry-run"]) == 2
+    assert "the offline oracle asks none" in capsys.readouterr().err
+
+
+def test_a_spent_budget_leaves_no_output_and_the_same_command_with_more_goes_on(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint() as endpoint:
+        small = ("--gin.ChatSettings.token_budget=4000", "--gin.ChatSettings.max_reply_tokens=200")
+        assert run(prefs, out, endpoint, *small) == 2
+        assert "the budget is spent" in capsys.readouterr().err
+        assert not out.exists()
+        assert not out.with_name("groups.jsonl.card.json").exists()
+        first = len(endpoint.requests)
+        assert 0 < first * 150 <= 4000
+        assert run(prefs, out, endpoint, small[1]) == 0
+        assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
+        whole = out.read_bytes()
+        assert run(prefs, out, "http://127.0.0.1:9/v1", small[1], "--overwrite", oracle="replay") == 0
+    assert out.read_bytes() == whole
+    assert card(out)["oracle"]["requests sent"] == 0
+
+
+def test_the_page_escapes_what_a_model_writes(prefs):
+    evil = "<script>alert('x')</script> is the answer of the day, and it is for you."
+
+    def behave(number, body):
+        if body["response_format"]["json_schema"]["name"] in ("degrade", "upgrade"):
+            return Answer(json.dumps({"declined": False, "text": f"{evil} {number}", "edit": "</style><b>x"}))
+        return None
+
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint(behave) as endpoint:
+        assert run(prefs, out, endpoint) == 0
+    page = out.with_name("groups.jsonl.card.html").read_text()
+    assert "<script" not in page
+    assert "</style><b>" not in page
+
+
+def test_a_card_replaces_no_other_file(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    thesis = prefs.with_name("groups.jsonl.card.html")
+    thesis.write_text("years of work")
+    assert main(["augment", "--data", str(prefs), "--out", str(out)]) == 2
+    assert "is taken by no data card" in capsys.readouterr().err
+    assert thesis.read_text() == "years of work"
+    assert not out.exists()
+
+
+def test_a_model_must_be_named(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    assert main(["augment", "--oracle", "chat", "--data", str(prefs), "--out", str(out)]) == 2
+    assert "--gin.MODEL" in capsys.readouterr().err
+
+
+def configured(name, *bindings):
+    return configure(augmentation, [f"gin/augment/{name}.gin"], list(bindings))()
+
+
+def test_one_gin_file_is_the_papers_recipe():
+    chosen = configured("crome", ("BASELINE", "'runs/plain'"))
+    assert chosen.oracle == "chat"
+    assert chosen.chat.model == "gemini-2.0-flash"
+    assert chosen.chat.api_key_env == "GEMINI_API_KEY"
+    assert (chosen.baseline, chosen.unsure, chosen.unsure_kinds) == ("runs/plain", 0.2, ("causal",))
+    recipe = chosen.recipe
+    # Every answer along every attribute, IQN ties and no others, nothing that the paper does not have.
+    assert recipe.degrade_per_pair == recipe.upgrade_per_pair == recipe.rubrics_per_prompt
+    assert recipe.neutrals_per_group > 0
+    further = ("align_per_pair", "paraphrase_per_pair", "joint_per_pair", "rewritten_twice_per_pair", "permutations")
+    assert not any(getattr(recipe, field) for field in (*further, "implied", "judge"))
+    assert recipe.chain_steps == 1
+
+
+def test_the_other_gin_files_are_what_their_headers_say():
+    everything = configured("mixture").recipe
+    for field in ("align_per_pair", "paraphrase_per_pair", "joint_per_pair", "rewritten_twice_per_pair", "judge"):
+        assert getattr(everything, field)
+    assert configured("base").recipe == Recipe()
+    assert configured("local").oracle == "local"
+    assert configured("crome", ("MODEL", "'other'"), ("RUBRICS", "2")).recipe.degrade_per_pair == 2
+
+
+@pytest.mark.parametrize(
+    ("binding", "said"),
+    [
+        (("ChatSettings.concurrency", "0"), "ChatSettings.concurrency is 0"),
+        (("ChatSettings.concurrency", "'many'"), "ChatSettings.concurrency is 'many', not int"),
+        (("Recipe.chain_steps", "0"), "Recipe.chain_steps is 0"),
+        (("augmentation.oracle", "'delphi'"), "give one of chat, local, offline, replay"),
+    ],
+)
+def test_a_wrong_value_is_named(binding, said):
+    with pytest.raises(CromeError, match=re.escape(said)):
+        configured("crome", binding)
+
+
+def test_every_oracle_is_offered():
+    assert set(ORACLES) == {"chat", "local", "offline", "replay"}
+
+
+def test_the_card_of_the_offline_editor_shows_the_drift_of_real_answers(shared_data, tmp_path):
+    source = shared_data / "train" / "ultrafeedback_binarized_sample_train_clean.jsonl.gz"
+    with gzip.open(source, "rt") as file:
+        lines = [line for line, _ in zip(file, range(40), strict=False)]
+    data, out = tmp_path / "data.jsonl", tmp_path / "groups.jsonl"
+    data.write_text("".join(lines))
+    assert main(["augment", "--data", str(data), "--out", str(out)]) == 0
+    figures = card(out)
+    lowered = [row for row in figures["drift"] if row["made"] == "degraded"]
+    assert sum(row["answers"] for row in lowered) > 40
+    # The editor keeps length within a band of a quarter, and does not lean to one side.
+    assert all(0.75 <= row["length"] <= 1.25 for row in lowered)
+    assert figures["oracle"] == {"oracle": "offline"}
+    assert sum(row["count"] for row in figures["dropped"]) > 0
