@@ -1,44 +1,67 @@
-"""Attention within groups: a response sees its prompt and itself, never its sisters."""
+"""Attention within groups: a response sees its prompt and itself, never its sisters. One function, several ways."""
+
+import functools
+import itertools
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
-from crome_jax.batch import Batch
+from crome_jax.models.attention_tpu import attend_tpu
+from crome_jax.models.masks import Places, mask_to_bias, may_attend
+
+Implementation = Literal["xla", "dense", "blocks", "tpu"]
+"""How every token attends; the result is the same, to rounding.
+
+dense: what lies ahead of 128 queries is left out, the rest computed whole; fastest on a CPU for rows of quickstart's
+    length. Memory grows with T squared.
+blocks: the same in a scan that keeps nothing of the logits: memory grows with T.
+xla: dense up to 2048 tokens, blocks beyond.
+tpu: a Pallas kernel; blocks of keys that no token of a block of queries may see are skipped. Memory grows with T.
+"""
+
+IMPLEMENTATIONS = get_args(Implementation)
 
 _BLOCK = 128
 """Tokens whose queries are answered together: fewer skip more of what lies ahead, but make smaller products."""
+_SCANNED_BLOCK = 512
+"""The same in a scan: more tokens make a shorter scan, and more logits at a time."""
+_STAGES = 4
+"""Scans over a quarter of the queries each, that see no key beyond their quarter: 5/8 of the products of one scan."""
+_LONGEST_DENSE = 2048
 
 
-def attention_mask(
-    batch: Batch, window: int | None = None, at: Int[Array, "B Q"] | None = None
-) -> Bool[Array, "B Q T"]:
-    """Build the mask of who attends (second axis) to whom (third).
-
-    Padding attends to padding that came before it, so that no row of the softmax is empty and nothing becomes NaN.
+def attend_all(
+    q: Float[Array, "B T H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    places: Places,
+    window: int | None = None,
+    cap: float | None = None,
+    implementation: Implementation = "xla",
+    bias: Float[Array, "B T T"] | None = None,
+) -> Float[Array, "B T H E"]:
+    """Attend from every token of the rows, as `may_attend` says.
 
     Args:
-        batch: its positions, group_ids and response_ids.
-        window: how many positions back may be seen, the token itself included; None for all.
-        at: indices of the tokens that ask; None for all tokens.
+        q: already scaled.
+        places: of all tokens.
+        window: how many positions back may be seen; None for all.
+        cap: as in `attend`.
+        bias: from mask_to_bias, for "dense", which makes it where it is not given.
     """
-    asks = lambda ids: (ids if at is None else jnp.take_along_axis(ids, at, axis=1))[:, :, None]  # noqa: E731
-    answers = lambda ids: ids[:, None, :]  # noqa: E731
-    place = jnp.broadcast_to(jnp.arange(batch.tokens.shape[1]), batch.tokens.shape)
-    mask = asks(place) >= answers(place)
-    mask &= asks(batch.group_ids) == answers(batch.group_ids)
-    mask &= (answers(batch.response_ids) == 0) | (asks(batch.response_ids) == answers(batch.response_ids))
-    if window is not None:
-        mask &= asks(batch.positions) - answers(batch.positions) < window
-    return mask
+    if is_dense(implementation, q.shape[1]):
+        bias = mask_to_bias(may_attend(places, places, window)) if bias is None else bias
+        return attend_backwards(q, k, v, bias, cap)
+    if implementation == "tpu":
+        return attend_tpu(q, k, v, places, window, cap)
+    return attend_in_blocks(q, k, v, places, window, cap)
 
 
-def mask_to_bias(mask: Bool[Array, "B Q T"]) -> Float[Array, "B Q T"]:
-    """Return what is added to the logits: 0 where one may attend, the lowest finite number elsewhere.
-
-    Made once for all layers: on a CPU, choosing by a mask within each layer takes longer than the softmax.
-    """
-    return jnp.where(mask, 0.0, jnp.finfo(jnp.float32).min)
+def is_dense(implementation: Implementation, tokens: int) -> bool:
+    """Return whether rows of so many tokens are computed with a bias of every pair of tokens."""
+    return implementation == "dense" or (implementation == "xla" and tokens <= _LONGEST_DENSE)
 
 
 def attend(
@@ -82,3 +105,89 @@ def attend_backwards(
     blocks = [(start, min(start + _BLOCK, t)) for start in range(0, t, _BLOCK)]
     parts = [attend(q[:, a:b], k[:, :b], v[:, :b], bias[:, a:b, :b], cap) for a, b in blocks]
     return jnp.concatenate(parts, axis=1)
+
+
+def attend_in_blocks(
+    q: Float[Array, "B T H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    places: Places,
+    window: int | None = None,
+    cap: float | None = None,
+    block: int = _SCANNED_BLOCK,
+) -> Float[Array, "B T H E"]:
+    """Attend block by block of queries, each computed again for its gradient: memory grows with T, not its square.
+
+    Args:
+        block: queries at a time; any number.
+    """
+    return _attend_in_blocks(q, k, v, places, window, cap, block)
+
+
+# A gradient of our own: left to itself, JAX keeps every block's mask for it, T squared of them.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def _attend_in_blocks(q, k, v, places, window, cap, block):
+    def stage(span, end):
+        keys, values, answers = _until(end, k, v, places)
+        asked = jax.tree.map(lambda x: _cut(x[:, span], block), (q, places))
+        return _join(jax.lax.map(lambda part: _attend_block(part, keys, values, answers, window, cap), asked), span)
+
+    return jnp.concatenate([stage(slice(a, b), b) for a, b in _stages(q.shape[1], block)], axis=1)
+
+
+def _attend_in_blocks_forward(q, k, v, places, window, cap, block):
+    return _attend_in_blocks(q, k, v, places, window, cap, block), (q, k, v, places)
+
+
+def _attend_in_blocks_backward(window, cap, block, kept, dy):
+    q, k, v, places = kept
+    gradients = tuple(jnp.zeros(x.shape, jnp.float32) for x in (k, v))  # Summed over blocks: not in bfloat16.
+    parts = []
+    for start, end in _stages(q.shape[1], block):
+        span = slice(start, end)
+        keys, values, answers = _until(end, k, v, places)
+
+        def one(total, asked, keys=keys, values=values, answers=answers):
+            (q, asks), dy = asked
+            attend_block = lambda q, k, v: _attend_block((q, asks), k, v, answers, window, cap)  # noqa: E731
+            dq, *shares = jax.vjp(attend_block, q, keys, values)[1](dy)
+            return tuple(sum_ + share.astype(jnp.float32) for sum_, share in zip(total, shares, strict=True)), dq
+
+        asked = jax.tree.map(lambda x, span=span: _cut(x[:, span], block), ((q, places), dy))
+        total, dq = jax.lax.scan(one, tuple(x[:, :end] for x in gradients), asked)
+        gradients = tuple(x.at[:, :end].set(sum_) for x, sum_ in zip(gradients, total, strict=True))
+        parts.append(_join(dq, span))
+    dk, dv = (x.astype(of.dtype) for x, of in zip(gradients, (k, v), strict=True))
+    return jnp.concatenate(parts, axis=1), dk, dv, None
+
+
+_attend_in_blocks.defvjp(_attend_in_blocks_forward, _attend_in_blocks_backward)
+
+
+def _stages(tokens: int, block: int) -> list[tuple[int, int]]:
+    """Cut a row into spans of whole blocks, of about the same length."""
+    blocks = -(-tokens // block)
+    stages = min(_STAGES, blocks)
+    bounds = [min(tokens, block * (blocks * stage // stages)) for stage in range(stages + 1)]
+    return list(itertools.pairwise(bounds))
+
+
+def _until(end: int, k: Array, v: Array, places: Places) -> tuple[Array, Array, Places]:
+    return k[:, :end], v[:, :end], Places(*(x[:, :end] for x in places))
+
+
+def _attend_block(asked: tuple[Array, Places], k: Array, v: Array, answers: Places, window, cap) -> Array:
+    q, asks = asked
+    return attend(q, k, v, mask_to_bias(may_attend(asks, answers, window)), cap)
+
+
+def _cut(x: Array, block: int) -> Array:
+    """Cut [B, N, ...] into [blocks, B, block, ...], the last filled up: what is asked there is thrown away."""
+    x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % block)) + ((0, 0),) * (x.ndim - 2))
+    return x.reshape(x.shape[0], -1, block, *x.shape[2:]).swapaxes(0, 1)
+
+
+def _join(blocks: Array, span: slice) -> Array:
+    """Bring blocks back to the span that `_cut` took."""
+    rows = blocks.swapaxes(0, 1)
+    return rows.reshape(rows.shape[0], -1, *rows.shape[3:])[:, : span.stop - span.start]

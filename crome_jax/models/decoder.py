@@ -10,9 +10,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from crome_jax.batch import Batch
-from crome_jax.models.attention import attend, attend_backwards, attention_mask, mask_to_bias
+from crome_jax.models.attention import attend, attend_all, is_dense
 from crome_jax.models.config import DecoderConfig
+from crome_jax.models.execution import Execution
 from crome_jax.models.heads import read_heads
+from crome_jax.models.masks import Places, mask_to_bias, may_attend, places_of
 from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
 from crome_jax.scored import Scored
@@ -20,36 +22,56 @@ from crome_jax.scored import Scored
 ACTIVATIONS: dict[str, Callable] = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 
 
-def rewards(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Float[Array, "B R"]:
+def rewards(
+    params: Params,
+    batch: Batch,
+    cfg: DecoderConfig,
+    dtype: DTypeLike = jnp.float32,
+    how: Execution = Execution(),  # noqa: B008
+) -> Float[Array, "B R"]:
     """Score every response slot; empty slots get 0.
 
     Args:
         dtype: of activations and matrix products; the head, norms and softmax stay in float32.
+        how: the layers are computed.
 
     Returns:
         Rewards in nats: their difference is the log-odds of preference (Bradley-Terry).
     """
-    return score(params, batch, cfg, dtype).rewards
+    return score(params, batch, cfg, dtype, how).rewards
 
 
-def score(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Scored:
+def score(
+    params: Params,
+    batch: Batch,
+    cfg: DecoderConfig,
+    dtype: DTypeLike = jnp.float32,
+    how: Execution = Execution(),  # noqa: B008
+) -> Scored:
     """Score every response slot, with all that an objective may read of how; `rewards` says the arguments."""
-    x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype)
+    x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype, how)
     if "lower" in params:
         # Frozen layers carry no gradient; cutting here also keeps their activations from being stored.
         x = jax.lax.stop_gradient(x)
     x = x.astype(dtype)
     if "upper" in params:
-        x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]), unroll=_unroll())
+        first = cfg.layers - 1 - _length(params["upper"])
+        x = apply_layers(params["upper"], x, batch, cfg, first, how, unroll=how.turns)
     scored = apply_last_layer(params["last"], x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
     scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
     return read_heads(params, scored, batch)
 
 
-def trunk(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Float[Array, "B T D"]:
+def trunk(
+    params: Params,
+    batch: Batch,
+    cfg: DecoderConfig,
+    dtype: DTypeLike = jnp.float32,
+    how: Execution = Execution(),  # noqa: B008
+) -> Float[Array, "B T D"]:
     """Run the embedding and the frozen layers: the hidden states that enter the first layer of `upper`."""
     x = embed(params["embed"], batch.tokens, cfg, dtype)
-    return apply_layers(params["lower"], x, batch, cfg, 0) if "lower" in params else x
+    return apply_layers(params["lower"], x, batch, cfg, 0, how) if "lower" in params else x
 
 
 def hidden_states(params: Params, batch: Batch, cfg: DecoderConfig) -> Float[Array, "B T D"]:
@@ -73,6 +95,7 @@ def apply_layers(
     batch: Batch,
     cfg: DecoderConfig,
     first: int,
+    how: Execution = Execution(),  # noqa: B008
     *,
     unroll: int = 1,
 ) -> Float[Array, "B T D"]:
@@ -85,31 +108,26 @@ def apply_layers(
         layers: weights stacked on the first axis.
         batch: its positions and ids say who attends to whom.
         first: the number of the first of these layers in the whole decoder.
+        how: they are computed.
         unroll: repeating blocks that one turn of the scan holds.
     """
     n, period = _length(layers), len(cfg.pattern)
     blocks, rest = divmod(n, period)
-    views = {kind: _view(batch, kind, cfg) for kind in sorted(set(cfg.pattern))}
+    views = {kind: _view(batch, kind, cfg, how) for kind in sorted(set(cfg.pattern))}
 
-    def one(x, layer, weights):
-        return _layer(weights, x, views[cfg.kind_of(layer)], cfg)
-
-    def block(x, weights):
-        for i in range(period):
-            x = one(x, first + i, jax.tree.map(lambda w, i=i: w[i], weights))
-        return x, None
+    def run(x, weights, start):
+        for i in range(_length(weights)):
+            x = _layer(jax.tree.map(lambda w, i=i: w[i], weights), x, views[cfg.kind_of(start + i)], cfg, how)
+        return x
 
     if blocks:
+        block = how.remember(lambda x, weights: run(x, weights, first))
         stacked = jax.tree.map(lambda w: w[: n - rest].reshape(blocks, period, *w.shape[1:]), layers)
-        x, _ = jax.lax.scan(block, x, stacked, unroll=min(unroll, blocks))
-    for i in range(n - rest, n):
-        x = one(x, first + i, jax.tree.map(lambda w, i=i: w[i], layers))
+        x, _ = jax.lax.scan(lambda x, weights: (block(x, weights), None), x, stacked, unroll=min(unroll, blocks))
+    if rest:
+        left_over = how.remember(lambda x, weights: run(x, weights, first + n - rest))
+        x = left_over(x, jax.tree.map(lambda w: w[n - rest :], layers))
     return x
-
-
-def _unroll() -> int:
-    """Return how many blocks with gradients to unroll: on a CPU the loop's copies cost a third of a training step."""
-    return 8 if jax.default_backend() == "cpu" else 1
 
 
 def apply_last_layer(
@@ -120,8 +138,9 @@ def apply_last_layer(
     at: Int[Array, "B R"] | None = None,
 ) -> Float[Array, "B Q D"]:
     """Apply the decoder's last layer for the tokens `at`, or for all: the others' output is never read."""
-    view = _view(batch, cfg.kind_of(cfg.layers - 1), cfg, at)
-    return _layer(jax.tree.map(lambda w: w[0], layer), x, view, cfg)
+    how = Execution()
+    view = _view(batch, cfg.kind_of(cfg.layers - 1), cfg, how, at)
+    return _layer(jax.tree.map(lambda w: w[0], layer), x, view, cfg, how)
 
 
 def _length(layers: dict[str, Array]) -> int:
@@ -132,28 +151,37 @@ class _View(NamedTuple):
     """What a layer's attention has to know of the rows; the same for all layers of a kind, so it is made once.
 
     Args:
-        bias: added to the logits.
+        bias: added to the logits; None where the mask is made from `places`.
+        places, window: who attends to whom.
         asking, answering: cosines and sines by which queries and keys are rotated; those of queries times their scale,
             which is then rounded with them and not once more.
         at: indices of the tokens that ask; None for all.
     """
 
-    bias: Float[Array, "B Q T"]
+    bias: Float[Array, "B Q T"] | None
+    places: Places
+    window: int | None
     asking: Float[Array, "2 B Q half"]
     answering: Float[Array, "2 B T half"]
     at: Int[Array, "B Q"] | None
 
 
-def _view(batch: Batch, kind: str, cfg: DecoderConfig, at: Int[Array, "B Q"] | None = None) -> _View:
+def _view(batch: Batch, kind: str, cfg: DecoderConfig, how: Execution, at: Int[Array, "B Q"] | None = None) -> _View:
     window = cfg.window if kind == "local" else None
+    places = places_of(batch)
+    bias = None
+    if at is not None or is_dense(how.attention, batch.tokens.shape[1]):
+        bias = mask_to_bias(may_attend(places if at is None else places_of(batch, at), places, window))
     answering = rope_angles(batch.positions, rope_frequencies(cfg, kind))
     asking = answering if at is None else jnp.take_along_axis(answering, at[None, :, :, None], axis=2)
     asking *= cfg.head_width**-0.5 if cfg.query_scale is None else cfg.query_scale
-    return _View(mask_to_bias(attention_mask(batch, window, at)), asking, answering, at)
+    return _View(bias, places, window, asking, answering, at)
 
 
-def _layer(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
-    y = _attention(w, rms_norm(x, w["attention_norm"], cfg), view, cfg)
+def _layer(
+    w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
+) -> Float[Array, "B Q D"]:
+    y = _attention(w, rms_norm(x, w["attention_norm"], cfg), view, cfg, how)
     x = _asking(x, view)
     x = _add(x, y, w.get("attention_post_norm"), cfg)
     y = _feed_forward(w, rms_norm(x, w["ffn_norm"], cfg), cfg)
@@ -169,15 +197,36 @@ def _add(
     return (x.astype(jnp.float32) + rms_norm(y.astype(jnp.float32), post_norm, cfg)).astype(x.dtype)
 
 
-def _attention(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
+def _attention(
+    w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
+) -> Float[Array, "B Q D"]:
     q, k, v = _project(_asking(x, view), w["q"]), _project(x, w["k"]), _project(x, w["v"])
     if cfg.qkv_bias:
         q, k, v = _add_bias(q, w["q_bias"]), _add_bias(k, w["k_bias"]), _add_bias(v, w["v_bias"])
     if cfg.qk_norm:
         q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
     q, k = rotate(q, view.asking), rotate(k, view.answering)
-    y = (attend_backwards if view.at is None else attend)(q, k, v, view.bias, cfg.attention_cap)
+    y = _attend(q, k, v, view, cfg.attention_cap, how)
     return _project(y.reshape(*y.shape[:2], -1), w["o"].reshape(-1, cfg.width))
+
+
+def _attend(
+    q: Float[Array, "B Q H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    view: _View,
+    cap: float | None,
+    how: Execution,
+) -> Float[Array, "B Q H E"]:
+    if view.at is not None:
+        return attend(q, k, v, view.bias, cap)
+    if how.attention != "tpu":
+        return attend_all(q, k, v, view.places, view.window, cap, how.attention, view.bias)
+
+    def kernel(q, k, v, *places):
+        return attend_all(q, k, v, Places(*places), view.window, cap, how.attention)
+
+    return (how.spread(kernel) if how.spread is not None else kernel)(q, k, v, *view.places)
 
 
 def _add_bias(x: Float[Array, "B T N E"], bias: Float[Array, "N E"]) -> Float[Array, "B T N E"]:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from crome_jax.batch import Batch
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import score
+from crome_jax.models.execution import Execution
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Metrics, Objective, reads_whole_batch
 from crome_jax.objectives.response_metrics import response_metrics
@@ -25,6 +26,7 @@ def differentiate(
     step: Int[Array, ""],
     micro_batches: int,
     dtype: DTypeLike,
+    how: Execution = Execution(),  # noqa: B008
 ) -> tuple[tuple[Float[Array, ""], Metrics], Params]:
     """Compute the loss of a batch, divided by the weight of its comparisons, its metrics, and its gradient.
 
@@ -38,6 +40,7 @@ def differentiate(
         step: optimizer steps done.
         micro_batches: divides the batch's rows.
         dtype: of activations.
+        how: the decoder is run.
 
     Returns:
         (loss, metrics), and the gradient in the tree of `trained`.
@@ -45,7 +48,7 @@ def differentiate(
     weight = jnp.maximum(batch.weight.sum(), 1e-6)
 
     def scored_of(trained: Params, part: Batch):
-        return score({**frozen, **trained}, part, cfg, dtype)
+        return score({**frozen, **trained}, part, cfg, dtype, how)
 
     def loss_of(scored: Any, part: Batch):
         loss, metrics = objective(scored.replace(step=step), part)

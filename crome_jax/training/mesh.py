@@ -1,14 +1,20 @@
 """The device mesh and the one table that says how every array lies on it."""
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crome_jax.errors import CromeError
+from crome_jax.models.attention import IMPLEMENTATIONS, Implementation
+from crome_jax.models.execution import REMATS, Execution, Remat
 from crome_jax.models.weights import is_weight
+
+Attention = Implementation | Literal["auto"]
+"""How training attends; auto goes by the mesh's devices: the kernel on TPU, XLA's products elsewhere."""
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -72,6 +78,34 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def row_shards(mesh: Mesh) -> int:
     """Return into how many parts the mesh splits rows."""
     return math.prod(mesh.shape[axis] for axis in SHARDING["batch"])
+
+
+def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none") -> Execution:
+    """Return how a mesh runs the decoder.
+
+    Raises:
+        CromeError: where a name is unknown.
+    """
+    for name, given, known in (("attention", attention, ("auto", *IMPLEMENTATIONS)), ("remat", remat, REMATS)):
+        if given not in known:
+            raise CromeError(f"{name} is {given!r}; give one of {', '.join(known)}")
+    platform = mesh.devices.flat[0].platform
+    if attention == "auto":
+        attention = "tpu" if platform == "tpu" else "xla"
+    return Execution(attention, remat, 8 if platform == "cpu" else 1, functools.partial(_spread, mesh))
+
+
+def _spread(mesh: Mesh, function: Callable) -> Callable:
+    """Run a function of q, k, v and ids on every device's own rows and heads: none of them needs another's."""
+    ids = PartitionSpec(SHARDING["batch"])
+    heads = PartitionSpec(SHARDING["batch"], None, SHARDING["heads"])
+
+    def run(q, k, v, *of_tokens):
+        specs = (heads, heads, heads, *(ids for _ in of_tokens))
+        # The kernel's outputs do not say over which axes they vary.
+        return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=heads, check_vma=False)(q, k, v, *of_tokens)
+
+    return run
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -14,10 +14,11 @@ from jaxtyping import Array, Int
 from crome_jax.batch import Batch
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
+from crome_jax.models.execution import Remat
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Metrics, Objective
 from crome_jax.training.gradients import differentiate
-from crome_jax.training.mesh import batch_sharding, replicated
+from crome_jax.training.mesh import Attention, batch_sharding, execution_on, replicated
 
 
 @struct.dataclass
@@ -62,6 +63,8 @@ def make_train_step(
     *,
     micro_batches: int = 1,
     dtype: DTypeLike = jnp.float32,
+    attention: Attention = "auto",
+    remat: Remat = "none",
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Build the jitted step (state, frozen, batch) -> (state, metrics); the given state's memory is reused.
 
@@ -69,12 +72,16 @@ def make_train_step(
         optimizer: where its update wants further arguments, the step takes them by name.
         micro_batches: how many equal parts the batch's rows are computed in, one after the other, to save memory.
         dtype: of activations; master weights, gradients and optimizer stay in float32.
+        attention: which implementation.
+        remat: what of a block of layers is kept for the gradient.
 
     Returns:
-        The step. What it returns lies on the mesh as the first state it was given did. Its metrics are sums and counts,
-        and `grad_norm` before clipping. It raises CromeError where the batch's rows do not divide into micro-batches.
+        The step; its attribute `compiled` gives the jitted function for a state, from which a plan is made. What the
+        step returns lies on the mesh as the first state it was given did. Its metrics are sums and counts, and
+        `grad_norm` before clipping. It raises CromeError where the batch's rows do not divide into micro-batches.
     """
     on_data = batch_sharding(mesh)
+    how = execution_on(mesh, attention, remat)
 
     def step(state: TrainState, frozen: Params, batch: Batch, further: dict) -> tuple[TrainState, Metrics]:
         batch = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, on_data), batch)
@@ -84,7 +91,15 @@ def make_train_step(
             raise CromeError(f"{rows} rows do not divide into {micro_batches} micro-batches; change rows_per_step")
 
         (loss, metrics), grads = differentiate(
-            state.trained, frozen, batch, objective, cfg, step=state.step, micro_batches=micro_batches, dtype=dtype
+            state.trained,
+            frozen,
+            batch,
+            objective,
+            cfg,
+            step=state.step,
+            micro_batches=micro_batches,
+            dtype=dtype,
+            how=how,
         )
         updates, opt_state = optimizer.update(grads, state.optimizer, state.trained, **further)
         trained = optax.apply_updates(state.trained, updates)
@@ -93,12 +108,15 @@ def make_train_step(
 
     jitted: Callable | None = None
 
+    def compiled(state: TrainState) -> Callable:
+        # Left to itself, XLA names the new state's layout otherwise than the old one's, and compiles again for it.
+        stays = jax.tree.map(lambda x: x.sharding, state)
+        return jax.jit(step, donate_argnums=0, out_shardings=(stays, replicated(mesh)))
+
     def run(state: TrainState, frozen: Params, batch: Batch, **further: jax.typing.ArrayLike):
         nonlocal jitted
-        if jitted is None:
-            # Left to itself, XLA names the new state's layout otherwise than the old one's, and compiles again for it.
-            stays = jax.tree.map(lambda x: x.sharding, state)
-            jitted = jax.jit(step, donate_argnums=0, out_shardings=(stays, replicated(mesh)))
+        jitted = compiled(state) if jitted is None else jitted
         return jitted(state, frozen, batch, further)
 
+    run.compiled = compiled
     return run

@@ -21,11 +21,12 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import to_json
+from crome_jax.models.execution import Remat
 from crome_jax.models.weights import Head, Params, Trainable, declare, declare_head, init_declared, partition
 from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.loop import Throughput, fit
-from crome_jax.training.mesh import make_mesh, weight_shardings
+from crome_jax.training.mesh import Attention, execution_on, make_mesh, weight_shardings
 from crome_jax.training.method import Method, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
@@ -35,7 +36,7 @@ from crome_jax.weights.backbones import Backbone, load_backbone
 
 MAY_CHANGE = re.compile(
     r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen)|OUT|STEPS|DATA"
-    r"|make_mesh\..*"
+    r"|(train\.)?(attention|remat)|make_mesh\..*"
 )
 """Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
 
@@ -55,6 +56,8 @@ def train(
     optimizer: Callable[..., optax.GradientTransformation] = adamw,
     mesh: Callable[..., Mesh] = make_mesh,
     dtype: str = "float32",
+    attention: Attention = "auto",
+    remat: Remat = "none",
     cache_frozen: bool = False,
     seed: int = 0,
     log_every: int = 10,
@@ -80,6 +83,8 @@ def train(
         optimizer: called with `steps`.
         mesh: called without arguments.
         dtype: of activations: "float32" or "bfloat16".
+        attention: "xla", "dense", "blocks" or "tpu" (see `models.attention`); "auto" goes by the device.
+        remat: "none", "projections", "attention" or "full": what is kept for the gradient (see `models.execution`).
         cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
             every step.
         seed: of the data order.
@@ -110,6 +115,7 @@ def train(
     check_method(method, steps)
     run = Path(out)
     devices = mesh()
+    execution_on(devices, attention, remat)
     base = load_backbone(backbone, trainable, layers)
     # Open until the card is written: a refused folder keeps the list of its own run.
     with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
@@ -145,7 +151,14 @@ def train(
         iterator.set_state(iterator_state)
         print(f"{run}: resumed at step {int(state.step)}", file=sys.stderr)
     step = make_train_step(
-        base.cfg, method.objective, optimizer(steps=steps), devices, micro_batches=micro_batches, dtype=jnp.dtype(dtype)
+        base.cfg,
+        method.objective,
+        optimizer(steps=steps),
+        devices,
+        micro_batches=micro_batches,
+        dtype=jnp.dtype(dtype),
+        attention=attention,
+        remat=remat,
     )
     _write_operative_config(run, operative_config())
     log = MetricsLog(run, resumed_at=int(state.step))

@@ -51,6 +51,22 @@ def test_accumulated_equals_the_large_batch(micro_batches):
     assert_same_run(run(micro_batches=micro_batches), run())
 
 
+@pytest.mark.parametrize("remat", ["projections", "attention", "full"])
+def test_what_is_computed_twice_changes_nothing(remat):
+    assert_same_run(run(trainable="all", remat=remat), run(trainable="all"))
+
+
+def test_attention_in_blocks_of_micro_batches_on_many_devices_equals_the_whole():
+    assert_same_run(run((2, 2, 2), "all", micro_batches=2, attention="blocks", remat="full"), run(trainable="all"))
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(CromeError, match="remat is 'some'; give one of none, projections, attention, full"):
+        step_on(remat="some")
+    with pytest.raises(CromeError, match="attention is 'flash'; give one of auto, xla"):
+        step_on(attention="flash")
+
+
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (4, 2, 1)])
 def test_many_devices_equal_one(sizes):
     assert_same_run(run(sizes, "all"), run(trainable="all"))

@@ -1,0 +1,140 @@
+"""Attention: every implementation gives what the mask says, and remembers no more than it must."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crome_jax.models.attention import attend, attend_all, attend_in_blocks
+from crome_jax.models.attention_tpu import attend_tpu
+from crome_jax.models.masks import Places, mask_to_bias, may_attend, may_meet, visits_of
+from crome_jax.training.mesh import batch_sharding, execution_on, make_mesh
+from crome_jax.training.topology import tpu_devices
+
+
+def draw_places(rng: np.random.Generator, rows: int, tokens: int, longest: int) -> Places:
+    """Draw rows of groups of several responses, with padding at the end."""
+    group, response, position = (np.zeros((rows, tokens), np.int32) for _ in range(3))
+    for row in range(rows):
+        t, number, slot = 0, 0, 0
+        while t < 0.8 * tokens:
+            number += 1
+            prompt = int(rng.integers(1, longest))
+            for r in range(int(rng.integers(2, 6))):
+                length = prompt if r == 0 else int(rng.integers(1, longest))
+                span = slice(t, min(t + length, tokens))
+                group[row, span] = number
+                position[row, span] = (0 if r == 0 else prompt) + np.arange(span.stop - span.start)
+                if r > 0:
+                    slot += 1
+                    response[row, span] = slot
+                t = span.stop
+    place = np.broadcast_to(np.arange(tokens, dtype=np.int32), group.shape)
+    return Places(*(jnp.asarray(ids) for ids in (place, position, group, response)))
+
+
+TOKENS = 300  # No multiple of any block's length.
+PLACES = draw_places(np.random.default_rng(0), 2, TOKENS, 70)
+WAYS = {
+    "dense": functools.partial(attend_all, implementation="dense"),
+    "blocks": functools.partial(attend_in_blocks, block=64),
+    "tpu": functools.partial(attend_tpu, block=128, interpret=True),
+}
+SHAPES = {"plain": (4, 2, 16, None, None), "window_and_cap": (2, 1, 8, 40, 2.0)}
+
+
+@functools.cache
+def given(name: str):
+    heads, kv_heads, width, _, _ = SHAPES[name]
+    rng = np.random.default_rng(1)
+    return tuple(
+        jnp.asarray(rng.normal(size=(2, TOKENS, n, width)), jnp.float32) for n in (heads, kv_heads, kv_heads, heads)
+    )
+
+
+def result(name: str, way) -> tuple:
+    """Return what was attended to, and the gradients of a weighted sum of it."""
+    q, k, v, weights = given(name)
+    _, _, _, window, cap = SHAPES[name]
+
+    def weighted(q, k, v):
+        y = way(q, k, v, PLACES, window, cap)
+        return (y * weights).sum(), y
+
+    (_, y), gradients = jax.jit(jax.value_and_grad(weighted, (0, 1, 2), has_aux=True))(q, k, v)
+    return y, *gradients
+
+
+@functools.cache
+def expected(name: str) -> tuple:
+    """Attend with the whole mask at once."""
+    return result(
+        name,
+        lambda q, k, v, places, window, cap: attend(q, k, v, mask_to_bias(may_attend(places, places, window)), cap),
+    )
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_gives_what_the_whole_mask_gives(way, shape):
+    for ours, theirs in zip(result(shape, WAYS[way]), expected(shape), strict=True):
+        # float32, sums over at most 300 keys in another order; measured 7e-7.
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("window", [None, 25])
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_meet_wherever_two_tokens_may(seed, window):
+    places = draw_places(np.random.default_rng(seed), 3, 512, 30)
+    pairs = np.asarray(may_attend(places, places, window)).reshape(3, 16, 32, 16, 32).any((2, 4))
+    meet = np.asarray(may_meet(places, 32, window))
+    assert not (pairs & ~meet).any()
+    # Of those that the future alone would leave, most are skipped; few are visited for nothing.
+    assert meet.sum() < 0.5 * 3 * 16 * 17 / 2
+    assert meet.sum() <= 1.25 * pairs.sum()
+
+
+def test_visits_are_the_blocks_met_in_order_then_the_last_again():
+    meet = jnp.array([[[True, False, False, False], [False, True, False, True], [False] * 4]])
+    visits = visits_of(meet)
+    assert visits.counts.tolist() == [[1, 2, 0]]
+    assert visits.blocks.tolist()[0][:2] == [[0, 0, 0, 0], [1, 3, 3, 3]]
+
+
+def test_memory_in_blocks_grows_with_the_tokens():
+    def temporary(tokens):
+        array = lambda heads: jax.ShapeDtypeStruct((1, tokens, heads, 8), jnp.float32)  # noqa: E731
+        ids = Places(*(jax.ShapeDtypeStruct((1, tokens), jnp.int32) for _ in range(4)))
+        loss = lambda q, k, v, places: attend_in_blocks(q, k, v, places, 100, 5.0, block=128).sum()  # noqa: E731
+        lowered = jax.jit(jax.grad(loss, (0, 1, 2))).lower(array(4), array(2), array(2), ids)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(4096) < 4.2 * temporary(1024)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "tokens", "heads", "kv_heads", "window", "cap"),
+    [
+        (jnp.bfloat16, 256, 2048, 8, 4, 1024, 50.0),  # Gemma 2
+        (jnp.float32, 64, 704, 6, 2, None, None),  # SmolLM2
+    ],
+)
+def test_the_kernel_compiles_for_a_tpu_and_is_run_on_each_ones_rows_and_heads(
+    dtype, width, tokens, heads, kv_heads, window, cap
+):
+    pytest.importorskip("libtpu", reason="pip install -e .[plan] compiles for TPU without one")
+    mesh = make_mesh(data=2, tensor=2, devices=tpu_devices("v5e:2x2"))
+    how = execution_on(mesh)
+    assert how.attention == "tpu"
+    rows = batch_sharding(mesh)
+    array = lambda n: jax.ShapeDtypeStruct((2, tokens, n, width), dtype, sharding=rows)  # noqa: E731
+    ids = [jax.ShapeDtypeStruct((2, tokens), jnp.int32, sharding=rows) for _ in range(4)]
+    kernel = how.spread(lambda q, k, v, *ids: attend_tpu(q, k, v, Places(*ids), window, cap))
+    loss = lambda *given: kernel(*given).astype(jnp.float32).sum()  # noqa: E731
+    compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(array(heads), array(kv_heads), array(kv_heads), *ids).compile()
+    program = compiled.as_text()
+    assert program.count('custom_call_target="tpu_custom_call"') == 3  # forward, and two gradients
+    name = {jnp.bfloat16: "bf16", jnp.float32: "f32"}[dtype]
+    assert f"{name}[1,{heads // 2}," in program
