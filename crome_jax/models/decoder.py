@@ -29,18 +29,25 @@ def rewards(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike =
     Returns:
         Rewards in nats: their difference is the log-odds of preference (Bradley-Terry).
     """
-    return score(params, batch, cfg, dtype).rewards
+    return score(params, batch, cfg, dtype, training=False).rewards
 
 
-def score(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Scored:
-    """Score every response slot, with all that an objective may read of how; `rewards` says the arguments."""
+def score(
+    params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32, *, training: bool = True
+) -> Scored:
+    """Score every response slot, with all that an objective may read of how; `rewards` says the arguments.
+
+    Args:
+        training: whether a gradient will be taken; without one no copy of the trained layers is made.
+    """
     x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype)
     if "lower" in params:
         # Frozen layers carry no gradient; cutting here also keeps their activations from being stored.
         x = jax.lax.stop_gradient(x)
     x = x.astype(dtype)
     if "upper" in params:
-        x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]), unroll=_unroll())
+        first, unroll = cfg.layers - 1 - _length(params["upper"]), _unroll() if training else None
+        x = apply_layers(params["upper"], x, batch, cfg, first, unroll=unroll)
     scored = apply_last_layer(params["last"], x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
     scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
     return read_heads(params, scored, batch)
@@ -74,7 +81,7 @@ def apply_layers(
     cfg: DecoderConfig,
     first: int,
     *,
-    unroll: int = 1,
+    unroll: int | None = None,
 ) -> Float[Array, "B T D"]:
     """Apply consecutive layers, scanned by the repeating block of their kinds.
 
@@ -85,7 +92,9 @@ def apply_layers(
         layers: weights stacked on the first axis.
         batch: its positions and ids say who attends to whom.
         first: the number of the first of these layers in the whole decoder.
-        unroll: repeating blocks that one turn of the scan holds.
+        unroll: repeating blocks that one turn of the scan holds, where a gradient of the weights will be taken: they
+            are then cut into blocks, which XLA does by a copy of them all. None reads each layer where it lies; a
+            gradient would be added up over the whole stack once for each layer.
     """
     n, period = _length(layers), len(cfg.pattern)
     blocks, rest = divmod(n, period)
@@ -94,14 +103,18 @@ def apply_layers(
     def one(x, layer, weights):
         return _layer(weights, x, views[cfg.kind_of(layer)], cfg)
 
-    def block(x, weights):
+    def block(x, weights_of):
         for i in range(period):
-            x = one(x, first + i, jax.tree.map(lambda w, i=i: w[i], weights))
+            x = one(x, first + i, weights_of(i))
         return x, None
 
-    if blocks:
+    if blocks and unroll is None:
+        at = lambda i: jax.tree.map(lambda w: jax.lax.dynamic_index_in_dim(w, i, keepdims=False), layers)  # noqa: E731
+        x, _ = jax.lax.scan(lambda x, turn: block(x, lambda i: at(turn * period + i)), x, jnp.arange(blocks))
+    elif blocks:
         stacked = jax.tree.map(lambda w: w[: n - rest].reshape(blocks, period, *w.shape[1:]), layers)
-        x, _ = jax.lax.scan(block, x, stacked, unroll=min(unroll, blocks))
+        cut = lambda weights: lambda i: jax.tree.map(lambda w: w[i], weights)  # noqa: E731
+        x, _ = jax.lax.scan(lambda x, weights: block(x, cut(weights)), x, stacked, unroll=min(unroll, blocks))
     for i in range(n - rest, n):
         x = one(x, first + i, jax.tree.map(lambda w, i=i: w[i], layers))
     return x

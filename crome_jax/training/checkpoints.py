@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from crome_jax.errors import CromeError
@@ -16,8 +17,7 @@ from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Params
 from crome_jax.training.step import TrainState
-
-MODEL_FILE = "model.json"
+from crome_jax.weights.runs import MODEL_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,6 +181,30 @@ class Checkpoints:
             restored = self._read(step, lambda: checkpointer.restore(self._folder / str(step) / "state", args=wanted))
         return restored["trained"], step
 
+    def open_trained(self, like: Any) -> tuple[Callable[[str], np.ndarray], int]:
+        """Return a function that reads one trained parameter of the newest step to the host, and the step's number.
+
+        Args:
+            like: a tree whose leaves have the shapes of the trained parameters; a parameter's name is its path, as in
+                "upper/q".
+
+        Raises:
+            CromeError: as `restore` does.
+        """
+        step = self._newest()
+        self._check_shapes(step, like)
+
+        def read(name: str) -> np.ndarray:
+            item, args = _shape_of(like, name), ocp.RestoreArgs(restore_type=np.ndarray)
+            for part in (*reversed(name.split("/")), "trained"):
+                item, args = {part: item}, {part: args}
+            wanted = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                found = self._read(step, lambda: checkpointer.restore(self._folder / str(step) / "state", args=wanted))
+            return jax.tree.leaves(found)[0]
+
+        return read, step
+
     def wait(self) -> None:
         """Wait until what was saved is on disk.
 
@@ -233,6 +257,12 @@ class Checkpoints:
             f"{self._folder}: cannot be written ({_first_line(error)}); what was saved before is whole: make room and "
             "run the same command again"
         )
+
+
+def _shape_of(tree: Any, name: str) -> jax.ShapeDtypeStruct:
+    for part in name.split("/"):
+        tree = tree[part]
+    return jax.ShapeDtypeStruct(tree.shape, np.float32)
 
 
 def _shapes(tree: Any) -> Any:

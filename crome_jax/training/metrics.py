@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorboardX
 
 from crome_jax.files import whole_output
 from crome_jax.groups import Kind
@@ -55,6 +54,9 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, resumed_at: int = 0):
+        # Here, as it imports torch where that is installed: seconds and 180 MB, to who only scores.
+        import tensorboardX
+
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.

@@ -21,7 +21,17 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import to_json
-from crome_jax.models.weights import Head, Params, Trainable, declare, declare_head, init_declared, partition
+from crome_jax.models.weights import (
+    HEADS,
+    Head,
+    Params,
+    Trainable,
+    declare,
+    declare_head,
+    init_declared,
+    layer_runs,
+    partition,
+)
 from crome_jax.training.checkpoints import Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.loop import Throughput, fit
@@ -31,7 +41,8 @@ from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.progress import Progress
 from crome_jax.training.step import init_state, make_train_step
-from crome_jax.weights.backbones import Backbone, load_backbone
+from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
+from crome_jax.weights.sources import place
 
 MAY_CHANGE = re.compile(
     r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen)|OUT|STEPS|DATA"
@@ -47,6 +58,7 @@ def train(
     method: Method = Method(),  # noqa: B008
     backbone: str = "smollm2-135m",
     layers: int | None = None,
+    new_head: bool = False,
     trainable: Trainable = 4,
     row_shape: RowShape = RowShape(tokens=1024, responses=32, comparisons=64),  # noqa: B008
     steps: int = 500,
@@ -72,6 +84,7 @@ def train(
         method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
         layers: use only the backbone's first layers; None uses all.
+        new_head: start with a head of zeros also where the backbone, a run or a sequence classifier, has its own.
         trainable: "all", "head", or how many upper layers train.
         row_shape: tokens, response and comparison slots of a packed row.
         steps: optimizer steps.
@@ -110,7 +123,8 @@ def train(
     check_method(method, steps)
     run = Path(out)
     devices = mesh()
-    base = load_backbone(backbone, trainable, layers)
+    base = load_backbone(backbone, trainable, layers, new_head=new_head)
+    trained, frozen = place_params(base, trainable, devices, method.head)
     # Open until the card is written: a refused folder keeps the list of its own run.
     with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
         groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
@@ -129,7 +143,6 @@ def train(
     if quarantine.count:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     checkpoints = Checkpoints(run, keep_checkpoints)
-    trained, frozen = place_params(base, trainable, devices, method.head)
     state = init_state(trained, optimizer(steps=steps))
     if checkpoints.latest is not None and checkpoints.latest >= steps:
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
@@ -184,13 +197,7 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
     """
     card = read_card(run)
     base = load_backbone(card.backbone, card.trainable, card.config.layers)
-    for what, there, here in (
-        ("file", card.backbone_fingerprint, base.fingerprint),
-        ("tokenizer", card.tokenizer_fingerprint, base.tokenizer.fingerprint),
-        ("decoder", card.config, base.cfg),
-    ):
-        if there != here:
-            raise CromeError(f"{run}: trained on backbone {card.backbone!r} whose {what} has changed since; restore it")
+    check_backbone(run, card, base)
     devices = mesh()
     trained, frozen = place_params(base, card.trainable, devices, card.head)
     trained, _ = Checkpoints(run).restore_trained(trained)
@@ -199,11 +206,15 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
 
 
 def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = "scalar") -> tuple[Params, Params]:
-    """Put a backbone's weights on the mesh, in (trained, frozen), with heads that are the same for every run."""
-    trained, frozen = partition(base.params, trainable)
-    shardings = weight_shardings(declare(base.cfg, trainable, head), mesh)
-    place = lambda params: jax.tree.map(jax.device_put, params, {name: shardings[name] for name in params})  # noqa: E731
-    return place({**trained, **_heads(base, head)}), place(frozen)
+    """Read a backbone's weights onto the mesh, in (trained, frozen), with heads that are the same for every run.
+
+    Raises:
+        CromeError: where a mesh axis does not divide a weight, or a tensor holds numbers that are not finite.
+    """
+    declared = {name: w for name, w in declare(base.cfg, trainable).items() if name not in HEADS}
+    runs = layer_runs(base.cfg, trainable)
+    placed = place(declared, runs, base.source, weight_shardings(declared, mesh))
+    return partition(placed | place_head(base, mesh, head), trainable)
 
 
 def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
@@ -215,7 +226,7 @@ def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
 def _heads(base: Backbone, head: Head) -> Params:
     """Return the backbone's own head, of a sequence classifier say, and draw the one that it lacks."""
     drawn = init_declared(declare_head(base.cfg, head), jax.random.key(0))
-    return {name: base.params.get(name, weight) for name, weight in drawn.items()}
+    return {name: base.heads.get(name, weight) for name, weight in drawn.items()}
 
 
 def above_trunk(frozen: Params) -> Params:

@@ -15,7 +15,8 @@ from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig, repeating_block
 from crome_jax.models.weights import Params, declare_layers
 from crome_jax.weights.folder_configs import classifier_config, read_folder_config
-from crome_jax.weights.safetensors_files import INDEX, SCORE, WHOLE, file_shape, tensor_name
+from crome_jax.weights.safetensors_files import INDEX, SCORE, WHOLE, tensor_name
+from crome_jax.weights.sources import file_shape
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 
