@@ -13,6 +13,7 @@ from crome_jax.batch import Batch
 from crome_jax.models.attention import attend, attend_backwards, attention_mask, mask_to_bias
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.heads import read_heads
+from crome_jax.models.lora import adapt, has_adapter, with_adapters
 from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
 from crome_jax.scored import Scored
@@ -33,12 +34,19 @@ def rewards(params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike =
 
 
 def score(
-    params: Params, batch: Batch, cfg: DecoderConfig, dtype: DTypeLike = jnp.float32, *, training: bool = True
+    params: Params,
+    batch: Batch,
+    cfg: DecoderConfig,
+    dtype: DTypeLike = jnp.float32,
+    *,
+    training: bool = True,
+    dropout_key: jax.Array | None = None,
 ) -> Scored:
     """Score every response slot, with all that an objective may read of how; `rewards` says the arguments.
 
     Args:
         training: whether a gradient will be taken; without one no copy of the trained layers is made.
+        dropout_key: of the masks that cfg.lora.dropout asks for; None draws none.
     """
     x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype)
     if "lower" in params:
@@ -47,8 +55,9 @@ def score(
     x = x.astype(dtype)
     if "upper" in params:
         first, unroll = cfg.layers - 1 - _length(params["upper"]), _unroll() if training else None
-        x = apply_layers(params["upper"], x, batch, cfg, first, unroll=unroll)
-    scored = apply_last_layer(params["last"], x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
+        x = apply_layers(with_adapters(params, "upper", cfg, dropout_key), x, batch, cfg, first, unroll=unroll)
+    last = with_adapters(params, "last", cfg, dropout_key)
+    scored = apply_last_layer(last, x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
     scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
     return read_heads(params, scored, batch)
 
@@ -63,8 +72,9 @@ def hidden_states(params: Params, batch: Batch, cfg: DecoderConfig) -> Float[Arr
     """Return the normed output of the last layer for every token: what is compared with other implementations."""
     x = trunk(params, batch, cfg)
     if "upper" in params:
-        x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]))
-    return rms_norm(apply_last_layer(params["last"], x, batch, cfg), params["final_norm"], cfg)
+        layers = with_adapters(params, "upper", cfg)
+        x = apply_layers(layers, x, batch, cfg, cfg.layers - 1 - _length(layers))
+    return rms_norm(apply_last_layer(with_adapters(params, "last", cfg), x, batch, cfg), params["final_norm"], cfg)
 
 
 def embed(
@@ -183,14 +193,14 @@ def _add(
 
 
 def _attention(w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig) -> Float[Array, "B Q D"]:
-    q, k, v = _project(_asking(x, view), w["q"]), _project(x, w["k"]), _project(x, w["v"])
+    q, k, v = _project(_asking(x, view), w, "q", cfg), _project(x, w, "k", cfg), _project(x, w, "v", cfg)
     if cfg.qkv_bias:
         q, k, v = _add_bias(q, w["q_bias"]), _add_bias(k, w["k_bias"]), _add_bias(v, w["v_bias"])
     if cfg.qk_norm:
         q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
     q, k = rotate(q, view.asking), rotate(k, view.answering)
     y = (attend_backwards if view.at is None else attend)(q, k, v, view.bias, cfg.attention_cap)
-    return _project(y.reshape(*y.shape[:2], -1), w["o"].reshape(-1, cfg.width))
+    return _project(y.reshape(*y.shape[:2], -1), w, "o", cfg)
 
 
 def _add_bias(x: Float[Array, "B T N E"], bias: Float[Array, "N E"]) -> Float[Array, "B T N E"]:
@@ -203,18 +213,22 @@ def _asking(x: Float[Array, "B T D"], view: _View) -> Float[Array, "B Q D"]:
 
 def _feed_forward(w: dict[str, Array], x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
     # In float32: an activation is a dozen operations, and bfloat16 would round after each of them.
-    gate, up = _project(x, w["gate"]).astype(jnp.float32), _project(x, w["up"]).astype(jnp.float32)
-    return _project((ACTIVATIONS[cfg.activation](gate) * up).astype(x.dtype), w["down"])
+    gate, up = _project(x, w, "gate", cfg).astype(jnp.float32), _project(x, w, "up", cfg).astype(jnp.float32)
+    return _project((ACTIVATIONS[cfg.activation](gate) * up).astype(x.dtype), w, "down", cfg)
 
 
-def _project(x: Float[Array, "B T N"], w: Float[Array, "N *M"]) -> Float[Array, "B T *M"]:
-    """Multiply over the last axis as one plain matrix product.
+def _project(x: Float[Array, "B T N"], w: dict[str, Array], name: str, cfg: DecoderConfig) -> Float[Array, "B T *M"]:
+    """Multiply by a layer's matrix as one plain matrix product, and add what an adapter beside it gives.
 
     XLA's CPU backend takes half as long again over an einsum with several batch axes, and twice as long for its
     gradient.
     """
     b, t, n = x.shape
-    return (x.reshape(b * t, n) @ w.reshape(n, -1).astype(x.dtype)).reshape(b, t, *w.shape[1:])
+    flat = x.reshape(b * t, n)
+    y = flat @ w[name].reshape(n, -1).astype(x.dtype)
+    if has_adapter(w, name):
+        y += adapt(w, name, flat, cfg.lora, x.dtype)
+    return y.reshape(b, t, *w[name].shape[2 if name == "o" else 1 :])
 
 
 def rms_norm(x: Float[Array, "*N D"], w: Float[Array, "D"], cfg: DecoderConfig) -> Float[Array, "*N D"]:

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
-from crome_jax.models.config import DecoderConfig
+from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Params
 from crome_jax.training.step import TrainState
 from crome_jax.weights.runs import MODEL_FILE
@@ -71,7 +71,9 @@ class ModelCard:
 
 def _decoder_config(numbers: dict) -> DecoderConfig:
     try:
-        return DecoderConfig(**{**numbers, "pattern": tuple(numbers["pattern"])})
+        adapters = numbers.get("lora")
+        lora = None if adapters is None else Lora(**adapters)
+        return DecoderConfig(**{**numbers, "pattern": tuple(numbers["pattern"]), "lora": lora})
     except (KeyError, TypeError, ValueError) as e:
         raise TypeError(f"decoder: {e}") from None
 

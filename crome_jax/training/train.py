@@ -21,6 +21,7 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import to_json
+from crome_jax.models.config import Lora
 from crome_jax.models.weights import (
     HEADS,
     Head,
@@ -60,6 +61,7 @@ def train(
     layers: int | None = None,
     new_head: bool = False,
     trainable: Trainable = 4,
+    lora: Lora | None = None,
     row_shape: RowShape = RowShape(tokens=1024, responses=32, comparisons=64),  # noqa: B008
     steps: int = 500,
     rows_per_step: int = 8,
@@ -86,6 +88,7 @@ def train(
         layers: use only the backbone's first layers; None uses all.
         new_head: start with a head of zeros also where the backbone, a run or a sequence classifier, has its own.
         trainable: "all", "head", or how many upper layers train.
+        lora: train adapters beside the matrices of those layers, and the head, in their place; None trains the layers.
         row_shape: tokens, response and comparison slots of a packed row.
         steps: optimizer steps.
         rows_per_step: packed rows of one step, over all devices and hosts.
@@ -109,6 +112,8 @@ def train(
     Raises:
         CromeError: where the data, the configuration or the folder cannot be used; nothing is lost then.
     """
+    if lora is not None and trainable == "head":
+        raise CromeError("trainable is 'head', which leaves adapters no layer; set it to 'all' or a number of layers")
     if cache_frozen and trainable == "all":
         raise CromeError("cache_frozen needs frozen layers; set trainable to 'head' or a number of layers")
     check_settings(
@@ -123,7 +128,7 @@ def train(
     check_method(method, steps)
     run = Path(out)
     devices = mesh()
-    base = load_backbone(backbone, trainable, layers, new_head=new_head)
+    base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
     trained, frozen = place_params(base, trainable, devices, method.head)
     # Open until the card is written: a refused folder keeps the list of its own run.
     with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
@@ -199,6 +204,7 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
     base = load_backbone(card.backbone, card.trainable, card.config.layers)
     check_backbone(run, card, base)
     devices = mesh()
+    base = base.with_adapters(card.config.lora)
     trained, frozen = place_params(base, card.trainable, devices, card.head)
     trained, _ = Checkpoints(run).restore_trained(trained)
     shape = RowShape(card.row_tokens, card.row_responses, card.row_comparisons)
@@ -206,14 +212,18 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
 
 
 def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = "scalar") -> tuple[Params, Params]:
-    """Read a backbone's weights onto the mesh, in (trained, frozen), with heads that are the same for every run.
+    """Read a backbone's weights onto the mesh, in (trained, frozen); heads and adapters start the same in every run.
 
     Raises:
         CromeError: where a mesh axis does not divide a weight, or a tensor holds numbers that are not finite.
     """
-    declared = {name: w for name, w in declare(base.cfg, trainable).items() if name not in HEADS}
-    runs = layer_runs(base.cfg, trainable)
-    placed = place(declared, runs, base.source, weight_shardings(declared, mesh))
+    declared = declare(base.cfg, trainable, head)
+    shardings = weight_shardings(declared, mesh)
+    kept = {name: w for name, w in declared.items() if name not in {"adapters", *HEADS}}
+    placed = place(kept, layer_runs(base.cfg, trainable), base.source, {name: shardings[name] for name in kept})
+    if base.cfg.lora is not None:
+        adapters = init_declared(declared["adapters"], jax.random.key(0))
+        placed["adapters"] = jax.tree.map(jax.device_put, adapters, shardings["adapters"])
     return partition(placed | place_head(base, mesh, head), trainable)
 
 
@@ -261,7 +271,8 @@ def make_card(
         backbone=base.name,
         backbone_fingerprint=base.fingerprint,
         tokenizer_fingerprint=base.tokenizer.fingerprint,
-        decoder=dataclasses.asdict(base.cfg),
+        # Without adapters the card is as it was before there were any: older runs can be resumed.
+        decoder={k: v for k, v in dataclasses.asdict(base.cfg).items() if k != "lora" or v is not None},
         trainable=trainable,
         row_tokens=shape.tokens,
         row_responses=shape.responses,

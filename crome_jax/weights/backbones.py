@@ -11,7 +11,7 @@ import numpy as np
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.files import read_json_object
-from crome_jax.models.config import DecoderConfig, tiny
+from crome_jax.models.config import DecoderConfig, Lora, tiny
 from crome_jax.models.weights import HEADS, Params, Trainable, declare, init_params, layer_runs, trained_names
 from crome_jax.weights.folder_configs import read_folder_config
 from crome_jax.weights.gguf_files import GGUFTensors, read_config
@@ -57,10 +57,15 @@ class Backbone:
     tokenizer: Tokenizer
     fingerprint: str
 
+    def with_adapters(self, lora: Lora | None) -> "Backbone":
+        """Return the backbone with adapters, still to be drawn, beside its matrices; None for none."""
+        return dataclasses.replace(self, cfg=dataclasses.replace(self.cfg, lora=lora))
+
     @property
     def params(self) -> Params:
-        """Every weight in float32, read into the memory of the host; `train.place_params` reads onto a mesh."""
-        declared = {k: w for k, w in declare(self.cfg, self.trainable).items() if k not in HEADS}
+        """Every weight but adapters in float32, in the memory of the host; `train.place_params` reads onto a mesh."""
+        plain = dataclasses.replace(self.cfg, lora=None)
+        declared = {k: w for k, w in declare(plain, self.trainable).items() if k not in HEADS}
         return read_whole(declared, layer_runs(self.cfg, self.trainable), self.source) | self.heads
 
 
@@ -143,12 +148,13 @@ def _load_run(name: str, run: Path, trainable: Trainable, layers: int | None) ->
     card = read_card(run)
     base = load_backbone(card.backbone, card.trainable, card.config.layers)
     check_backbone(run, card, base)
-    declared = declare(base.cfg, card.trainable, card.head)
-    trained = {k: w for k, w in declared.items() if k in trained_names(card.trainable)}
+    declared = declare(card.config, card.trainable, card.head)
+    names = trained_names(card.trainable, card.config.lora is not None)
+    trained = {k: w for k, w in declared.items() if k in names}
     read_trained, step = Checkpoints(run).open_trained(trained)
     cfg = _cut(base.cfg, layers, trainable, name)
     heads = {k: read_trained(k) for k in trained if k in HEADS} if cfg.layers == base.cfg.layers else _new_head(cfg)
-    source = RunSource(base.source, read_trained, card.trainable, base.cfg)
+    source = RunSource(base.source, read_trained, card.trainable, card.config)
     return Backbone(name, cfg, trainable, source, heads, base.tokenizer, fingerprint_run(run, step))
 
 
@@ -161,7 +167,7 @@ def check_backbone(run: Path | str, card: "ModelCard", base: Backbone) -> None:
     for what, there, here in (
         ("file", card.backbone_fingerprint, base.fingerprint),
         ("tokenizer", card.tokenizer_fingerprint, base.tokenizer.fingerprint),
-        ("decoder", card.config, base.cfg),
+        ("decoder", dataclasses.replace(card.config, lora=None), base.cfg),
     ):
         if there != here:
             raise CromeError(f"{run}: trained on backbone {card.backbone!r} whose {what} has changed since; restore it")
