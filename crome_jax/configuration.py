@@ -19,6 +19,7 @@ from crome_jax.augment.oracles.choice import augmentation
 from crome_jax.augment.recipe import Recipe
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
+from crome_jax.models.config import Lora
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
@@ -191,7 +192,7 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
 
 OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
 
-for _function in (*OBJECTIVES, ChatSettings, Method, Recipe, RowShape, adamw, linear, make_mesh):
+for _function in (*OBJECTIVES, ChatSettings, Lora, Method, Recipe, RowShape, adamw, linear, make_mesh):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
 _ENTRIES = {

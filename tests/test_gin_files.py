@@ -10,6 +10,7 @@ from crome_jax.batch import Batch
 from crome_jax.configuration import configure
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
+from crome_jax.models.config import Lora
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.pairwise import reads_whole_batch
@@ -121,3 +122,14 @@ def test_help_lists_the_macros_with_the_defaults_of_the_files(verb, function, na
             if default == "required" or macro in ("DATA", "LEARNING_RATE"):
                 continue
             assert values[macro] in default.split(", "), macro
+
+
+def test_adapters_are_what_their_file_and_flags_say():
+    files = [run_file("crome"), "gin/adapters/lora.gin"]
+    assert configure(train, files[:1], [DATA]).keywords["lora"] is None
+    bindings = [DATA, ("LORA_RANK", "4"), ("LORA_DROPOUT", "0.1"), ("Lora.targets", "('q', 'v')")]
+    expected = Lora(rank=4, alpha=16.0, targets=("q", "v"), dropout=0.1)
+    assert configure(train, files, bindings).keywords["lora"] == expected
+    for wrong, problem in ((("LORA_RANK", "0"), "rank is 0"), (("Lora.targets", "('w',)"), "give some of q, k, v, o")):
+        with pytest.raises(CromeError, match=problem):
+            configure(train, files, [DATA, wrong])

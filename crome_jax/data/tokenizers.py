@@ -18,7 +18,7 @@ from crome_jax.data.vocabularies import (
 )
 from crome_jax.errors import CromeError
 from crome_jax.groups import Message
-from crome_jax.weights.gguf_files import open_gguf
+from crome_jax.weights.gguf_header import GGUFFile, open_gguf
 
 # What the fingerprint encodes to tell apart tokenizers that differ in more than their vocabulary.
 _PROBE = "It's 1234.5 — naïve CAFÉ,\n\n\tdef f(x):  return x ** 2  # 😀👍🏽 日本語 مرحبا\r\n   <b>we'll</b> e\u0301"
@@ -226,20 +226,18 @@ def load_tokenizer(path: Path | str, chat_template: str | None = None) -> Tokeni
     """
     path = Path(path)
     if path.suffix == ".gguf":
-        return gguf_tokenizer(open_gguf(path), path, chat_template)
+        return gguf_tokenizer(open_gguf(path), chat_template)
     read = read_folder_vocabulary if path.is_dir() else read_sentencepiece_vocabulary
     return Tokenizer(read(path), chat_template)
 
 
-def gguf_tokenizer(reader, path: Path | str = "GGUF", chat_template: str | None = None) -> Tokenizer:
-    """Load the tokenizer from a GGUF file that is open already (opening a large vocabulary takes seconds).
+def gguf_tokenizer(file: GGUFFile, chat_template: str | None = None) -> Tokenizer:
+    """Load the tokenizer from a GGUF file that is open already.
 
     Args:
-        reader: the opened file, a `gguf.GGUFReader`.
-        path: its name, for error messages.
         chat_template: a Jinja template to use instead of the file's own.
     """
-    return Tokenizer(read_gguf_vocabulary(reader, path), chat_template)
+    return Tokenizer(read_gguf_vocabulary(file), chat_template)
 
 
 def _text_definition(vocabulary: Vocabulary) -> dict:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gguf
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
 from crome_jax.errors import CromeError
 from crome_jax.files import read_json_object
+from crome_jax.weights.gguf_header import GGUFFile
 
 # What GGUF's token_type and sentencepiece's piece type count alike.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
@@ -73,20 +73,16 @@ class Vocabulary:
         return {token["content"] for token in self.definition["added_tokens"] if token["special"]}
 
 
-def read_gguf_vocabulary(reader: gguf.GGUFReader, path: Path | str = "GGUF") -> Vocabulary:
+def read_gguf_vocabulary(file: GGUFFile) -> Vocabulary:
     """Read the vocabulary that a GGUF file carries in its metadata.
-
-    Args:
-        reader: the opened file.
-        path: its name, for error messages.
 
     Raises:
         CromeError: where there is none, or one of a kind that is not supported.
     """
+    path = file.path
 
     def value(name: str, default: Any = None) -> Any:
-        field = reader.fields.get(f"tokenizer.{name}")
-        return default if field is None else field.contents()
+        return file.metadata.get(f"tokenizer.{name}", default)
 
     model, family, tokens = value("ggml.model"), value("ggml.pre", "default"), value("ggml.tokens")
     if model not in ("gpt2", "llama") or not tokens:

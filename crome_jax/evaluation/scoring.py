@@ -115,14 +115,15 @@ def score_rows(
 
     Args:
         scorer: from make_scorer.
-        rows_at_once: rows in one call of the model, rounded up to what the mesh divides.
+        rows_at_once: rows in one call of the model, at most, rounded up to what the mesh divides.
         hidden: [N, T, D]; what enters the first trained layer, where it was computed ahead.
 
     Returns:
         [N, R] rewards by slot, in nats.
     """
     n = len(rows)
-    rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
+    # A few texts are not worth the memory and time of as many rows as are taken at most.
+    rows_at_once = math.ceil(min(rows_at_once, n) / row_shards(mesh)) * row_shards(mesh)
     values = np.zeros(rows.groups.shape, np.float32)
     progress = Progress(name, n, "row")
     for start in range(0, n, rows_at_once):

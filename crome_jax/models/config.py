@@ -7,6 +7,47 @@ from typing import Literal
 LayerKind = Literal["global", "local"]
 
 
+LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
+"""The matrices of a layer that an adapter may be put beside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lora:
+    """Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685): W x becomes W x + (alpha / rank) B A x.
+
+    A starts as PEFT's does, uniform within 1 / sqrt(inputs), B at zero: the first step sees the model as it was.
+
+    Args:
+        rank: r, rows of A and columns of B.
+        alpha: times 1 / rank, the scale of what an adapter adds.
+        targets: which matrices of each layer get one.
+        dropout: probability with which a number that enters A is zeroed in training; the others are scaled up.
+
+    Raises:
+        ValueError: naming the argument that makes no sense.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    targets: Sequence[str] = LORA_TARGETS
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "targets", tuple(self.targets))  # A list, from JSON, has no hash.
+        unknown = [target for target in self.targets if target not in LORA_TARGETS]
+        if unknown or len(set(self.targets)) != len(self.targets) or not self.targets:
+            raise ValueError(f"targets is {self.targets!r}; give some of {', '.join(LORA_TARGETS)}, each once")
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank!r}; give 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; give at least 0 and less than 1")
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        return self.alpha / self.rank
+
+
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
     """The numbers that make one decoder of the Llama, Qwen or Gemma families.
@@ -40,6 +81,7 @@ class DecoderConfig:
         activation: of the feed-forward gate.
         query_scale: multiplies queries; None means E ** -0.5.
         embedding_scale: multiplies embeddings.
+        lora: the adapters beside the matrices of the layers that would train without them; None for none.
     """
 
     family: str
@@ -67,6 +109,7 @@ class DecoderConfig:
     activation: Literal["silu", "gelu_tanh"] = "silu"
     query_scale: float | None = None
     embedding_scale: float = 1.0
+    lora: Lora | None = None
 
     def __post_init__(self):
         if self.heads % self.kv_heads:

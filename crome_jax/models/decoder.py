@@ -14,6 +14,7 @@ from crome_jax.models.attention import attend, attend_all, is_dense
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.execution import Execution
 from crome_jax.models.heads import read_heads
+from crome_jax.models.lora import adapt, has_adapter, with_adapters
 from crome_jax.models.masks import Places, mask_to_bias, may_attend, places_of
 from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
@@ -38,7 +39,7 @@ def rewards(
     Returns:
         Rewards in nats: their difference is the log-odds of preference (Bradley-Terry).
     """
-    return score(params, batch, cfg, dtype, how).rewards
+    return score(params, batch, cfg, dtype, how, training=False).rewards
 
 
 def score(
@@ -47,17 +48,26 @@ def score(
     cfg: DecoderConfig,
     dtype: DTypeLike = jnp.float32,
     how: Execution = Execution(),  # noqa: B008
+    *,
+    training: bool = True,
+    dropout_key: jax.Array | None = None,
 ) -> Scored:
-    """Score every response slot, with all that an objective may read of how; `rewards` says the arguments."""
+    """Score every response slot, with all that an objective may read of how; `rewards` says the arguments.
+
+    Args:
+        training: whether a gradient will be taken; without one no copy of the trained layers is made.
+        dropout_key: of the masks that cfg.lora.dropout asks for; None draws none.
+    """
     x = batch.hidden if batch.hidden is not None else trunk(params, batch, cfg, dtype, how)
     if "lower" in params:
         # Frozen layers carry no gradient; cutting here also keeps their activations from being stored.
         x = jax.lax.stop_gradient(x)
     x = x.astype(dtype)
     if "upper" in params:
-        first = cfg.layers - 1 - _length(params["upper"])
-        x = apply_layers(params["upper"], x, batch, cfg, first, how, unroll=how.turns)
-    scored = apply_last_layer(params["last"], x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
+        first, unroll = cfg.layers - 1 - _length(params["upper"]), how.turns if training else None
+        x = apply_layers(with_adapters(params, "upper", cfg, dropout_key), x, batch, cfg, first, how, unroll=unroll)
+    last = with_adapters(params, "last", cfg, dropout_key)
+    scored = apply_last_layer(last, x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
     scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
     return read_heads(params, scored, batch)
 
@@ -78,8 +88,9 @@ def hidden_states(params: Params, batch: Batch, cfg: DecoderConfig) -> Float[Arr
     """Return the normed output of the last layer for every token: what is compared with other implementations."""
     x = trunk(params, batch, cfg)
     if "upper" in params:
-        x = apply_layers(params["upper"], x, batch, cfg, cfg.layers - 1 - _length(params["upper"]))
-    return rms_norm(apply_last_layer(params["last"], x, batch, cfg), params["final_norm"], cfg)
+        layers = with_adapters(params, "upper", cfg)
+        x = apply_layers(layers, x, batch, cfg, cfg.layers - 1 - _length(layers))
+    return rms_norm(apply_last_layer(with_adapters(params, "last", cfg), x, batch, cfg), params["final_norm"], cfg)
 
 
 def embed(
@@ -97,7 +108,7 @@ def apply_layers(
     first: int,
     how: Execution = Execution(),  # noqa: B008
     *,
-    unroll: int = 1,
+    unroll: int | None = None,
 ) -> Float[Array, "B T D"]:
     """Apply consecutive layers, scanned by the repeating block of their kinds.
 
@@ -109,23 +120,30 @@ def apply_layers(
         batch: its positions and ids say who attends to whom.
         first: the number of the first of these layers in the whole decoder.
         how: they are computed.
-        unroll: repeating blocks that one turn of the scan holds.
+        unroll: repeating blocks that one turn of the scan holds, where a gradient of the weights will be taken: they
+            are then cut into blocks, which XLA does by a copy of them all. None reads each layer where it lies; a
+            gradient would be added up over the whole stack once for each layer.
     """
     n, period = _length(layers), len(cfg.pattern)
     blocks, rest = divmod(n, period)
     views = {kind: _view(batch, kind, cfg, how) for kind in sorted(set(cfg.pattern))}
 
-    def run(x, weights, start):
-        for i in range(_length(weights)):
-            x = _layer(jax.tree.map(lambda w, i=i: w[i], weights), x, views[cfg.kind_of(start + i)], cfg, how)
+    def run(x, start, weights_of, layers):
+        for i in range(layers):
+            x = _layer(weights_of(i), x, views[cfg.kind_of(start + i)], cfg, how)
         return x
 
-    if blocks:
-        block = how.remember(lambda x, weights: run(x, weights, first))
+    cut = lambda weights: lambda i: jax.tree.map(lambda w: w[i], weights)  # noqa: E731
+    if blocks and unroll is None:
+        at = lambda i: jax.tree.map(lambda w: jax.lax.dynamic_index_in_dim(w, i, keepdims=False), layers)  # noqa: E731
+        turns = lambda x, turn: (run(x, first, lambda i: at(turn * period + i), period), None)  # noqa: E731
+        x, _ = jax.lax.scan(turns, x, jnp.arange(blocks))
+    elif blocks:
+        block = how.remember(lambda x, weights: run(x, first, cut(weights), period))
         stacked = jax.tree.map(lambda w: w[: n - rest].reshape(blocks, period, *w.shape[1:]), layers)
         x, _ = jax.lax.scan(lambda x, weights: (block(x, weights), None), x, stacked, unroll=min(unroll, blocks))
     if rest:
-        left_over = how.remember(lambda x, weights: run(x, weights, first + n - rest))
+        left_over = how.remember(lambda x, weights: run(x, first + n - rest, cut(weights), rest))
         x = left_over(x, jax.tree.map(lambda w: w[n - rest :], layers))
     return x
 
@@ -200,14 +218,14 @@ def _add(
 def _attention(
     w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
 ) -> Float[Array, "B Q D"]:
-    q, k, v = _project(_asking(x, view), w["q"]), _project(x, w["k"]), _project(x, w["v"])
+    q, k, v = _project(_asking(x, view), w, "q", cfg), _project(x, w, "k", cfg), _project(x, w, "v", cfg)
     if cfg.qkv_bias:
         q, k, v = _add_bias(q, w["q_bias"]), _add_bias(k, w["k_bias"]), _add_bias(v, w["v_bias"])
     if cfg.qk_norm:
         q, k = rms_norm(q, w["q_norm"], cfg), rms_norm(k, w["k_norm"], cfg)
     q, k = rotate(q, view.asking), rotate(k, view.answering)
     y = _attend(q, k, v, view, cfg.attention_cap, how)
-    return _project(y.reshape(*y.shape[:2], -1), w["o"].reshape(-1, cfg.width))
+    return _project(y.reshape(*y.shape[:2], -1), w, "o", cfg)
 
 
 def _attend(
@@ -239,18 +257,22 @@ def _asking(x: Float[Array, "B T D"], view: _View) -> Float[Array, "B Q D"]:
 
 def _feed_forward(w: dict[str, Array], x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
     # In float32: an activation is a dozen operations, and bfloat16 would round after each of them.
-    gate, up = _project(x, w["gate"]).astype(jnp.float32), _project(x, w["up"]).astype(jnp.float32)
-    return _project((ACTIVATIONS[cfg.activation](gate) * up).astype(x.dtype), w["down"])
+    gate, up = _project(x, w, "gate", cfg).astype(jnp.float32), _project(x, w, "up", cfg).astype(jnp.float32)
+    return _project((ACTIVATIONS[cfg.activation](gate) * up).astype(x.dtype), w, "down", cfg)
 
 
-def _project(x: Float[Array, "B T N"], w: Float[Array, "N *M"]) -> Float[Array, "B T *M"]:
-    """Multiply over the last axis as one plain matrix product.
+def _project(x: Float[Array, "B T N"], w: dict[str, Array], name: str, cfg: DecoderConfig) -> Float[Array, "B T *M"]:
+    """Multiply by a layer's matrix as one plain matrix product, and add what an adapter beside it gives.
 
     XLA's CPU backend takes half as long again over an einsum with several batch axes, and twice as long for its
     gradient.
     """
     b, t, n = x.shape
-    return (x.reshape(b * t, n) @ w.reshape(n, -1).astype(x.dtype)).reshape(b, t, *w.shape[1:])
+    flat = x.reshape(b * t, n)
+    y = flat @ w[name].reshape(n, -1).astype(x.dtype)
+    if has_adapter(w, name):
+        y += adapt(w, name, flat, cfg.lora, x.dtype)
+    return y.reshape(b, t, *w[name].shape[2 if name == "o" else 1 :])
 
 
 def rms_norm(x: Float[Array, "*N D"], w: Float[Array, "D"], cfg: DecoderConfig) -> Float[Array, "*N D"]:

@@ -18,7 +18,8 @@ Head = Literal["scalar", "odin"]
 
 Params = dict[str, Any]
 """embed [V, D]; layers stacked on their first axis, in three runs: `lower` (frozen), `upper` and `last` (one layer,
-apart because only the scored tokens need its output); final_norm [D]; head [D], and in ODIN length_head [D]."""
+apart because only the scored tokens need its output); final_norm [D]; head [D], and in ODIN length_head [D]; with LoRA
+`adapters`: of each run but `lower`, A and B beside its matrices (`q_a`, `q_b`, ...), stacked as they are."""
 
 HEADS = frozenset({"head", "length_head"})
 """The names in Params of everything that reads a hidden state."""
@@ -62,8 +63,10 @@ def layer_runs(cfg: DecoderConfig, trainable: Trainable) -> dict[str, range]:
     return {name: run for name, run in runs.items() if run}
 
 
-def trained_names(trainable: Trainable) -> frozenset[str]:
-    """Return the top-level names of Params that train."""
+def trained_names(trainable: Trainable, adapters: bool = False) -> frozenset[str]:
+    """Return the top-level names of Params that train: with adapters, they and the heads."""
+    if adapters:
+        return frozenset({"adapters", *HEADS})
     if trainable == "all":
         return frozenset({"embed", "upper", "last", "final_norm", *HEADS})
     return HEADS if trainable == "head" else frozenset({"upper", "last", "final_norm", *HEADS})
@@ -75,8 +78,37 @@ def declare(cfg: DecoderConfig, trainable: Trainable = "all", head: Head = "scal
         "embed": Weight((cfg.vocab_size, cfg.width), ("vocab", "embed"), _normal(1.0 / math.sqrt(cfg.width))),
         **{name: declare_layers(cfg, len(run)) for name, run in layer_runs(cfg, trainable).items()},
         "final_norm": Weight((cfg.width,), ("norm",), _norm_init(cfg)),
+        **declare_adapters(cfg, trainable),
         **declare_head(cfg, head),
     }
+
+
+def declare_adapters(cfg: DecoderConfig, trainable: Trainable) -> dict[str, Any]:
+    """Declare the adapters of the layers that would train without them, by run; none where cfg.lora says none.
+
+    Raises:
+        ValueError: where there are no such layers.
+    """
+    if cfg.lora is None:
+        return {}
+    if trainable == "head":
+        raise ValueError("trainable is 'head', which leaves adapters no layer; give 'all', or how many upper layers")
+    runs = {name: len(run) for name, run in layer_runs(cfg, trainable).items() if name != "lower"}
+    return {"adapters": {name: _declare_adapters(cfg, n) for name, n in runs.items()}}
+
+
+def _declare_adapters(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
+    layers, rank, tree = declare_layers(cfg, n), cfg.lora.rank, {}
+    for name in cfg.lora.targets:
+        inputs = 3 if name == "o" else 2  # The layers' axis, and those that are summed over.
+        into, out = layers[name].shape[1:inputs], layers[name].shape[inputs:]
+        bound = math.prod(into) ** -0.5
+        start = lambda key, shape, dtype, bound=bound: jax.random.uniform(key, shape, dtype, -bound, bound)  # noqa: E731
+        tree[f"{name}_a"] = Weight((n, *into, rank), (*layers[name].axes[:inputs], "rank"), start)
+        tree[f"{name}_b"] = Weight(
+            (n, rank, *out), ("layer", "rank", *layers[name].axes[inputs:]), jax.nn.initializers.zeros
+        )
+    return tree
 
 
 def declare_head(cfg: DecoderConfig, head: Head) -> dict[str, Weight]:
@@ -150,6 +182,6 @@ def split_layers(stacked: dict[str, Any], runs: dict[str, range]) -> dict[str, d
 
 def partition(params: Params, trainable: Trainable) -> tuple[Params, Params]:
     """Return (trained, frozen): no gradient, optimizer state or master copy is kept for the second."""
-    names = trained_names(trainable)
+    names = trained_names(trainable, "adapters" in params)
     trained = {name: value for name, value in params.items() if name in names}
     return trained, {name: value for name, value in params.items() if name not in names}

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
-from crome_jax.models.config import DecoderConfig
+from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head, Params
 from crome_jax.training.digests import DigestedPath, find_damage
 from crome_jax.training.step import TrainState
+from crome_jax.weights.runs import MODEL_FILE
 
-MODEL_FILE = "model.json"
 DTYPES = ("float32", "bfloat16")
 """What activations may be."""
 
@@ -89,7 +90,9 @@ class ModelCard:
 
 def _decoder_config(numbers: dict) -> DecoderConfig:
     try:
-        return DecoderConfig(**{**numbers, "pattern": tuple(numbers["pattern"])})
+        adapters = numbers.get("lora")
+        lora = None if adapters is None else Lora(**adapters)
+        return DecoderConfig(**{**numbers, "pattern": tuple(numbers["pattern"]), "lora": lora})
     except (KeyError, TypeError, ValueError) as e:
         raise TypeError(f"decoder: {e}") from None
 
@@ -219,6 +222,30 @@ class Checkpoints:
             restored = self._read(step, lambda: checkpointer.restore(self._folder / str(step) / "state", args=wanted))
         return restored["trained"], step
 
+    def open_trained(self, like: Any) -> tuple[Callable[[str], np.ndarray], int]:
+        """Return a function that reads one trained parameter of the newest step to the host, and the step's number.
+
+        Args:
+            like: a tree whose leaves have the shapes of the trained parameters; a parameter's name is its path, as in
+                "upper/q".
+
+        Raises:
+            CromeError: as `restore` does.
+        """
+        step = self._newest()
+        self._check_shapes(step, like)
+
+        def read(name: str) -> np.ndarray:
+            item, args = _shape_of(like, name), ocp.RestoreArgs(restore_type=np.ndarray)
+            for part in (*reversed(name.split("/")), "trained"):
+                item, args = {part: item}, {part: args}
+            wanted = ocp.args.PyTreeRestore(item=item, restore_args=args, partial_restore=True)
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                found = self._read(step, lambda: checkpointer.restore(self._folder / str(step) / "state", args=wanted))
+            return jax.tree.leaves(found)[0]
+
+        return read, step
+
     def wait(self) -> None:
         """Wait until what was saved is on disk.
 
@@ -280,6 +307,12 @@ class Checkpoints:
             f"{self._folder}: cannot be written ({_first_line(error)}); what was saved before is whole: make room and "
             "run the same command again"
         )
+
+
+def _shape_of(tree: Any, name: str) -> jax.ShapeDtypeStruct:
+    for part in name.split("/"):
+        tree = tree[part]
+    return jax.ShapeDtypeStruct(tree.shape, np.float32)
 
 
 def _shapes(tree: Any) -> Any:

@@ -42,26 +42,32 @@ def differentiate(
         dtype: of activations.
         how: the decoder is run.
 
+    With cfg.lora.dropout the masks follow from the step's number.
+
     Returns:
         (loss, metrics), and the gradient in the tree of `trained`.
     """
     weight = jnp.maximum(batch.weight.sum(), 1e-6)
 
-    def scored_of(trained: Params, part: Batch):
-        return score({**frozen, **trained}, part, cfg, dtype, how)
+    drops = cfg.lora is not None and cfg.lora.dropout > 0
+
+    def scored_of(trained: Params, part: Batch, number: Int[Array, ""]):
+        # Of the step and the part alone: run again, a part draws the same masks.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), step), number) if drops else None
+        return score({**frozen, **trained}, part, cfg, dtype, how, dropout_key=key)
 
     def loss_of(scored: Any, part: Batch):
         loss, metrics = objective(scored.replace(step=step), part)
         # Divided by the weight of the whole batch, so that gradients of its parts simply add up.
         return loss / weight, metrics | response_metrics(scored, part)
 
-    whole = jax.value_and_grad(lambda trained, part: loss_of(scored_of(trained, part), part), has_aux=True)
+    whole = jax.value_and_grad(lambda trained, part, n: loss_of(scored_of(trained, part, n), part), has_aux=True)
     if micro_batches == 1:
-        return whole(trained, batch)
-    parts = _cut(batch, micro_batches)
+        return whole(trained, batch, jnp.zeros((), jnp.int32))
+    parts = _cut(batch, micro_batches), jnp.arange(micro_batches)
     if not reads_whole_batch(objective):
-        return _add_up(lambda part: whole(trained, part), parts)
-    together = _join(jax.lax.map(lambda part: scored_of(trained, part), parts))
+        return _add_up(lambda at: whole(trained, *at), parts)
+    together = _join(jax.lax.map(lambda at: scored_of(trained, *at), parts))
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(together, batch)
     # What is no row's own (the angle of the heads) is computed by every part, and gets a part of the gradient in each.
     shares = jax.tree.map(
@@ -70,10 +76,10 @@ def differentiate(
     shares = jax.tree.map(lambda x: x if x.ndim == 1 else _cut(x, micro_batches), shares)
 
     def carry_back(at):
-        part, share = at
-        return jax.vjp(lambda trained: scored_of(trained, part), trained)[1](share)[0]
+        part, number, share = at
+        return jax.vjp(lambda trained: scored_of(trained, part, number), trained)[1](share)[0]
 
-    return (loss, metrics), _add_up(carry_back, (parts, shares))
+    return (loss, metrics), _add_up(carry_back, (*parts, shares))
 
 
 def _cut(rows: Any, n: int) -> Any:

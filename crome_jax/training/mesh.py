@@ -28,6 +28,7 @@ SHARDING = {
     "vocab": "tensor",  # looked up, never projected to
     "layer": None,  # scanned over
     "head": None,  # inside one head; splitting it would split every dot product
+    "rank": None,  # of adapters, so small that it is not worth a gather
     "norm": None,  # vectors: not worth a gather
 }
 

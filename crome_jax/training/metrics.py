@@ -8,9 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
 
 from crome_jax.errors import CromeError
 from crome_jax.files import unwritable, whole_output
@@ -64,6 +61,10 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, resumed_at: int = 0):
+        # Here, as it imports torch where that is installed: seconds and 180 MB, to who only scores.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
@@ -82,6 +83,9 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step's numbers."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         with _explained(self._path):
             self._file.write(json.dumps({"step": step, **values}) + "\n")
             self._file.flush()

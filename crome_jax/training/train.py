@@ -21,8 +21,19 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import unwritable, whole_output
 from crome_jax.groups import to_json
+from crome_jax.models.config import Lora
 from crome_jax.models.execution import Remat
-from crome_jax.models.weights import Head, Params, Trainable, declare, declare_head, init_declared, partition
+from crome_jax.models.weights import (
+    HEADS,
+    Head,
+    Params,
+    Trainable,
+    declare,
+    declare_head,
+    init_declared,
+    layer_runs,
+    partition,
+)
 from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.loop import Throughput, fit
@@ -32,7 +43,8 @@ from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.progress import Progress
 from crome_jax.training.step import init_state, make_train_step
-from crome_jax.weights.backbones import Backbone, load_backbone
+from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
+from crome_jax.weights.sources import place
 
 MAY_CHANGE = re.compile(
     r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen)|OUT|STEPS|DATA"
@@ -48,7 +60,9 @@ def train(
     method: Method = Method(),  # noqa: B008
     backbone: str = "smollm2-135m",
     layers: int | None = None,
+    new_head: bool = False,
     trainable: Trainable = 4,
+    lora: Lora | None = None,
     row_shape: RowShape = RowShape(tokens=1024, responses=32, comparisons=64),  # noqa: B008
     steps: int = 500,
     rows_per_step: int = 8,
@@ -75,7 +89,9 @@ def train(
         method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
         layers: use only the backbone's first layers; None uses all.
+        new_head: start with a head of zeros also where the backbone, a run or a sequence classifier, has its own.
         trainable: "all", "head", or how many upper layers train.
+        lora: train adapters beside the matrices of those layers, and the head, in their place; None trains the layers.
         row_shape: tokens, response and comparison slots of a packed row.
         steps: optimizer steps.
         rows_per_step: packed rows of one step, over all devices and hosts.
@@ -101,6 +117,8 @@ def train(
     Raises:
         CromeError: where the data, the configuration or the folder cannot be used; nothing is lost then.
     """
+    if lora is not None and trainable == "head":
+        raise CromeError("trainable is 'head', which leaves adapters no layer; set it to 'all' or a number of layers")
     if cache_frozen and trainable == "all":
         raise CromeError("cache_frozen needs frozen layers; set trainable to 'head' or a number of layers")
     check_settings(
@@ -116,7 +134,8 @@ def train(
     run = Path(out)
     devices = mesh()
     execution_on(devices, attention, remat)
-    base = load_backbone(backbone, trainable, layers)
+    base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
+    trained, frozen = place_params(base, trainable, devices, method.head)
     # Open until the card is written: a refused folder keeps the list of its own run.
     with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
         groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
@@ -136,7 +155,6 @@ def train(
     if quarantine.count:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     checkpoints = Checkpoints(run, keep_checkpoints)
-    trained, frozen = place_params(base, trainable, devices, method.head)
     state = init_state(trained, optimizer(steps=steps))
     if checkpoints.latest is not None and checkpoints.latest >= steps:
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
@@ -202,14 +220,9 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
         base = load_backbone(card.backbone, card.trainable, card.config.layers)
     except CromeError as e:
         raise CromeError(f"{run}: its backbone cannot be loaded: {e}") from None
-    for what, there, here in (
-        ("file", card.backbone_fingerprint, base.fingerprint),
-        ("tokenizer", card.tokenizer_fingerprint, base.tokenizer.fingerprint),
-        ("decoder", card.config, base.cfg),
-    ):
-        if there != here:
-            raise CromeError(f"{run}: trained on backbone {card.backbone!r} whose {what} has changed since; restore it")
+    check_backbone(run, card, base)
     devices = mesh()
+    base = base.with_adapters(card.config.lora)
     trained, frozen = place_params(base, card.trainable, devices, card.head)
     trained, _ = checkpoints.restore_trained(trained)
     shape = RowShape(card.row_tokens, card.row_responses, card.row_comparisons)
@@ -217,11 +230,19 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
 
 
 def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = "scalar") -> tuple[Params, Params]:
-    """Put a backbone's weights on the mesh, in (trained, frozen), with heads that are the same for every run."""
-    trained, frozen = partition(base.params, trainable)
-    shardings = weight_shardings(declare(base.cfg, trainable, head), mesh)
-    place = lambda params: jax.tree.map(jax.device_put, params, {name: shardings[name] for name in params})  # noqa: E731
-    return place({**trained, **_heads(base, head)}), place(frozen)
+    """Read a backbone's weights onto the mesh, in (trained, frozen); heads and adapters start the same in every run.
+
+    Raises:
+        CromeError: where a mesh axis does not divide a weight, or a tensor holds numbers that are not finite.
+    """
+    declared = declare(base.cfg, trainable, head)
+    shardings = weight_shardings(declared, mesh)
+    kept = {name: w for name, w in declared.items() if name not in {"adapters", *HEADS}}
+    placed = place(kept, layer_runs(base.cfg, trainable), base.source, {name: shardings[name] for name in kept})
+    if base.cfg.lora is not None:
+        adapters = init_declared(declared["adapters"], jax.random.key(0))
+        placed["adapters"] = jax.tree.map(jax.device_put, adapters, shardings["adapters"])
+    return partition(placed | place_head(base, mesh, head), trainable)
 
 
 def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
@@ -233,7 +254,7 @@ def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
 def _heads(base: Backbone, head: Head) -> Params:
     """Return the backbone's own head, of a sequence classifier say, and draw the one that it lacks."""
     drawn = init_declared(declare_head(base.cfg, head), jax.random.key(0))
-    return {name: base.params.get(name, weight) for name, weight in drawn.items()}
+    return {name: base.heads.get(name, weight) for name, weight in drawn.items()}
 
 
 def above_trunk(frozen: Params) -> Params:
@@ -282,7 +303,8 @@ def make_card(
         backbone=base.name,
         backbone_fingerprint=base.fingerprint,
         tokenizer_fingerprint=base.tokenizer.fingerprint,
-        decoder=dataclasses.asdict(base.cfg),
+        # Without adapters the card is as it was before there were any: older runs can be resumed.
+        decoder={k: v for k, v in dataclasses.asdict(base.cfg).items() if k != "lora" or v is not None},
         trainable=trainable,
         row_tokens=shape.tokens,
         row_responses=shape.responses,

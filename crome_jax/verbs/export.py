@@ -7,6 +7,7 @@ template, and README.md: data, configuration and, where `crome evaluate` left on
 """
 
 import argparse
+import functools
 import sys
 from pathlib import Path
 
@@ -26,6 +27,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="of the weights; bfloat16 takes half the room and rounds them, the head stays float32 "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="of a run with LoRA, write the adapters and the head as PEFT loads them over the backbone, in float32 "
+        "(default: the whole model, adapters merged)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace DIR (default: that it exists is an error)")
 
 
@@ -35,25 +42,33 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.files import check_not_read
     from crome_jax.training.checkpoints import Checkpoints, read_card
     from crome_jax.training.train import load_run
+    from crome_jax.weights.adapters import CONFIG, write_adapter
     from crome_jax.weights.backbones import context_length
     from crome_jax.weights.export import write_folder
     from crome_jax.weights.model_cards import render_model_card
 
-    if args.overwrite and args.out.is_dir() and any(args.out.iterdir()) and not (args.out / "config.json").is_file():
+    known = any((args.out / name).is_file() for name in ("config.json", CONFIG))
+    if args.overwrite and args.out.is_dir() and any(args.out.iterdir()) and not known:
         raise CromeError(f"{args.out}: is a folder of something else than a model; choose another name")
     card = read_card(args.checkpoint)
     if args.overwrite:
         check_not_read(args.out, [args.checkpoint, card.backbone])
     say_terms(card.backbone)
     model = load_run(args.checkpoint)
-    write_folder(
+    write = functools.partial(
+        write_adapter if args.adapter else write_folder,
         args.out,
         model.params,
         model.cfg,
         model.tokenizer,
         context=context_length(card.backbone),
-        card=render_model_card(args.checkpoint, card, Checkpoints(args.checkpoint, read_only=True).latest),
-        dtype=args.dtype,
+        card=render_model_card(
+            args.checkpoint, card, Checkpoints(args.checkpoint, read_only=True).latest, adapter=args.adapter
+        ),
         overwrite=args.overwrite,
     )
+    if args.adapter:
+        write(base=card.backbone)
+    else:
+        write(dtype=args.dtype)
     print(f"{args.out}: written", file=sys.stderr)

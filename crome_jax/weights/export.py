@@ -13,9 +13,11 @@ from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig, repeating_block
+from crome_jax.models.lora import merge
 from crome_jax.models.weights import Params, declare_layers
 from crome_jax.weights.folder_configs import classifier_config, read_folder_config
-from crome_jax.weights.safetensors_files import INDEX, SCORE, WHOLE, file_shape, tensor_name
+from crome_jax.weights.safetensors_files import INDEX, SCORE, WHOLE, tensor_name
+from crome_jax.weights.sources import file_shape
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(jnp.bfloat16)}
 
@@ -35,7 +37,7 @@ def write_folder(
     """Write config.json, safetensors, the tokenizer's files and README.md, whole or not at all.
 
     Args:
-        params: on the host or on a mesh; a shard of the files is held at once.
+        params: on the host or on a mesh; a shard of the files is held at once. Adapters are merged.
         context: tokens of the longest text the model is for.
         card: text of README.md.
         dtype: of the weights: "float32" or "bfloat16"; the head is float32 in either.
@@ -45,7 +47,7 @@ def write_folder(
     Raises:
         CromeError: where `out` exists or cannot be written, or the family's class cannot be the decoder.
     """
-    params, cfg = as_published(params, cfg)
+    params, cfg = as_published(*merge(params, cfg))
     with whole_output(out, overwrite=overwrite) as folder:
         folder.mkdir()
         ids = tokenizer.save_for_classifier(folder, context)

@@ -63,7 +63,9 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise CromeError(f"{folder}: holds no config.json; give the folder of a Hugging Face model")
+        raise CromeError(
+            f"{folder}: holds neither config.json nor model.json; give the folder of a Hugging Face model, or of a run"
+        )
     content = read_json_object(path)
     if content.get("quantization_config") is not None:
         raise CromeError(f"{path}: the weights are quantised (quantization_config); give a folder of plain ones")

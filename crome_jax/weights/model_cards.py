@@ -16,20 +16,31 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()
 conversation = [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]
-text = tokenizer.apply_chat_template(conversation, tokenize=False)
-inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")  # the template writes them
+inputs = tokenizer.apply_chat_template(
+    conversation, sanitize_control_tokens=True, return_dict=True, return_tensors="pt"
+)
 with torch.no_grad():
     reward = model(**inputs).logits[0, 0]
 ```"""
 
 
-def render_model_card(run: Path | str, card: ModelCard, step: int) -> str:
+_USE_ADAPTER = _USE.replace(
+    "model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()",
+    "base = AutoModelForSequenceClassification.from_pretrained(\n"
+    "    BACKBONE, num_labels=1, pad_token_id=tokenizer.pad_token_id\n"
+    ")\n"
+    "model = PeftModel.from_pretrained(base, FOLDER).eval()",
+).replace("import torch\n", "import torch\nfrom peft import PeftModel\n")
+
+
+def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: bool = False) -> str:
     """Write the model card of a run's checkpoint.
 
     Args:
         run: the run's folder, whose gin configuration and evaluation are put in where they are there.
         card: its model.json.
         step: of the checkpoint.
+        adapter: whether the folder holds adapters alone.
 
     Raises:
         CromeError: where a file of the run is damaged.
@@ -41,9 +52,15 @@ def render_model_card(run: Path | str, card: ModelCard, step: int) -> str:
         "It scores the last assistant's turn of a conversation. The difference of two rewards for one prompt is the "
         "log-odds that the first answer is preferred (Bradley-Terry); a reward by itself means nothing.",
         "## Use",
-        _USE,
+        _USE_ADAPTER if adapter else _USE,
         "What is scored is the token that ends the assistant's turn. The chat template here writes nothing after it, "
-        "and the padding token is another one, so that it is the last token whichever side is padded.",
+        "and the padding token is another one, so that it is the last token whichever side is padded. "
+        "Whoever renders text first and encodes it then passes "
+        "`add_special_tokens=False`, as the template writes them.",
+        "In training, text that spells a control token was text. `sanitize_control_tokens=True` (transformers from "
+        "5.23; earlier ones ignore it) keeps it so; without it an answer that holds the template's end of turn, say, "
+        "ends there for the model, and its reward is another one. No setting of the tokenizer's files can do this: "
+        "`split_special_tokens` would take the template's own control tokens for text, too.",
         "## Training",
         _table(_facts(card, step)),
     ]
@@ -66,6 +83,7 @@ def _facts(card: ModelCard, step: int) -> list[tuple[str, Any]]:
         ("SHA-256 of the backbone", card.backbone_fingerprint),
         ("method", card.method),
         ("trained layers", card.trainable),
+        *([("LoRA", ", ".join(f"{k} {v}" for k, v in card.decoder["lora"].items()))] if card.config.lora else []),
         ("optimizer steps", step),
         ("tokens of a row", card.row_tokens),
         ("dtype of activations", card.dtype),

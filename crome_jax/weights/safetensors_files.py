@@ -1,7 +1,6 @@
 """Decoder weights read from the safetensors files of a Hugging Face folder, tensor by tensor."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import safetensors
+from jaxtyping import Float
 
 from crome_jax.errors import CromeError
 from crome_jax.files import read_json_object
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.weights import Params, Trainable, declare_layers, layer_runs, split_layers
+from crome_jax.models.weights import declare_layers
+from crome_jax.weights.sources import file_shape
 
 INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -105,8 +106,8 @@ class TensorFiles:
                     f"{index}: says that {file} holds tensor {name!r}, which it does not; fetch both again"
                 )
 
-    def read(self, name: str) -> np.ndarray:
-        """Read a tensor as it is stored.
+    def read(self, name: str, *part: slice) -> np.ndarray:
+        """Read a tensor, or a part of it, as it is stored.
 
         Raises:
             CromeError: where it holds numbers that are not finite.
@@ -114,7 +115,7 @@ class TensorFiles:
         path = self.tensors[name].path
         # Opened for each tensor: what is read of a mapped file counts as this process's memory until it is closed.
         with _open(path) as opened:
-            values = opened.get_tensor(name)
+            values = opened.get_slice(name)[part] if part else opened.get_tensor(name)
         if not np.isfinite(values).all():
             raise CromeError(f"{path}: tensor {name!r} holds numbers that are not finite; fetch the file again")
         return values
@@ -155,28 +156,30 @@ def check_tensors(files: TensorFiles, folder: Path | str, cfg: DecoderConfig, cl
         raise CromeError(f"{path}: tensor {name!r} has no place in a {cfg.family} decoder as it is supported here")
 
 
-def read_tensors(
-    files: TensorFiles, folder: Path | str, cfg: DecoderConfig, trainable: Trainable = "all", head: bool = True
-) -> Params:
-    """Read every weight to float32, laid out as `declare(cfg, trainable)`; one tensor at a time is held twice.
+class FolderTensors:
+    """The decoder's tensors in a Hugging Face folder.
 
     Args:
         files: checked by check_tensors.
+        folder: that they are in.
         cfg: perhaps of fewer layers than the files hold.
-        head: whether a reward head that is there is taken; else, and where there is none, it starts at zero.
     """
-    prefix = _prefix(files, folder)
-    stacked = {ours: np.empty(w.shape, np.float32) for ours, w in declare_layers(cfg, cfg.layers).items()}
-    for layer in range(cfg.layers):
-        for ours, into in stacked.items():
-            into[layer] = files.read(tensor_name(prefix, layer, ours, cfg)).T.reshape(into.shape[1:])
-    taken = head and SCORE in files.tensors
-    return {
-        "embed": files.read(f"{prefix}embed_tokens.weight").astype(np.float32, copy=False),
-        **split_layers(stacked, layer_runs(cfg, trainable)),
-        "final_norm": files.read(f"{prefix}norm.weight").astype(np.float32, copy=False),
-        "head": files.read(SCORE)[0].astype(np.float32) if taken else np.zeros(cfg.width, np.float32),
-    }
+
+    def __init__(self, files: TensorFiles, folder: Path | str, cfg: DecoderConfig):
+        self._files, self._prefix, self._cfg = files, _prefix(files, folder), cfg
+
+    def read_rows(self, name: str, layer: int | None, rows: slice, columns: slice) -> Float[np.ndarray, "*part"]:
+        """Return rows of a tensor in float32, as `sources.Tensors` says.
+
+        Raises:
+            CromeError: where they hold numbers that are not finite.
+        """
+        if layer is None:
+            called = f"{self._prefix}{'embed_tokens' if name == 'embed' else 'norm'}.weight"
+        else:
+            called = tensor_name(self._prefix, layer, name, self._cfg)
+        part = (rows, columns)[: len(self._files.tensors[called].shape)]
+        return self._files.read(called, *part).astype(np.float32, copy=False)
 
 
 def fingerprint(paths: list[Path]) -> str:
@@ -231,14 +234,6 @@ def _expected_tensors(cfg: DecoderConfig, prefix: str) -> Iterator[tuple[str, tu
     for layer in range(cfg.layers):
         for ours, shape in shapes.items():
             yield tensor_name(prefix, layer, ours, cfg), file_shape(ours, shape)
-
-
-def file_shape(ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape, [out, in], that one layer's weight has in a file."""
-    if ours.endswith(("norm", "bias")):
-        return (math.prod(shape),)
-    inputs = shape[:-1] if ours == "o" else shape[:1]
-    return math.prod(shape) // math.prod(inputs), math.prod(inputs)
 
 
 def tensor_name(prefix: str, layer: int, ours: str, cfg: DecoderConfig) -> str:

@@ -21,7 +21,7 @@ from transformers.tokenization_utils_base import generate_merges
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.data.vocabularies import rank_merges, read_gguf_vocabulary
 from crome_jax.errors import CromeError
-from crome_jax.weights.gguf_files import open_gguf
+from crome_jax.weights.gguf_header import open_gguf
 from crome_jax.weights.packages import find_backbone
 
 CORPUS = [
@@ -298,7 +298,7 @@ def test_a_gguf_file_that_does_not_say_follows_its_family_about_bos(tmp_path, fa
 def test_an_unsupported_gguf_vocabulary_is_an_error(tmp_path, facts, message):
     path = write_gguf(tmp_path / "odd.gguf", tokens=["a"], types=[1], **facts)
     with pytest.raises(CromeError, match=rf"odd\.gguf: {message}"):
-        gguf_tokenizer(open_gguf(path), path)
+        gguf_tokenizer(open_gguf(path))
 
 
 def test_an_unsupported_file_is_an_error(tmp_path):

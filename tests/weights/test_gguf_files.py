@@ -11,9 +11,11 @@ import pytest
 
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig, tiny
-from crome_jax.models.weights import Params, init_params, layer_runs, split_layers
+from crome_jax.models.weights import Params, Trainable, declare, init_params, layer_runs, split_layers
 from crome_jax.weights.backbones import context_length
-from crome_jax.weights.gguf_files import open_gguf, read_config, read_params
+from crome_jax.weights.gguf_files import GGUFTensors, read_config
+from crome_jax.weights.gguf_header import open_gguf
+from crome_jax.weights.sources import FileSource, read_whole
 
 LLAMA = tiny(vocab_size=48, width=32, layers=3, heads=4, kv_heads=2, head_width=16, rope_base=1e5, norm_eps=1e-5)
 GEMMA3 = DecoderConfig(
@@ -96,10 +98,15 @@ def write_model(path, cfg: DecoderConfig, *, metadata=(), tensors=(), without=()
     return write(path, architecture or cfg.family, metadata, tensors, kinds)
 
 
-def read(path, trainable="all") -> tuple[DecoderConfig, Params]:
-    reader = open_gguf(path)
-    cfg = read_config(reader, path)
-    return cfg, read_params(reader, cfg, trainable, path)
+def read(path, trainable: Trainable = "all", layers: int | None = None) -> tuple[DecoderConfig, Params]:
+    """Read a file's numbers and weights, under a new head."""
+    file = open_gguf(path)
+    cfg = read_config(file)
+    cfg = cfg if layers is None else dataclasses.replace(cfg, layers=layers)
+    declared = declare(cfg, trainable)
+    declared.pop("head")
+    params = read_whole(declared, layer_runs(cfg, trainable), FileSource(GGUFTensors(file, cfg)))
+    return cfg, params | {"head": np.zeros(cfg.width, np.float32)}
 
 
 def assert_equal(ours: Params, theirs: Params):
@@ -126,9 +133,7 @@ def test_layers_are_cut_where_they_are_to_be_trained(tmp_path, trainable):
 
 
 def test_the_first_layers_of_a_file_can_be_read_alone(tmp_path):
-    path = write_model(tmp_path / "model.gguf", LLAMA)
-    fewer = dataclasses.replace(LLAMA, layers=1)
-    params = read_params(open_gguf(path), fewer, path=path)
+    _, params = read(write_model(tmp_path / "model.gguf", LLAMA), layers=1)
     whole = some_params(LLAMA)
     first = jax.tree.map(lambda w: w[:1], whole["upper"])
     assert_equal(params, {name: whole[name] for name in ("embed", "final_norm", "head")} | {"last": first})
@@ -167,6 +172,7 @@ def test_the_language_model_s_output_matrix_is_not_needed(tmp_path):
 
 
 ONES = np.ones((32, 32), np.float32)
+HALVES = np.geomspace(1, 32, 8).astype(np.float32)
 NAN = np.where(np.arange(32) == 5, np.nan, 1).astype(np.float32)
 
 
@@ -185,10 +191,12 @@ NAN = np.where(np.arange(32) == 5, np.nan, 1).astype(np.float32)
             r"'blk\.0\.attn_norm\.weight' holds numbers that are not finite",
         ),
         ({"tensors": {"blk.0.attn_q.bias": NAN}}, r"tensor 'blk\.0\.attn_q\.bias' has no place in a llama decoder"),
-        ({"tensors": {"rope_freqs.weight": ONES}}, r"tensor 'rope_freqs\.weight' has no place in a llama decoder"),
-        ({"architecture": "mamba"}, r"architecture 'mamba'; supported are llama and gemma3"),
+        ({"tensors": {"rope_freqs.weight": ONES[0]}}, r"'rope_freqs\.weight' has shape \(32,\), expected \(8,\)"),
+        ({"tensors": {"rope_freqs.weight": HALVES}}, r"'rope_freqs\.weight' does not hold Llama 3's factors"),
+        ({"architecture": "mamba"}, r"architecture 'mamba'; supported are llama, qwen2, qwen3, gemma2, gemma3"),
         ({"without": ["block_count"]}, r"metadata 'llama\.block_count' is missing"),
-        ({"metadata": {"rope.scaling.type": "linear"}}, r"rope\.scaling\.type is 'linear'; supported is 'none'"),
+        ({"metadata": {"rope.scaling.type": "yarn"}}, r"scaling\.type is 'yarn'; supported are 'none' and 'linear'"),
+        ({"metadata": {"rope.scaling.type": "linear"}}, r"metadata 'llama\.rope\.scaling\.factor' is missing"),
         ({"metadata": {"rope.dimension_count": 8}}, r"rope\.dimension_count is 8; supported is 16"),
         ({"metadata": {"attention.head_count_kv": 3}}, r"describe no decoder \(4 query heads cannot share 3"),
         ({"metadata": {"attention.head_count": 0}}, r"describe no decoder"),
@@ -211,7 +219,7 @@ def test_a_kind_of_quantisation_that_cannot_be_read_is_named(tmp_path, monkeypat
         raise NotImplementedError
 
     monkeypatch.setattr(gguf.quants, "dequantize", refuse)
-    with pytest.raises(CromeError, match=r"tensor 'blk\.0\.attn_norm\.weight' is of kind F32, which cannot be read"):
+    with pytest.raises(CromeError, match=r"tensor 'token_embd\.weight' is of kind F32, which cannot be read"):
         read(path)
 
 

@@ -1,0 +1,82 @@
+"""A run of `crome train` as what another run starts from: its trained weights over its own backbone's."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from crome_jax.models.config import DecoderConfig
+from crome_jax.models.lora import product
+from crome_jax.models.weights import Trainable, layer_runs, trained_names
+from crome_jax.weights.sources import Index, Source
+
+MODEL_FILE = "model.json"
+"""What a run's folder has, and no other; see `checkpoints.ModelCard`."""
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run."""
+    return (folder / MODEL_FILE).is_file()
+
+
+class RunSource:
+    """The weights of a run's newest checkpoint, and below them its backbone's, read when they are asked for.
+
+    A trained weight, the layers of its run stacked, is read whole, and kept until others are asked for: the shards of a
+    weight are asked for one after the other. Adapters are merged.
+
+    Args:
+        base: source of what the run left frozen.
+        read_trained: from `Checkpoints.open_trained`.
+        trainable: how the run's layers are cut.
+        cfg: the decoder's numbers.
+    """
+
+    def __init__(
+        self, base: Source, read_trained: Callable[[str], np.ndarray], trainable: Trainable, cfg: DecoderConfig
+    ):
+        self._base, self._read_trained = base, read_trained
+        self._lora, self._runs = cfg.lora, layer_runs(cfg, trainable)
+        self._trained = trained_names(trainable, cfg.lora is not None)
+        self._held: dict[str, np.ndarray] = {}
+
+    def read(self, name: str, layers: range | None, shape: tuple[int, ...], index: Index) -> Float[np.ndarray, "*part"]:
+        """Return a part of a weight, as `sources.Source` says."""
+        if layers is None:
+            if name not in self._trained:
+                return self._base.read(name, layers, shape, index)
+            return np.asarray(self._leaf(name)[index], np.float32)
+        one = (1, *shape[1:])
+        part = [self._layer(name, layer, one, index[1:]) for layer in layers[index[0]]]
+        return np.concatenate(part) if part else np.empty((0, *shape[1:]), np.float32)
+
+    def _layer(self, name: str, layer: int, shape: tuple[int, ...], index: Index) -> Float[np.ndarray, "*part"]:
+        run = next(run for run, held in self._runs.items() if layer in held)
+        at = layer - self._runs[run].start
+        if run not in self._trained:
+            part = self._base.read(name, range(layer, layer + 1), shape, (slice(0, 1), *index))
+            if self._lora is None or run == "lower" or name not in self._lora.targets:
+                return part
+            pair = {k: jnp.asarray(self._leaf(f"adapters/{run}/{k}")[at : at + 1]) for k in (f"{name}_a", f"{name}_b")}
+            return part + np.asarray(product(pair, name, self._lora))[(slice(None), *index)]
+        return np.asarray(self._leaf(f"{run}/{name}")[(slice(at, at + 1), *index)], np.float32)
+
+    def _leaf(self, path: str) -> np.ndarray:
+        if path not in self._held:
+            while len(self._held) > 1:  # Two, as an adapter is; let go before the next one is read.
+                self._held.pop(next(iter(self._held)))
+            self._held[path] = self._read_trained(path)
+        return self._held[path]
+
+
+def fingerprint_run(folder: Path, step: int) -> str:
+    """Return the SHA-256 of what a run's checkpoint holds and of the card that it is read by, in hexadecimal."""
+    digest = hashlib.sha256((folder / MODEL_FILE).read_bytes())
+    saved = folder / "checkpoints" / str(step) / "state"
+    for path in sorted(path for path in saved.rglob("*") if path.is_file()):
+        with open(path, "rb") as f:
+            digest.update(f"{path.relative_to(saved)} {hashlib.file_digest(f, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
