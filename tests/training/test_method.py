@@ -81,7 +81,7 @@ def test_a_method_of_ones_own_is_tried_as_well():
 def test_a_backbones_own_head_is_trained_on_and_the_missing_one_drawn():
     base = load_backbone("tiny", 1)
     scored = np.linspace(-1, 1, base.cfg.width, dtype=np.float32)
-    classifier = dataclasses.replace(base, params={**base.params, "head": scored})
+    classifier = dataclasses.replace(base, heads={"head": scored})
     mesh = make_mesh(devices=jax.devices()[:1])
     for head, names in (("scalar", {"head"}), ("odin", {"head", "length_head"})):
         trained, frozen = place_params(classifier, 1, mesh, head)
