@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
     if args.out is None and len(args.checkpoint) > 1:
         raise CromeError("several runs make one report; say where it goes with --out")
     out = args.out or args.checkpoint[0] / "evaluation"
-    _check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
+    check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
     cards = {run: read_card(run) for run in args.checkpoint}
     methods = _method_names({run: card.method for run, card in cards.items()})
     with set_aside(out, args.skip_bad, inputs=[data.path for data in args.data]) as quarantine:
@@ -130,7 +130,8 @@ def run(args: argparse.Namespace) -> None:
     print(f"report: {page}")
 
 
-def _check_distinct(names: Sequence[str], what: str, fix: str) -> None:
+def check_distinct(names: Sequence[str], what: str, fix: str) -> None:
+    """Raise CromeError where two names are the same."""
     for name in names:
         if names.count(name) > 1:
             raise CromeError(f"{names.count(name)} {what} {name!r}; tell them apart with {fix}")
