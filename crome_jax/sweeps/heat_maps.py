@@ -46,6 +46,8 @@ def heat_maps(runs: Mapping[str, Sequence[Measured]], ranked: Sequence[Ranked]) 
     maps: dict[str, dict[tuple[float, float], Ranked]] = {}
     several = len({run.method for some in runs.values() for run in some}) > 1
     for place in ranked:
+        if place.name not in runs:  # Seeds taken together are no cell of their own.
+            continue
         run = runs[place.name][0]
         values = run.job.values
         rest = [f"{name}={value}" for name, value in values.items() if name not in (across, down)]

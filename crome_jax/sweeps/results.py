@@ -1,6 +1,7 @@
 """What a sweep found: the rewards of its jobs as one tidy table, and its points ranked by paired tests."""
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet
 
 from crome_jax.evaluation.accuracy import Outcomes, pairwise_outcomes
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.ensembles import combine
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
@@ -150,6 +152,8 @@ def rank(
     groups: Sequence[PreferenceGroup],
     rewards: Mapping[str, Sequence[Sequence[np.ndarray]]],
     bootstrap: Bootstrap,
+    *,
+    category: str | None = None,
 ) -> list[Ranked]:
     """Rank contenders by accuracy on one data set, each tested against the first on the same comparisons.
 
@@ -159,14 +163,16 @@ def rank(
     Args:
         groups: of the data set.
         rewards: contender -> for each of its seeds, one array [R] for each group; the first is the baseline.
+        category: of the groups that count; None counts all.
 
     Returns:
         The highest accuracy first; nothing where no comparison prefers a side.
     """
-    right = {name: [_decided(groups, one).correct for one in seeds] for name, seeds in rewards.items()}
+    decided = {name: [_decided(groups, one, category) for one in seeds] for name, seeds in rewards.items()}
+    right = {name: [one.correct for one in seeds] for name, seeds in decided.items()}
     mean = {name: np.mean(seeds, axis=0) for name, seeds in right.items()}
     baseline, *others = rewards
-    clusters = _decided(groups, rewards[baseline][0]).group
+    clusters = decided[baseline][0].group
     if not len(clusters):
         return []
     chances = {name: bootstrap.paired_chance(mean[name], mean[baseline], clusters) for name in others}
@@ -201,5 +207,50 @@ def holm(chances: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def _decided(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarray]) -> Outcomes:
-    return pairwise_outcomes(groups, rewards).decided()
+def _decided(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarray], category: str | None) -> Outcomes:
+    decided = pairwise_outcomes(groups, rewards).decided()
+    if category is None:
+        return decided
+    return decided.select(np.flatnonzero([name == category for name in decided.category]))
+
+
+def write_rankings(
+    rankings: Mapping[str, Sequence[Ranked]], by_category: Mapping[str, Mapping[str, Sequence[Ranked]]], folder: Path
+) -> Path:
+    """Write ranking.json, in place of an older one.
+
+    It holds, under a data set's name, `all` and `by_category.<category>`: lists of a Ranked's fields, best first.
+
+    Raises:
+        CromeError: where it cannot be written; it is then as it was before.
+    """
+    plain = lambda ranked: [dataclasses.asdict(place) for place in ranked]  # noqa: E731
+    content = {
+        data: {
+            "all": plain(ranked),
+            "by_category": {name: plain(some) for name, some in by_category[data].items()},
+        }
+        for data, ranked in rankings.items()
+    }
+    path = folder / "ranking.json"
+    with whole_output(path, overwrite=True) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    return path
+
+
+def with_ensembles(
+    runs: Mapping[str, Sequence[Measured]], data: str, ensembles: Sequence[str]
+) -> dict[str, list[Sequence[np.ndarray]]]:
+    """Return contender to the rewards of each of its seeds on a data set, and its seeds taken together as others.
+
+    Args:
+        runs: contender -> its runs.
+        ensembles: of the names of `ENSEMBLES`; each makes one more contender of every one with several seeds.
+    """
+    rewards = {name: [run.rewards[data] for run in some] for name, some in runs.items()}
+    for how in ensembles:
+        for name in runs:
+            if len(seeds := rewards[name]) > 1:
+                together = [combine(same, how) for same in zip(*seeds, strict=True)]
+                rewards[f"{name}, {how} of {len(seeds)} seeds"] = [together]
+    return rewards

@@ -8,7 +8,8 @@ The gin files are those of a run or a study; sweep.grid and sweep.points say wha
 the sweep goes. Every job is a process of its own, in OUT/jobs/<job>. One whose operative configuration and data are
 those of a job that is done is not done again; one that was cut off goes on from its checkpoint (a study starts over).
 OUT/results.parquet and .csv hold a row for each job, data set, stratum and metric; OUT/sweep.html the ranking with
-paired bootstrap tests against the first point, and heat maps over the first two numbers that are swept.
+paired bootstrap tests against the first point, and heat maps over the first two numbers that are swept;
+OUT/ranking.json the rankings, by category as well.
 Exit status 2, after all that, where a job failed.
 """
 
@@ -42,7 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="[NAME=]PATH[@SPLIT]",
-        help="preference data to measure on (required over a run; default over a study: its test splits)",
+        help="preference data to measure on; a sweep over a run needs some (default: over a study, its test splits)",
     )
     parser.add_argument(
         "--jobs", type=at_least(1), default=1, metavar="N", help="jobs side by side (default: %(default)s)"
@@ -55,6 +56,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--job", metavar="JOB", help="run this one job only, in this process, and gather nothing (default: all)"
+    )
+    parser.add_argument(
+        "--ensemble",
+        choices=("mean", "worst"),
+        nargs="+",
+        default=[],
+        help="rank the seeds of each point taken together, too, by the mean or the lowest of their rewards (default: "
+        "no ensemble)",
     )
     add_rows_at_once(parser)
 
@@ -92,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
         return
     print(f"{len(prepared)} jobs, {len(prepared) - len(left)} of them done already", file=sys.stderr)
     failed = _run(left, commands, args.jobs)
-    _gather(Path(arguments["out"]), prepared, failed, tests)
+    _gather(Path(arguments["out"]), prepared, failed, tests, args.ensemble)
     if failed:
         said = "; ".join(f"{job}: {problem}" for job, problem in failed.items())
         raise CromeError(f"{len(failed)} of {len(prepared)} jobs failed: {said}")
@@ -145,13 +154,23 @@ def _run(left: Sequence["Prepared"], commands: dict[str, list[str]], at_once: in
     )
 
 
-def _gather(out: Path, prepared: Sequence["Prepared"], failed: dict[str, str], tests: Tests) -> None:
-    """Write the table and the page of the jobs that are done, and print the ranking."""
+def _gather(
+    out: Path, prepared: Sequence["Prepared"], failed: dict[str, str], tests: Tests, ensembles: Sequence[str]
+) -> None:
+    """Write the table, the rankings and the page of the jobs that are done, and print the ranking."""
     from crome_jax.evaluation.bootstrap import Bootstrap
     from crome_jax.evaluation.rewards_files import read_rewards
     from crome_jax.files import whole_output
     from crome_jax.sweeps.page import render_sweep
-    from crome_jax.sweeps.results import Measured, contenders, rank, tidy_rows, write_table
+    from crome_jax.sweeps.results import (
+        Measured,
+        contenders,
+        rank,
+        tidy_rows,
+        with_ensembles,
+        write_rankings,
+        write_table,
+    )
 
     bootstrap = Bootstrap()
     measured = [
@@ -163,10 +182,13 @@ def _gather(out: Path, prepared: Sequence["Prepared"], failed: dict[str, str], t
     if not measured:
         return
     runs = contenders(measured)
-    rankings = {
-        name: rank(groups, {who: [run.rewards[name] for run in some] for who, some in runs.items()}, bootstrap)
-        for name, groups in tests.items()
-    }
+    rankings, by_category = {}, {}
+    for name, groups in tests.items():
+        rewards = with_ensembles(runs, name, ensembles)
+        rankings[name] = rank(groups, rewards, bootstrap)
+        categories = sorted({str(group.metadata["category"]) for group in groups if "category" in group.metadata})
+        by_category[name] = {one: rank(groups, rewards, bootstrap, category=one) for one in categories}
+    write_rankings(rankings, by_category, out)
     parquet, table = write_table(tidy_rows(measured, tests, bootstrap), out)
     page = out / "sweep.html"
     with whole_output(page, overwrite=True) as partial:

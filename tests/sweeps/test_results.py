@@ -1,5 +1,7 @@
 """The figures of a sweep, worked out by hand on a handful of comparisons."""
 
+import dataclasses
+import json
 import re
 
 import numpy as np
@@ -14,7 +16,17 @@ from crome_jax.groups import Comparison, Kind, PreferenceGroup, build_group
 from crome_jax.sweeps.heat_maps import heat_maps, plot_heat_map
 from crome_jax.sweeps.page import render_sweep
 from crome_jax.sweeps.plan import sweep
-from crome_jax.sweeps.results import COLUMNS, Measured, contenders, holm, rank, tidy_rows, write_table
+from crome_jax.sweeps.results import (
+    COLUMNS,
+    Measured,
+    contenders,
+    holm,
+    rank,
+    tidy_rows,
+    with_ensembles,
+    write_rankings,
+    write_table,
+)
 
 BOOTSTRAP = Bootstrap(resamples=200)
 
@@ -115,6 +127,29 @@ def test_equal_contenders_are_not_told_apart():
 def test_without_a_preference_there_is_no_ranking():
     ties = [build_group(id="t", prompt="q", responses=["a", "b"], comparisons=[Comparison(0, 1, target=0.5)])]
     assert rank(ties, {"base": [[np.zeros(2)]]}, BOOTSTRAP) == []
+
+
+def test_a_category_is_ranked_by_itself_and_kept_with_the_whole(tmp_path):
+    groups = [dataclasses.replace(g, metadata={"category": "a" if n < 2 else "b"}) for n, g in enumerate(GROUPS)]
+    given = {"base": [rewards([2])], "rival": [rewards([0, 1])]}
+    whole, some = rank(groups, given, BOOTSTRAP), rank(groups, given, BOOTSTRAP, category="a")
+    assert [(place.name, place.accuracy) for place in some] == [("rival", 1.0), ("base", 0.0)]
+    path = write_rankings({"test": whole}, {"test": {"a": some}}, tmp_path)
+    kept = json.loads(path.read_text())["test"]
+    assert [place["name"] for place in kept["all"]] == ["rival", "base"]
+    assert kept["by_category"]["a"][0]["accuracy"] == 1.0
+
+
+def test_seeds_taken_together_are_further_contenders():
+    runs = contenders(measured(causal_weight=[0.5]))
+    together = with_ensembles(runs, "test", ["mean", "worst"])
+    assert list(together) == [
+        "causal_weight=0.5",
+        *(f"causal_weight=0.5, {how} of 2 seeds" for how in ("mean", "worst")),
+    ]
+    # One seed gets nothing right, the other the first: 1 and -1 have the mean 0, and -1 is the lowest.
+    assert together["causal_weight=0.5, mean of 2 seeds"][0][0][0] == 0.0
+    assert together["causal_weight=0.5, worst of 2 seeds"][0][0][0] == -1.0
 
 
 def test_holm_by_hand():
