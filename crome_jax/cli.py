@@ -17,6 +17,7 @@ VERBS = {
     "score": "write the reward of every response",
     "export": "write a trained reward model as a Hugging Face folder",
     "study": "train several methods on the same data, and write one report",
+    "sweep": "train over a grid of settings and seeds, and rank them; the same command resumes",
 }
 """What each verb does; its flags and its work are in the module of `crome_jax.verbs` with its name."""
 

@@ -28,6 +28,7 @@ from crome_jax.objectives.odin import odin
 from crome_jax.objectives.plackett_luce import plackett_luce
 from crome_jax.objectives.rao_kupper import rao_kupper
 from crome_jax.objectives.schedules import linear
+from crome_jax.sweeps.plan import sweep
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method
 from crome_jax.training.optimizer import adamw
@@ -37,32 +38,35 @@ from crome_jax.training.train import train
 gin.add_config_file_search_path(str(Path(__file__).parents[1]))
 
 
-def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> functools.partial:
+def configure(
+    function: Callable,
+    files: Sequence[str],
+    bindings: Sequence[tuple[str, str]],
+    *,
+    overriding: Sequence[tuple[str, str]] = (),
+) -> functools.partial:
     """Give a function the arguments that gin files and bindings say.
 
     Args:
-        function: `train`, `study` or `augmentation`.
+        function: `train`, `study`, `sweep` or `augmentation`.
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
+        overriding: the same, over those; one of these may take the place of a macro, where a binding may not.
 
     Returns:
         The function with every argument bound, and ready to be called without any.
 
     Raises:
-        CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, or missing.
+        CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, missing, or says
+            what another binding takes the place of.
     """
-    gin.clear_config()
-    for file in files:
-        with _explained(file):
-            gin.parse_config_file(file)
-    known = _macros()
+    replaced = _parse(files, bindings)
     for name, value in bindings:
-        with _explained(f"--gin.{name}={value}"):
+        if name in replaced:
+            raise CromeError(f"--gin.{name}={value}: {replaced[name]} takes its place; leave one of them out")
+    for name, value in overriding:
+        with _explained(f"{name} = {value}"):
             gin.parse_config(f"{name} = {value}")
-        if "." not in name and name not in known:
-            raise CromeError(
-                f"--gin.{name}={value}: the gin files use no {name}; they use {', '.join(known) or 'none'}"
-            )
     place = " ".join(files) or "no gin file"
     with _explained(place):
         gin.finalize()
@@ -74,17 +78,57 @@ def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple
         missing = str(e).rpartition(" ")[2].strip("'")
         raise CromeError(f"{place}: {function.__name__}.{missing} is not given; pass a --gin_file that does") from None
     bound.apply_defaults()
-    _check_use(bindings, bound.arguments)
+    _check_use([*bindings, *overriding], bound.arguments)
     given = {"operative_config": gin.operative_config_str, "settings": _settings()}
     return functools.partial(
         function, **bound.arguments | {name: value for name, value in given.items() if name in signature.parameters}
     )
 
 
+def choose_entry(files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> Callable:
+    """Tell whether gin files and bindings configure `train` or `study`.
+
+    Raises:
+        CromeError: where they configure neither or both, or cannot be parsed.
+    """
+    _parse(files, bindings)
+    configured = {name.rpartition("/")[2].partition(".")[0] for name in _settings()}
+    found = [function for function in (train, study) if function.__name__ in configured]
+    if len(found) != 1:
+        what = "both train and study" if found else "neither train nor study"
+        raise CromeError(
+            f"{' '.join(files) or 'no gin file'}: configures {what}; give the --gin_file of one run or study"
+        )
+    return found[0]
+
+
+def _parse(files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Parse files and bindings; return each macro of the files that is used no more, and the binding that did it."""
+    gin.clear_config()
+    for file in files:
+        with _explained(file):
+            gin.parse_config_file(file)
+    known = used = _macros()
+    replaced: dict[str, str] = {}
+    for name, value in bindings:
+        with _explained(f"--gin.{name}={value}"):
+            gin.parse_config(f"{name} = {value}")
+        if "." not in name and name not in known:
+            raise CromeError(
+                f"--gin.{name}={value}: the gin files use no {name}; they use {', '.join(known) or 'none'}"
+            )
+        still = _macros()
+        replaced |= dict.fromkeys(set(used) - set(still), f"--gin.{name}={value}")
+        used = still
+    return {macro: binding for macro, binding in replaced.items() if macro not in used}
+
+
 def _check_use(bindings: Sequence[tuple[str, str]], arguments: Mapping[str, Any]) -> None:
     """Refuse a binding of the command line that speaks to an objective which no method of this run has."""
     methods = [m for value in arguments.values() for m in (value if isinstance(value, list | tuple) else [value])]
     used = {method.objective.__name__ for method in methods if isinstance(method, Method)}
+    if not used:  # Of a sweep: its jobs have the methods.
+        return
     for name, value in bindings:
         objective = name.rpartition(".")[0].rpartition("/")[2]
         if objective in {function.__name__ for function in OBJECTIVES} - used:
@@ -95,9 +139,10 @@ def _check_use(bindings: Sequence[tuple[str, str]], arguments: Mapping[str, Any]
 
 
 def _settings() -> dict[str, str]:
-    """Return every binding of the files and the command line, in gin's syntax."""
+    """Return every binding of the files and the command line, in gin's syntax, but for what a sweep does with them."""
     lines = gin.config_str(max_line_length=100_000).splitlines()
-    return dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
+    settings = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
+    return {name: value for name, value in settings.items() if not name.startswith("sweep.")}
 
 
 def _macros() -> list[str]:
@@ -201,5 +246,5 @@ _ENTRIES = {
         name=function.__name__,
         denylist=[name for name in ("operative_config",) if name in inspect.signature(function).parameters],
     )
-    for function in (augmentation, study, train)
+    for function in (augmentation, study, sweep, train)
 }

@@ -88,6 +88,30 @@ class Bootstrap:
         change = np.asarray(left, np.float64) - np.asarray(right, np.float64)
         return float(change.mean()), self.mean_interval(change, clusters)
 
+    def paired_chance(
+        self, left: Float[np.ndarray, "N"], right: Float[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]
+    ) -> float | None:
+        """Return how likely means as far apart as these are where the two methods are equally good (two-sided).
+
+        The differences of the resamples, moved so that they are centred on 0, stand for what chance alone would do
+        (Efron and Tibshirani 1993, section 16.4). The data count as one resample, so that no chance is 0.
+
+        Returns:
+            in (0, 1]; None where fewer than two clusters leave it unknown.
+
+        Raises:
+            ValueError: as paired_difference does.
+        """
+        observed, _ = self.paired_difference(left, right, clusters)
+        change = np.asarray(left, np.float64) - np.asarray(right, np.float64)
+        sums, counts = _cluster_totals(change, clusters)
+        if len(sums) < 2:
+            return None
+        by_chance = self._resampled_means(sums, counts) - observed
+        # Rounding must not tell equal differences apart.
+        as_far = np.abs(by_chance) >= abs(observed) - 1e-12
+        return float((1 + as_far.sum()) / (1 + self.resamples))
+
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
         rng = np.random.default_rng(self.seed)
         groups = len(sums)

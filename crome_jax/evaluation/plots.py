@@ -90,7 +90,7 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
     heights = [0.27 if row.measured is None else step * len(order) + 0.13 for row in rows]
     legend = _legend_height(methods)
     height = sum(heights) + 0.62 + legend
-    with _style():
+    with styled():
         figure = Figure(figsize=(width, height), layout="none")
         axes = figure.add_axes((left / width, 0.52 / height, (width - left - right) / width, sum(heights) / height))
         transform = axes.get_yaxis_transform()
@@ -139,7 +139,7 @@ def plot_reward_length(panels: Mapping[str, Mapping[str, Any]], methods: Mapping
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     height = 0.2 + 2.3 * lines
-    with _style():
+    with styled():
         figure = Figure(figsize=(4.9, height), layout="constrained")
         grid = np.atleast_1d(figure.subplots(lines, columns, sharex=True, squeeze=False)).ravel()
         for axes in grid[len(shown) :]:
@@ -185,7 +185,7 @@ def plot_training(
     lines = -(-len(panels) // columns)
     legend = _legend_height(methods)
     height = 0.2 + 2.0 * lines + legend
-    with _style():
+    with styled():
         figure = Figure(figsize=(5.8, height), layout="constrained")
         figure.get_layout_engine().set(rect=(0, 0, 1, 1 - legend / height))
         grid = np.atleast_1d(figure.subplots(lines, columns, sharex=True, squeeze=False)).ravel()
@@ -242,6 +242,13 @@ def short_label(text: str, characters: int = LABEL_CHARACTERS) -> str:
     """Return a label on one line, cut to so many characters."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]", " ", text).split())
     return line if len(line) <= characters else line[: characters - 1].rstrip() + "…"
+
+
+@contextmanager
+def styled():
+    """Let matplotlib draw in this page's style."""
+    with matplotlib.rc_context(_STYLE):
+        yield
 
 
 def _draw_interval(axes, measured: Mapping[str, Any], y: float, m: int, values: bool) -> None:
@@ -328,14 +335,8 @@ def _follow_page(style: str) -> str:
 
 def _save(figure: Figure, kind: str, **options) -> bytes:
     out = io.BytesIO()
-    with _style(), warnings.catch_warnings():
+    with styled(), warnings.catch_warnings():
         # Browsers find a glyph for any script; matplotlib only measures with its own font, and warns.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(out, format=kind, **options)
     return out.getvalue()
-
-
-@contextmanager
-def _style():
-    with matplotlib.rc_context(_STYLE):
-        yield

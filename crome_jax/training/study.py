@@ -25,6 +25,7 @@ from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
 from crome_jax.evaluation.report import build_report, write_report
+from crome_jax.evaluation.rewards_files import write_rewards
 from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_scoring, score_rows
 from crome_jax.files import check_not_read, whole_output
 from crome_jax.groups import Origin, PreferenceGroup
@@ -166,6 +167,7 @@ def study(
         encoding.append(prepared.facts(split))
         for name, trial in best.items():
             evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
+            write_rewards(folder / name, *evaluations[name][split])
     counterfactuals = None
     if shown := _sample_augmented(training_groups):
         prepared = bench.prepare_scoring(shown, groups, in_training)

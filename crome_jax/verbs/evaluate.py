@@ -62,8 +62,18 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the report (default: RUN/evaluation; needed for several RUN)"
     )
+    add_ensemble(parser, "several RUN as one more method beside each of them")
     add_rows_at_once(parser)
     add_skip_bad(parser)
+
+
+def add_ensemble(parser: argparse.ArgumentParser, what: str) -> None:
+    """Declare --ensemble, the same for every verb that scores."""
+    parser.add_argument(
+        "--ensemble",
+        choices=("mean", "worst"),
+        help=f"take {what}: the mean of their rewards, or the lowest (default: no ensemble)",
+    )
 
 
 def data_set(text: str) -> DataSet:
@@ -89,7 +99,9 @@ def run(args: argparse.Namespace) -> None:
     if args.out is None and len(args.checkpoint) > 1:
         raise CromeError("several runs make one report; say where it goes with --out")
     out = args.out or args.checkpoint[0] / "evaluation"
-    _check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
+    check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
+    if args.ensemble and len(args.checkpoint) < 2:
+        raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
     cards = {run: read_card(run) for run in args.checkpoint}
     methods = _method_names({run: card.method for run, card in cards.items()})
     curves = {method: read_curve(folder) for folder, method in methods.items()}
@@ -112,6 +124,15 @@ def run(args: argparse.Namespace) -> None:
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
                 packing.append(_packing_facts(method, name, some, scores, seconds, model.tokenizer))
+        if args.ensemble:
+            together = f"ensemble of {len(scored)} ({args.ensemble})"
+            scored[together] = _combine(list(scored.values()), args.ensemble)
+            unsaid = dict.fromkeys(packing[0])  # What is each member's own.
+            packing += [
+                unsaid
+                | {"method": together, "data": name, "responses cut": scores.truncated, "tokens encoded": scores.tokens}
+                for name, scores in scored[together].items()
+            ]
         evaluations, edited = _usable(groups, scored)
         report = build_report(
             evaluations,
@@ -134,7 +155,8 @@ def run(args: argparse.Namespace) -> None:
     say(f"report: {page}")
 
 
-def _check_distinct(names: Sequence[str], what: str, fix: str) -> None:
+def check_distinct(names: Sequence[str], what: str, fix: str) -> None:
+    """Raise CromeError where two names are the same."""
     for name in names:
         if names.count(name) > 1:
             raise CromeError(f"{names.count(name)} {what} {name!r}; tell them apart with {fix}")
@@ -166,6 +188,21 @@ def _refuse(
             quarantine.add(placed, to_json(whole))
 
     return refuse
+
+
+def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "Scores"]:
+    """Return data set to the members' rewards combined; what any of them cut is cut, and all their tokens count."""
+    from crome_jax.evaluation.ensembles import combine
+    from crome_jax.evaluation.scoring import Scores
+
+    return {
+        name: Scores(
+            [combine(same, how) for same in zip(*(member[name].rewards for member in members), strict=True)],
+            max(member[name].truncated for member in members),
+            sum(member[name].tokens for member in members),
+        )
+        for name in members[0]
+    }
 
 
 def _usable(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
-from crome_jax.verbs.evaluate import DataSet, data_set
+from crome_jax.verbs.evaluate import DataSet, add_ensemble, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
@@ -52,8 +52,14 @@ class Item(NamedTuple):
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a `crome train` run (required)"
+        "--checkpoint",
+        required=True,
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="folder of a `crome train` run; several with --ensemble (required)",
     )
+    add_ensemble(parser, "several RUN as one")
     parser.add_argument(
         "--data",
         type=data_set,
@@ -85,17 +91,20 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.training.checkpoints import read_card
     from crome_jax.training.train import load_run
 
+    if (len(args.checkpoint) > 1) != (args.ensemble is not None):
+        raise CromeError("several runs are scored with --ensemble mean or --ensemble worst, and one run without it")
     name = str(args.data.path) if args.data else "<stdin>"
     inputs = [args.data.path] if args.data else []
     if args.out is not None and args.overwrite:
-        check_not_read(args.out, [*inputs, args.checkpoint])
-    card = read_card(args.checkpoint)
+        check_not_read(args.out, [*inputs, *args.checkpoint])
+    cards = [read_card(run) for run in args.checkpoint]
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
         out = stack.enter_context(_open_out(args.out, args.overwrite))
-        say_terms(card.backbone)
-        model = load_run(args.checkpoint)
+        for backbone in dict.fromkeys(card.backbone for card in cards):
+            say_terms(backbone)
+        models = [load_run(run) for run in args.checkpoint]
         refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
         count = cut = 0
 
@@ -109,7 +118,8 @@ def run(args: argparse.Namespace) -> None:
 
         items = _read_data(args.data, quarantine) if args.data else _read_stdin(quarantine)
         while chunk := list(itertools.islice(items, args.chunk)):
-            rewards, truncated = score_items(model, chunk, rows_at_once=args.rows_at_once, on_bad=refuse)
+            found = [score_items(model, chunk, rows_at_once=args.rows_at_once, on_bad=refuse) for model in models]
+            rewards, truncated = _combine(found, args.ensemble) if args.ensemble else found[0]
             for item, reward in zip(chunk, rewards, strict=True):
                 if reward is not None:
                     out.write(_to_line({**item.record, "reward": reward}))
@@ -171,6 +181,17 @@ def score_items(
     # By way of text: the shortest decimal that is this float32, not all its digits as a float64.
     found = [None if item.prompt in bad else float(str(rewards[item.prompt, item.response])) for item in items]
     return found, scores.truncated
+
+
+def _combine(found: Sequence[tuple[list[float | None], int]], how: str) -> tuple[list[float | None], int]:
+    """Combine what several models gave to the same records; one that any of them has no room for is bad."""
+    import numpy as np
+
+    from crome_jax.evaluation.ensembles import combine
+
+    members = [np.array([np.nan if reward is None else reward for reward in rewards]) for rewards, _ in found]
+    rewards = [float(str(reward)) for reward in combine(members, how)]
+    return [None if np.isnan(reward) else reward for reward in rewards], max(truncated for _, truncated in found)
 
 
 def _read_stdin(quarantine: "Quarantine | None") -> Iterator[Item]:

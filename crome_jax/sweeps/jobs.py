@@ -1,0 +1,196 @@
+"""One job of a sweep: what tells it from every other, where it lies, whether it is done, and how it is done."""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from crome_jax.configuration import configure
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.rewards_files import rewards_path, write_rewards
+from crome_jax.files import whole_output
+from crome_jax.groups import PreferenceGroup
+from crome_jax.sweeps.plan import Job
+from crome_jax.training.method import Method, check_method
+from crome_jax.training.study import study
+
+DONE = "done.json"
+"""Written into a job's folder once its runs are trained."""
+
+_ELSEWHERE = re.compile(
+    r"OUT|DATA|GROUPS|(train|study)\.(out|data|groups|log_every|checkpoint_every|keep_checkpoints|skip_bad|mesh"
+    r"|cache_frozen|rows_at_once)|make_mesh\..*|sweep\..*"
+)
+"""Settings that do not decide what is learned: where things are, which machine; the data have a checksum instead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A job that is known to be sound.
+
+    Args:
+        job: what the sweep planned.
+        folder: its own.
+        fingerprint: sha256 of everything that decides what is learned.
+        runs: method -> folder of its run.
+        work: trains them when called; goes on where it was cut off.
+    """
+
+    job: Job
+    folder: Path
+    fingerprint: str
+    runs: Mapping[str, Path]
+    work: Callable[[], Any]
+
+    def is_trained(self) -> bool:
+        """Tell whether its runs were trained to their end."""
+        try:
+            return json.loads((self.folder / DONE).read_text())["fingerprint"] == self.fingerprint
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def unscored(self, tests: Mapping[str, Sequence[PreferenceGroup]]) -> list[tuple[str, str]]:
+        """Return (method, data set) of what has not been scored yet."""
+        return [
+            (method, name)
+            for method, run in self.runs.items()
+            for name, groups in tests.items()
+            if not rewards_path(run, groups).exists()
+        ]
+
+    def is_done(self, tests: Mapping[str, Sequence[PreferenceGroup]]) -> bool:
+        """Tell whether nothing is left to do."""
+        return self.is_trained() and not self.unscored(tests)
+
+
+def prepare_job(job: Job, verb: Callable, files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> Prepared:
+    """Configure a job, try its methods, and find its folder: nothing is loaded or compiled for it.
+
+    What tells jobs apart is the operative configuration, which names every argument that is used with its value, the
+    contents of the data and the version of this program. The folder is named after both the job and that, so a sweep
+    of other settings into the same place finds nothing done, and spoils nothing.
+
+    Args:
+        verb: `train` or `study`.
+        files, bindings: of the sweep, as `configure` takes them.
+
+    Raises:
+        CromeError: naming the job and what is wrong with its configuration.
+    """
+    own = [*job.values.items(), (f"{verb.__name__}.seed", str(job.seed))]
+    with _of(job):
+        configured = configure(verb, files, bindings, overriding=own)
+        arguments = configured.keywords
+        methods = arguments["methods"] if verb is study else [arguments["method"]]
+        _try_out(methods, arguments, verb)
+        decides = _what_decides(configured)
+        digests = {name: digest_files(arguments[name]) for name in ("data", "groups") if name in arguments}
+    text = json.dumps([verb.__name__, version("crome_jax"), decides, digests], sort_keys=True)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    slug = re.sub(r"[^\w.=,+-]+", "_", job.name).strip("_")[:80]
+    folder = Path(arguments["out"]) / "jobs" / f"{slug}-{fingerprint[:12]}"
+    run = folder / "run"
+    runs = {method.name: run / method.name if verb is study else run for method in methods}
+
+    def work() -> None:
+        configure(verb, files, bindings, overriding=[*own, (f"{verb.__name__}.out", repr(str(run)))])()
+
+    return Prepared(job, folder, fingerprint, runs, work)
+
+
+def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], *, rows_at_once: int = 8) -> None:
+    """Do what is left of a job: train, score the data sets, and write what was done beside it.
+
+    Another process at work on the same job is waited for.
+
+    Args:
+        tests: data set -> its groups.
+        rows_at_once: rows in one call of the model, while scoring.
+
+    Raises:
+        CromeError: where a run cannot be trained or a data set not scored; what was done stays.
+    """
+    from crome_jax.evaluation.scoring import score_groups
+    from crome_jax.training.train import load_run
+
+    with _alone(prepared.folder):
+        if not prepared.is_trained():
+            prepared.work()
+            with whole_output(prepared.folder / DONE, overwrite=True) as partial:
+                facts = {"job": prepared.job.name, "fingerprint": prepared.fingerprint}
+                partial.write_text(json.dumps(facts | {"values": dict(prepared.job.values)}, indent=1))
+        model = functools.lru_cache(maxsize=1)(load_run)
+        for method, name in prepared.unscored(tests):
+            run = prepared.runs[method]
+            scores = score_groups(model(run), tests[name], rows_at_once=rows_at_once)
+            write_rewards(run, tests[name], scores.rewards)
+
+
+@functools.cache
+def digest_files(path: str) -> str:
+    """Return the sha256 of a file, or of the names and contents of a folder's files.
+
+    Raises:
+        CromeError: where there is nothing.
+    """
+    place, digest = Path(path), hashlib.sha256()
+    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    for file in files:
+        try:
+            with file.open("rb") as content:
+                inside = hashlib.file_digest(content, "sha256").hexdigest()
+        except FileNotFoundError:
+            raise CromeError(f"{path}: does not exist; give data that does (--gin.DATA)") from None
+        except OSError as e:
+            raise CromeError(f"{file}: cannot be read ({e.strerror}); check it") from None
+        digest.update(f"{file.relative_to(place)} {inside}\n".encode())
+    return digest.hexdigest()
+
+
+def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Callable) -> None:
+    """Call what the run will call: its choices are checked, and gin knows which arguments are operative."""
+    names = [method.name for method in methods]
+    if len(set(names)) < len(names):
+        raise CromeError(f"two methods are called {max(names, key=names.count)!r}; give each its own Method.name")
+    for method in methods:
+        check_method(method, arguments["steps"])
+    arguments["optimizer"](steps=arguments["steps"], **({"learning_rate": 1e-4} if verb is study else {}))
+
+
+def _what_decides(configured: functools.partial) -> dict[str, str]:
+    """Return the operative settings that decide what is learned."""
+    arguments = configured.keywords
+    places = {repr(arguments[name]) for name in ("data", "groups", "out") if name in arguments}
+    lines = arguments["operative_config"](max_line_length=100_000).splitlines()
+    settings = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
+    return {name: value for name, value in settings.items() if not _ELSEWHERE.fullmatch(name) and value not in places}
+
+
+@contextlib.contextmanager
+def _of(job: Job) -> Iterator[None]:
+    try:
+        yield
+    except CromeError as e:
+        message = str(e).partition("\n  In call to configurable")[0]
+        raise CromeError(f"job {job.name}: {message}") from None
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from the same job; the system lets go of it when this one ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{folder}: another process works on it; waiting", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

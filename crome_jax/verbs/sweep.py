@@ -1,0 +1,204 @@
+"""Train over a grid or a list of gin bindings and several seeds, and rank what came out; the same command resumes.
+
+  crome sweep --gin_file=gin/sweeps/weights.gin --gin.DATA="'groups/'" --data test.jsonl
+  crome sweep --gin_file=gin/runs/crome.gin --gin.DATA="'groups/'" --data test.jsonl \\
+      --gin.sweep.grid="{'crome.neutral_weight': [0.0, 1.0]}" --gin.sweep.seeds="(0, 1, 2)"
+
+The gin files are those of a run or a study; sweep.grid and sweep.points say what changes from job to job, and OUT where
+the sweep goes. Every job is a process of its own, in OUT/jobs/<job>. One whose operative configuration and data are
+those of a job that is done is not done again; one that was cut off goes on from its checkpoint (a study starts over).
+OUT/results.parquet and .csv hold a row for each job, data set, stratum and metric; OUT/sweep.html the ranking with
+paired bootstrap tests against the first point, and heat maps over the first two numbers that are swept;
+OUT/ranking.json the rankings, by category as well.
+Exit status 2, after all that, where a job failed.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crome_jax.errors import CromeError
+from crome_jax.verbs.evaluate import DataSet, check_distinct, data_set
+from crome_jax.verbs.gin_flags import Binding, add_gin_flags
+from crome_jax.verbs.numbers import add_rows_at_once, at_least
+from crome_jax.verbs.terms import say_terms
+
+if TYPE_CHECKING:
+    from crome_jax.groups import PreferenceGroup
+    from crome_jax.sweeps.jobs import Prepared
+    from crome_jax.sweeps.plan import Job
+
+Tests = dict[str, "list[PreferenceGroup]"]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    add_gin_flags(parser)
+    parser.add_argument(
+        "--data",
+        type=data_set,
+        nargs="+",
+        default=[],
+        metavar="[NAME=]PATH[@SPLIT]",
+        help="preference data to measure on; a sweep over a run needs some (default: over a study, its test splits)",
+    )
+    parser.add_argument(
+        "--jobs", type=at_least(1), default=1, metavar="N", help="jobs side by side (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--print",
+        action="store_true",
+        help="print one command for each job that is not done, for a scheduler or several machines, and run nothing; "
+        "the same command without --print then gathers the results (default: run them here)",
+    )
+    parser.add_argument(
+        "--job", metavar="JOB", help="run this one job only, in this process, and gather nothing (default: all)"
+    )
+    parser.add_argument(
+        "--ensemble",
+        choices=("mean", "worst"),
+        nargs="+",
+        default=[],
+        help="rank the seeds of each point taken together, too, by the mean or the lowest of their rewards (default: "
+        "no ensemble)",
+    )
+    add_rows_at_once(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Plan, run what is left, and gather what there is."""
+    from crome_jax.configuration import choose_entry, configure
+    from crome_jax.sweeps.jobs import prepare_job, run_job
+    from crome_jax.sweeps.plan import sweep
+    from crome_jax.training.study import study
+
+    verb = choose_entry(args.gin_file, args.bindings)
+    jobs = configure(sweep, args.gin_file, args.bindings)()
+    _check_bindings(jobs, args.bindings, verb)
+    if args.job is not None:
+        jobs = [_choose(jobs, args.job)]
+    prepared = [prepare_job(job, verb, args.gin_file, args.bindings) for job in jobs]
+    arguments = configure(verb, args.gin_file, args.bindings, overriding=list(jobs[0].values.items())).keywords
+    data = args.data
+    if not data and verb is study:
+        data = [DataSet(split, Path(arguments["data"]), split) for split in arguments["test_splits"]]
+    if not data:
+        raise CromeError("nothing to measure on; give preference data with --data")
+    check_distinct([one.name for one in data], "data sets are called", "--data NAME=PATH")
+    say_terms(arguments["backbone"])
+    tests = _read(data)
+    if args.job is not None:
+        run_job(prepared[0], tests, rows_at_once=args.rows_at_once)
+        return
+    left = [one for one in prepared if not one.is_done(tests)]
+    commands = {one.job.name: _command(args, one.job) for one in left}
+    if args.print:
+        for command in commands.values():
+            print(shlex.join(["crome", *command]))
+        return
+    print(f"{len(prepared)} jobs, {len(prepared) - len(left)} of them done already", file=sys.stderr)
+    failed = _run(left, commands, args.jobs)
+    _gather(Path(arguments["out"]), prepared, failed, tests, args.ensemble)
+    if failed:
+        said = "; ".join(f"{job}: {problem}" for job, problem in failed.items())
+        raise CromeError(f"{len(failed)} of {len(prepared)} jobs failed: {said}")
+
+
+def _check_bindings(jobs: Sequence["Job"], bindings: Sequence[Binding], verb: Callable) -> None:
+    """Refuse what is said twice: by the command line and by the sweep."""
+    swept = dict.fromkeys(name for job in jobs for name in job.values)
+    for name, value in bindings:
+        if name in swept:
+            raise CromeError(f"--gin.{name}={value}: the sweep binds {name} itself; take one of them out")
+    for name in ("SEED", f"{verb.__name__}.seed"):
+        if name in swept or name in (binding.name for binding in bindings):
+            raise CromeError(f"{name}: the seeds of a sweep are sweep.seeds; bind that instead")
+    for name in ("OUT", f"{verb.__name__}.out"):
+        if name in swept:
+            raise CromeError(f"{name}: the sweep gives each job a folder of its own; take it out of sweep")
+
+
+def _choose(jobs: Sequence["Job"], name: str) -> "Job":
+    for job in jobs:
+        if job.name == name:
+            return job
+    raise CromeError(f"--job {name!r}: the sweep has no such job; its jobs are {', '.join(job.name for job in jobs)}")
+
+
+def _read(data: Sequence[DataSet]) -> Tests:
+    from crome_jax.data.readers import read_groups
+
+    return {one.name: list(read_groups(one.path, split=one.split)) for one in data}
+
+
+def _command(args: argparse.Namespace, job: "Job") -> list[str]:
+    """Return the arguments that run one job."""
+    command = ["sweep", *(f"--gin_file={file}" for file in args.gin_file)]
+    command += [f"--gin.{name}={value}" for name, value in args.bindings]
+    if args.data:
+        named = (f"{one.name}={one.path}" + (f"@{one.split}" if one.split else "") for one in args.data)
+        command += ["--data", *named]
+    return [*command, f"--rows-at-once={args.rows_at_once}", f"--job={job.name}"]
+
+
+def _run(left: Sequence["Prepared"], commands: dict[str, list[str]], at_once: int) -> dict[str, str]:
+    from crome_jax.sweeps.launch import run_side_by_side
+
+    folders = {one.job.name: one.folder for one in left}
+    python = [sys.executable, "-m", "crome_jax"]
+    return run_side_by_side(
+        {job: ([*python, *command], folders[job]) for job, command in commands.items()}, at_once=at_once
+    )
+
+
+def _gather(
+    out: Path, prepared: Sequence["Prepared"], failed: dict[str, str], tests: Tests, ensembles: Sequence[str]
+) -> None:
+    """Write the table, the rankings and the page of the jobs that are done, and print the ranking."""
+    from crome_jax.evaluation.bootstrap import Bootstrap
+    from crome_jax.evaluation.rewards_files import read_rewards
+    from crome_jax.files import whole_output
+    from crome_jax.sweeps.page import render_sweep
+    from crome_jax.sweeps.results import (
+        Measured,
+        contenders,
+        rank,
+        tidy_rows,
+        with_ensembles,
+        write_rankings,
+        write_table,
+    )
+
+    bootstrap = Bootstrap()
+    measured = [
+        Measured(one.job, method, {name: read_rewards(run, groups) for name, groups in tests.items()})
+        for one in prepared
+        if one.is_done(tests)
+        for method, run in one.runs.items()
+    ]
+    if not measured:
+        return
+    runs = contenders(measured)
+    rankings, by_category = {}, {}
+    for name, groups in tests.items():
+        rewards = with_ensembles(runs, name, ensembles)
+        rankings[name] = rank(groups, rewards, bootstrap)
+        categories = sorted({str(group.metadata["category"]) for group in groups if "category" in group.metadata})
+        by_category[name] = {one: rank(groups, rewards, bootstrap, category=one) for one in categories}
+    write_rankings(rankings, by_category, out)
+    parquet, table = write_table(tidy_rows(measured, tests, bootstrap), out)
+    page = out / "sweep.html"
+    with whole_output(page, overwrite=True) as partial:
+        partial.write_text(
+            render_sweep(f"Sweep {out.name}", rankings, runs, failed, len(prepared), bootstrap), encoding="utf-8"
+        )
+    for name, ranked in rankings.items():
+        print(f"{name}:")
+        for place in ranked:
+            low, high = place.interval
+            p = "" if place.adjusted is None else f"  {place.difference:+.1%} to the baseline, p {place.adjusted:.3f}"
+            print(f"  {place.accuracy:.1%} ({low:.1%} to {high:.1%}), {place.seeds} seeds  {place.name}{p}")
+    print(f"table: {table}, {parquet}\npage: {page}")

@@ -1,0 +1,39 @@
+"""Every sweep of gin/sweeps/ loads, and each of its jobs is sound and apart from the others."""
+
+from pathlib import Path
+
+import pytest
+from toy import text_groups
+
+from crome_jax.configuration import choose_entry, configure
+from crome_jax.groups import to_json
+from crome_jax.sweeps.jobs import prepare_job
+from crome_jax.sweeps.plan import sweep
+
+FILES = sorted((Path(__file__).parents[2] / "gin" / "sweeps").glob("*.gin"))
+NEEDS = {
+    "verification": ("UNVERIFIED", "VERIFIED"),
+    "amount": ("ONE", "TWO", "FOUR"),
+    "oracles": ("OFFLINE", "OTHER"),
+    "methods": ("DATA", "GROUPS"),
+}
+"""Macros that a file requires where it is not DATA alone."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_sweep_plans_jobs_that_are_sound(path, tmp_path):
+    bindings = []
+    for number, name in enumerate(NEEDS.get(path.stem, ("DATA",))):
+        data = tmp_path / f"{name}.jsonl"
+        data.write_text("".join(to_json(group) + "\n" for group in text_groups(1 + number)))
+        bindings.append((name, repr(str(data))))
+    files = [f"gin/sweeps/{path.name}"]
+    verb = choose_entry(files, bindings)
+    jobs = configure(sweep, files, bindings)()
+    assert len({job.seed for job in jobs}) == 3
+    one_seed = [job for job in jobs if job.seed == 0]
+    assert len(one_seed) * 3 == len(jobs)
+    prepared = [prepare_job(job, verb, files, bindings) for job in one_seed]
+    assert len({one.fingerprint for one in prepared}) == len(prepared)
+    assert {str(one.folder.parents[1]) for one in prepared} == {f"runs/sweeps/{path.stem}"}
+    assert f"{len(jobs)} jobs" in path.read_text()

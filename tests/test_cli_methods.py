@@ -1,0 +1,109 @@
+"""Every method of another head, statistic or recipe goes the whole way: train, evaluate, score; and several as one."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from crome_jax.cli import main
+from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
+from crome_jax.data.readers import read_groups
+from crome_jax.groups import to_json
+from crome_jax.training import train as training
+from crome_jax.training.checkpoints import read_card
+
+METHODS = ("odin", "mmd", "mmd_conditional", "rrm", "plackett_luce")
+SMALL = CausalTestbedConfig(name="small", train=16, in_distribution=12)
+
+
+def run(*arguments) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_backbone():
+    """Read the tokenizer once for all tests: it takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "load_backbone", functools.cache(training.load_backbone))
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with groups that have permutations, too, and a held-out set."""
+    folder = tmp_path_factory.mktemp("place")
+    for name, split in (("prefs", "train"), ("held_out", "in_distribution")):
+        (folder / f"{name}.jsonl").write_text("".join(to_json(g) + "\n" for g in generate_groups(SMALL, split)))
+    augment = ("augment", "--data", folder / "prefs.jsonl", "--out", folder / "groups", "--permutations", 2)
+    assert run(*augment) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    """Returns a function from a method to its run."""
+
+    def train(name):
+        out = place / name
+        flags = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE='head'", "--gin.ROW_TOKENS=256", "--gin.STEPS=2")
+        # A rate at which two steps tell methods apart.
+        flags += ("--gin.LEARNING_RATE=0.1", f"--gin.DATA='{place / 'groups'}'", f"--gin.OUT='{out}'")
+        assert run("train", f"--gin_file=gin/runs/{name}.gin", *flags) == 0
+        return out
+
+    return functools.cache(train)
+
+
+def score(place, out, *flags) -> list[float]:
+    assert run("score", "--data", place / "held_out.jsonl", "--out", out, "--overwrite", *flags) == 0
+    return [json.loads(line)["reward"] for line in out.read_text().splitlines()]
+
+
+def accuracy(place, rewards) -> float:
+    """Return how often the preferred answer of the held-out pairs has the higher of the rewards that were written."""
+    preferred = [group.comparisons[0] for group in read_groups(place / "held_out.jsonl")]
+    pairs = np.reshape(rewards, (-1, 2))
+    right = [pair[c.left] > pair[c.right] for pair, c in zip(pairs, preferred, strict=True)]
+    return float(np.mean(right))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_goes_the_whole_way(place, trained, tmp_path, name):
+    out = trained(name)
+    assert read_card(out).method == name
+    assert read_card(out).head == ("odin" if name == "odin" else "scalar")
+    (line,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert np.isfinite(list(line.values())).all()
+    assert run("evaluate", "--checkpoint", out, "--data", place / "held_out.jsonl", "--out", tmp_path / "report") == 0
+    figures = json.loads((tmp_path / "report" / "report.json").read_text())["methods"][name]["splits"]["held_out"]
+    rewards = score(place, tmp_path / "scored.jsonl", "--checkpoint", out)
+    assert np.std(rewards) > 0
+    assert figures["accuracy"] == pytest.approx(accuracy(place, rewards))
+
+
+@pytest.mark.parametrize("how", ["mean", "worst"])
+def test_several_runs_are_scored_and_evaluated_as_one(place, trained, tmp_path, how):
+    members = [trained("mmd"), trained("plackett_luce")]
+    alone = [score(place, tmp_path / "scored.jsonl", "--checkpoint", member) for member in members]
+    together = score(place, tmp_path / "scored.jsonl", "--checkpoint", *members, "--ensemble", how)
+    by_hand = np.mean(alone, axis=0) if how == "mean" else np.min(alone, axis=0)
+    # Float32 rounds by the size of the terms that are added, however small their sum.
+    rounding = np.finfo(np.float32).eps * np.abs(alone).max()
+    np.testing.assert_allclose(together, by_hand, rtol=0, atol=rounding)
+    command = ("evaluate", "--checkpoint", *members, "--ensemble", how, "--data", place / "held_out.jsonl")
+    assert run(*command, "--out", tmp_path / "report") == 0
+    figures = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert list(figures["methods"]) == ["mmd", "plackett_luce", f"ensemble of 2 ({how})"]
+    measured = figures["methods"][f"ensemble of 2 ({how})"]["splits"]["held_out"]["accuracy"]
+    assert measured == pytest.approx(accuracy(place, together))
+
+
+def test_an_ensemble_is_of_several_and_several_are_an_ensemble(place, tmp_path, capsys):
+    one = ("--checkpoint", tmp_path / "a", "--data", place / "held_out.jsonl")
+    assert run("score", *one, "--ensemble", "mean") == 2
+    assert "several runs are scored with --ensemble" in capsys.readouterr().err
+    assert run("score", "--checkpoint", tmp_path / "a", tmp_path / "b", *one[2:]) == 2
+    assert "several runs are scored with --ensemble" in capsys.readouterr().err
+    assert run("evaluate", *one, "--ensemble", "mean") == 2
+    assert "--ensemble takes several runs" in capsys.readouterr().err
