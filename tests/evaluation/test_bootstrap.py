@@ -99,3 +99,17 @@ def test_no_comparisons_have_no_interval():
 def test_settings_out_of_range_are_refused(arguments):
     with pytest.raises(CromeError, match="bootstrap"):
         Bootstrap(**arguments)
+
+
+def test_the_chance_of_a_difference_by_hand():
+    # Two groups whose differences are 1 and 0: resamples have means 0, 1/2, 1/2, 1: half of them are 1/2 away.
+    left, right, clusters = np.array([1.0, 1.0]), np.array([0.0, 1.0]), np.array([0, 1])
+    bootstrap = Bootstrap(resamples=4000)
+    # Four standard errors of a share of 1/2 among 4,000 draws are 0.032.
+    assert bootstrap.paired_chance(left, right, clusters) == pytest.approx(0.5, abs=0.032)
+    assert bootstrap.paired_chance(right, left, clusters) == bootstrap.paired_chance(left, right, clusters)
+    assert bootstrap.paired_chance(left, left, clusters) == 1.0
+    assert bootstrap.paired_chance(left, right, np.array([0, 0])) is None
+    # Always right against always wrong: no resample is as far from what it is centred on.
+    many = np.arange(50)
+    assert bootstrap.paired_chance(np.ones(50), np.zeros(50), many) == 1 / 4001
