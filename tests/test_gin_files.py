@@ -40,8 +40,13 @@ def run_file(name: str) -> str:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_file_says_what_it_is_and_parses_from_any_folder(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert path.read_text().startswith("# ")
-    configure(train, [run_file("crome"), str(path)], [DATA, ("METHOD", "@crome/Method()"), ("OUT", "'x'")])
+    text = path.read_text()
+    assert text.startswith("# ")
+    given = {DATA[0]: DATA[1], "METHOD": "@crome/Method()", "OUT": "'x'"}
+    given |= {name: "'x'" for name in re.findall(r"^(\w+) = %gin\.REQUIRED", text, re.MULTILINE) if name not in given}
+    if re.search(r"^DATA = %(?!gin)", text, re.MULTILINE):  # It says which of its own it is.
+        del given["DATA"]
+    configure(train, [run_file("crome"), str(path)], list(given.items()))
 
 
 @pytest.mark.parametrize("name", RUNS)

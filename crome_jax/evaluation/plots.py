@@ -82,7 +82,7 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
         detailed: whether each accuracy is written beside its interval.
 
     The axis runs from 0 to 100%, so that no difference looks larger than it is; how many comparisons a row rests on is
-    written at its end.
+    written at its end, where the figures say it.
     """
     order = list(methods)
     step = 0.21
@@ -94,7 +94,7 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
         figure = Figure(figsize=(width, height), layout="none")
         axes = figure.add_axes((left / width, 0.52 / height, (width - left - right) / width, sum(heights) / height))
         transform = axes.get_yaxis_transform()
-        widest = 1.0
+        widest, counted = 1.0, False
         y, ticks, labels = 0.0, [], []
         for row, tall in zip(rows, heights, strict=True):
             middle = y + tall / 2
@@ -112,9 +112,11 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
                         at = middle + (m - (len(order) - 1) / 2) * step
                         _draw_interval(axes, measured, at, m, detailed)
                         widest = max(widest, measured["interval"][1] + (0.11 if detailed else 0.0))
-                counts = [measured["comparisons"] for measured in row.measured.values() if measured]
-                aside = {"va": "center_baseline", "ha": "left", "color": MUTED, "fontsize": 8.5}
-                axes.text(1.03, middle, f"{max(counts, default=0):,}", transform=transform, **aside)
+                counts = [m["comparisons"] for m in row.measured.values() if m and "comparisons" in m]
+                if counts:
+                    counted = True
+                    aside = {"va": "center_baseline", "ha": "left", "color": MUTED, "fontsize": 8.5}
+                    axes.text(1.03, middle, f"{max(counts):,}", transform=transform, **aside)
             y += tall
         axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         axes.set_xlim(-0.02, widest + 0.02)
@@ -123,7 +125,7 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
         axes.tick_params(axis="y", length=0, pad=6)
         axes.spines["left"].set_visible(False)
         _percent_axis(axes)
-        axes.set_xlabel("pairwise accuracy (%); dashed: chance; right: pairs", fontsize=10)
+        axes.set_xlabel("pairwise accuracy (%); dashed: chance" + ("; right: pairs" if counted else ""), fontsize=10)
         _add_legend(figure, methods)
         return figure
 
