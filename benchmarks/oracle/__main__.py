@@ -158,7 +158,7 @@ def run(argv: Sequence[str]) -> None:
         plan(args.plan)
         return
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder, endpoint(LATENCY_S) as url:
+    with tempfile.TemporaryDirectory() as folder, endpoint(args.latency) as url:
         work = Path(folder)
         cached = ChatSettings("m", url, cache=str(work / "cache"), concurrency=CONCURRENCY)
         seconds, cpu = ask(cached, args.requests)
@@ -168,7 +168,7 @@ def run(argv: Sequence[str]) -> None:
         _, again = ask(immediate, args.requests, Immediate)
         planned, engine = plan_engine(immediate, args.requests // 8)
         plans = [(count, *measure_plan(count, work)) for count in args.groups]
-    ideal = CONCURRENCY / LATENCY_S
+    ideal = CONCURRENCY / args.latency
     rows = [
         ("requests", f"{args.requests:,}"),
         ("rate", f"{args.requests / seconds:.0f} requests/s"),
@@ -189,8 +189,9 @@ def run(argv: Sequence[str]) -> None:
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     page = (
-        "# The chat oracle\n\nAgainst an endpoint on the same machine that answers after 200 ms, 64 requests under "
-        "way.\nWritten by `python -m benchmarks.oracle`; what it does is in [README.md](README.md).\n\n"
+        f"# The chat oracle\n\nAgainst an endpoint on the same machine that answers after {1e3 * args.latency:.0f} ms, "
+        f"{CONCURRENCY} requests under way.\n"
+        "Written by `python -m benchmarks.oracle`; what it does is in [README.md](README.md).\n\n"
         f"|  |  |\n| --- | --- |\n{table}\n"
     )
     with whole_output(args.table, overwrite=True) as partial:
@@ -203,6 +204,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.oracle", description=summary, epilog=rest)
     parser.add_argument(
         "--requests", type=at_least(1), default=3200, metavar="N", help="requests measured (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=LATENCY_S,
+        metavar="S",
+        help="seconds until the endpoint answers (default: %(default)s)",
     )
     parser.add_argument(
         "--groups",
