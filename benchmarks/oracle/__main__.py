@@ -25,12 +25,15 @@ import httpx2
 import openai
 
 from benchmarks.oracle.endpoint import REPLY_WORDS, endpoint
+from crome_jax.augment.interventions import add_interventions
 from crome_jax.augment.oracles.base import Direction, Intervention
 from crome_jax.augment.oracles.chat.cache import Completion
 from crome_jax.augment.oracles.chat.client import ChatClient
+from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
 from crome_jax.augment.oracles.chat.prompts import Prompts
 from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.recipe import Recipe
 from crome_jax.data.writers import write_groups
 from crome_jax.files import whole_output
 from crome_jax.groups import Comparison, Message, PreferenceGroup, build_group
@@ -72,6 +75,26 @@ def ask(settings: ChatSettings, count: int, completer: Callable = ChatClient) ->
         return time.monotonic() - started, time.process_time() - cpu
 
 
+def plan_engine(settings: ChatSettings, count: int) -> tuple[int, float]:
+    """Return requests and CPU seconds of all that is made of so many groups, rendered and verified but not sent."""
+    few = dict.fromkeys(("align_per_pair", "chain_steps", "joint_per_pair", "rewritten_twice_per_pair"), 1)
+    recipe = Recipe(rubrics_per_prompt=3, judge=True, paraphrase_per_pair=1, neutrals_per_group=0, **few)
+    groups = [
+        build_group(
+            id=f"g{request.text[:12]}",
+            prompt=request.prompt,
+            responses=[request.text, f"{request.text} But not so."],
+            comparisons=[Comparison(0, 1)],
+        )
+        for request in requests(count)
+    ]
+    estimate = Estimate(settings)
+    started = time.process_time()
+    for _ in add_interventions(groups, oracle=estimate, recipe=recipe):
+        pass
+    return estimate.requests, time.process_time() - started
+
+
 def ask_plainly(url: str, settings: ChatSettings, count: int) -> tuple[float, float]:
     """Return the same of the openai client alone, sent the same messages in the same way."""
 
@@ -110,7 +133,6 @@ def plan(folder: str) -> None:
     """Dry-run a Beam graph over a folder, and print requests and the peak memory of this process in bytes."""
     from crome_jax.augment.oracles.choice import Augmentation
     from crome_jax.augment.pipeline import Job, estimate_pipeline
-    from crome_jax.augment.recipe import Recipe
 
     few = dict.fromkeys(("upgrade_per_pair", "align_per_pair", "neutrals_per_group"), 0)
     recipe = Recipe(rubrics_per_prompt=2, degrade_per_pair=1, **few)
@@ -136,7 +158,7 @@ def run(argv: Sequence[str]) -> None:
         plan(args.plan)
         return
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder, endpoint(LATENCY_S) as url:
+    with tempfile.TemporaryDirectory() as folder, endpoint(args.latency) as url:
         work = Path(folder)
         cached = ChatSettings("m", url, cache=str(work / "cache"), concurrency=CONCURRENCY)
         seconds, cpu = ask(cached, args.requests)
@@ -144,8 +166,9 @@ def run(argv: Sequence[str]) -> None:
         immediate = ChatSettings("m", url, cache=str(work / "immediate"), concurrency=CONCURRENCY)
         _, outside = ask(immediate, args.requests, Immediate)
         _, again = ask(immediate, args.requests, Immediate)
+        planned, engine = plan_engine(immediate, args.requests // 8)
         plans = [(count, *measure_plan(count, work)) for count in args.groups]
-    ideal = CONCURRENCY / LATENCY_S
+    ideal = CONCURRENCY / args.latency
     rows = [
         ("requests", f"{args.requests:,}"),
         ("rate", f"{args.requests / seconds:.0f} requests/s"),
@@ -153,6 +176,7 @@ def run(argv: Sequence[str]) -> None:
         ("CPU, all of it", f"{1e3 * cpu / args.requests:.2f} ms a request"),
         ("CPU, the openai client alone", f"{1e3 * alone / args.requests:.2f} ms a request"),
         ("CPU, all but the client", f"{1e3 * outside / args.requests:.2f} ms a request"),
+        ("CPU, the engine with rendering and verification", f"{1e3 * engine / planned:.2f} ms a request"),
         ("CPU, of a reply found in the cache", f"{1e3 * again / args.requests:.2f} ms a request"),
         *(
             (f"planning {count:,} groups", f"{wanted:,} requests, {peak:.2f} GB at the most, {taken:.0f} s")
@@ -165,8 +189,9 @@ def run(argv: Sequence[str]) -> None:
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     page = (
-        "# The chat oracle\n\nAgainst an endpoint on the same machine that answers after 200 ms, 64 requests under "
-        "way.\nWritten by `python -m benchmarks.oracle`; what it does is in [README.md](README.md).\n\n"
+        f"# The chat oracle\n\nAgainst an endpoint on the same machine that answers after {1e3 * args.latency:.0f} ms, "
+        f"{CONCURRENCY} requests under way.\n"
+        "Written by `python -m benchmarks.oracle`; what it does is in [README.md](README.md).\n\n"
         f"|  |  |\n| --- | --- |\n{table}\n"
     )
     with whole_output(args.table, overwrite=True) as partial:
@@ -179,6 +204,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.oracle", description=summary, epilog=rest)
     parser.add_argument(
         "--requests", type=at_least(1), default=3200, metavar="N", help="requests measured (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--latency",
+        type=float,
+        default=LATENCY_S,
+        metavar="S",
+        help="seconds until the endpoint answers (default: %(default)s)",
     )
     parser.add_argument(
         "--groups",

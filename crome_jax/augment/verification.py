@@ -1,5 +1,8 @@
 """What is kept: texts that are a rewrite, interventions the oracle stands by, pairs a baseline is not yet sure of."""
 
+import collections
+import functools
+import itertools
 import math
 import re
 import unicodedata
@@ -22,6 +25,9 @@ UNSURE = 0.2
 """Least distance of a baseline's win probability from the label for a pair to be kept. The value is RRM's (arXiv
 2409.13156); Crome filters in the same way and the value it takes is not known to us."""
 
+SCRIPT_LETTERS = 1000
+"""Letters of a text that tell its writing system."""
+
 _REFUSES_TO_REWRITE = re.compile(
     r"\b(?:can(?:no|['’]?)t|can not|unable to|not able to|won['’]t|will not|decline to|must refuse to)\b"
     r"[^.!?\n]{0,60}\b(?:rewrit\w*|degrad\w*|modif\w*|alter\w*|edit\w*|this (?:task|request|edit))\b",
@@ -29,6 +35,7 @@ _REFUSES_TO_REWRITE = re.compile(
 )
 # A sign between numbers is content, as "3 - 1" is not "3 + 1"; elsewhere it is layout.
 _SPOKEN = re.compile(rf"{WORD.pattern}|(?<=\d)[ \t]?[-+*/=<>^][ \t]?(?=\d)|[%$€£]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ABOUT_DECLINING = re.compile(r"refus|complian|declin|safe|harm|ethic|legal|respons", re.IGNORECASE)
 
 
@@ -62,7 +69,7 @@ def unusable(
 def _doubtful(text: str, direction: Direction, attribute: str, parent: int, growth: Growth) -> str | None:
     """Return what is wrong with free text that was to be a rewrite."""
     source = growth.responses[parent].text
-    if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text):
+    if "\0" in text or _SURROGATE.search(text):
         return "not valid text"
     words = spoken(text)
     if words == spoken(source):
@@ -87,6 +94,7 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
     return None
 
 
+@functools.lru_cache(maxsize=2048)  # Each answer of a group is compared with those that come after it.
 def spoken(text: str) -> tuple[str, ...]:
     """Return the words of a text in order, without case, punctuation and layout: what reading it aloud would give."""
     normal = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
@@ -98,14 +106,14 @@ def _changes(before: Sequence[str], after: Sequence[str]) -> set[tuple[str, str,
     return {("-", *pair) for pair in pairs[0] - pairs[1]} | {("+", *pair) for pair in pairs[1] - pairs[0]}
 
 
+@functools.lru_cache(maxsize=2048)
 def script(text: str) -> str:
     """Return the writing system of most letters of a text (LATIN, CYRILLIC, CJK, ...); empty where it has none."""
-    counts: dict[str, int] = {}
-    for char in text[:4000]:
-        if char.isalpha():
-            name = unicodedata.name(char, "").partition(" ")[0]
-            name = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}.get(name, name)
-            counts[name] = counts.get(name, 0) + 1
+    letters = collections.Counter(itertools.islice(filter(str.isalpha, text), SCRIPT_LETTERS))
+    counts: collections.Counter[str] = collections.Counter()
+    for letter, count in letters.items():
+        name = unicodedata.name(letter, "").partition(" ")[0]
+        counts[{"HIRAGANA": "CJK", "KATAKANA": "CJK"}.get(name, name)] += count
     return max(counts, key=lambda name: (counts[name], name), default="")
 
 

@@ -120,12 +120,13 @@ def decode_group(example: Mapping[str, Any]) -> PreferenceGroup:
 
 
 def serialize_group(group: PreferenceGroup) -> bytes:
-    """Return the bytes that stand for a group in a TFDS record: the same in every process.
+    """Return the bytes that stand for a group in a TFDS record: the same in every process."""
+    return same_bytes(_features().serialize_example(encode_group(group)))
 
-    TFDS's own serialisation puts the fields in an order that changes from process to process.
-    """
-    example = tf_example_pb2.Example.FromString(_features().serialize_example(encode_group(group)))
-    return example.SerializeToString(deterministic=True)
+
+def same_bytes(serialized: bytes) -> bytes:
+    """Return a serialised example with its fields in an order that, unlike TFDS's, is the same in every process."""
+    return tf_example_pb2.Example.FromString(serialized).SerializeToString(deterministic=True)
 
 
 def _rows(columns: Mapping[str, Sequence]) -> Iterable[dict[str, Any]]:

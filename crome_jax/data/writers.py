@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-from crome_jax.data.features import encode_group, group_features
+from crome_jax.data.features import encode_group, group_features, same_bytes
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup, to_json
@@ -88,6 +88,7 @@ def _write_tfds(
     )
     # TFDS's builders shuffle by key, or sort in memory; its sequential writer keeps the order and holds nothing.
     writer = tfds.core.SequentialWriter(info, max_examples_per_shard=groups_per_shard, file_format="array_record")
+    writer._serializer = _SameBytes(writer._serializer)  # It takes no other.
     written = 0
     with explained(path):
         writer.initialize_splits([split])
@@ -98,6 +99,16 @@ def _write_tfds(
     with explained(path):
         writer.close_all()
     return written
+
+
+class _SameBytes:
+    """A serializer of TFDS whose bytes do not depend on the process."""
+
+    def __init__(self, serializer):
+        self._serializer = serializer
+
+    def serialize_example(self, example) -> bytes:
+        return same_bytes(self._serializer.serialize_example(example))
 
 
 def _chunks(groups: Iterable[PreferenceGroup]) -> Iterator[list[PreferenceGroup]]:

@@ -20,7 +20,7 @@ from crome_jax.data.features import decode_group
 from crome_jax.data.readers import read_groups
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
-from crome_jax.groups import Comparison, build_group, from_json
+from crome_jax.groups import Comparison, build_group, from_json, to_json
 
 NAMES = ["out", "out.jsonl", "out.jsonl.gz"]
 
@@ -195,3 +195,15 @@ def test_memory_does_not_grow_with_the_input(tmp_path, monkeypatch, name):
 
     peak(16)  # What is imported or cached once is not counted.
     assert peak(120) < peak(24) + 1_000_000  # The 96 groups more are 4,800,000 bytes of text.
+
+
+def test_a_folder_has_the_same_bytes_whichever_process_writes_it(tmp_path):
+    group = build_group(id="g", prompt="q", responses=["a", "b"], comparisons=[Comparison(0, 1)])
+    code = (
+        "import sys\nfrom crome_jax.data.writers import write_groups\nfrom crome_jax.groups import from_json\n"
+        f"write_groups(sys.argv[1], [from_json({to_json(group)!r})])"
+    )
+    for name in ("first", "second"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True, capture_output=True)
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()

@@ -1,5 +1,6 @@
 """Refusals in English: find them, tell where one may be right, and compose one from a prompt's own words."""
 
+import functools
 import random
 import re
 from collections.abc import Iterable, Sequence, Set
@@ -77,7 +78,12 @@ def refusals(document: Document) -> list[int]:
 
 def only_some_decline(texts: Iterable[str]) -> bool:
     """Tell whether some of the texts are refusals and others are not."""
-    return len({bool(refusals(parse(text))) for text in texts}) == 2
+    return len(set(map(_declines, texts))) == 2
+
+
+@functools.lru_cache(maxsize=2048)  # An answer is looked at once for every rewrite of it.
+def _declines(text: str) -> bool:
+    return bool(refusals(parse(text)))
 
 
 def may_deserve_refusal(prompt: str) -> bool:
