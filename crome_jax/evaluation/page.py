@@ -206,14 +206,31 @@ def _pictures(figures: Mapping[str, Any], by_split: Mapping[str, Mapping[str, An
         if any(panel["points"] for panel in panels.values()):
             figure = plots.plot_reward_length(panels, methods)
             lengths[split] = plots.to_inline_svg(figure, f"length{s}", f"Reward against length, {said}")
+    benchmarks = {}
+    for b, (name, found) in enumerate(figures["benchmarks"].items()):
+        figure = plots.plot_intervals(_benchmark_rows(found), methods)
+        benchmarks[name] = plots.to_inline_svg(figure, f"benchmark{b}", f"{found['title']} by section")
     training = plots.plot_training({method: figures["methods"][method]["training"] for method in methods}, methods)
     return {
         "accuracy": plots.to_inline_svg(plot_accuracy(figures), "accuracy", "Pairwise accuracy by split and method"),
         "strata": strata,
         "breakdowns": breakdowns,
         "lengths": lengths,
+        "benchmarks": benchmarks,
         "training": training and plots.to_inline_svg(training, "training", "Metrics of training against the step"),
     }
+
+
+def _benchmark_rows(found: Mapping[str, Any]) -> list[plots.Row]:
+    """Return a benchmark's overall score and sections as rows of a picture, under the names of accuracy figures."""
+    by_row: dict[str, dict[str, Any]] = {}
+    for method, measured in found["methods"].items():
+        for line in measured["rows"]:
+            if line["level"] != "subset" and line["score"] is not None:
+                name = "overall" if line["level"] == "overall" else line["name"]
+                cell = {"accuracy": line["score"], "interval": line["interval"], "comparisons": line["examples"]}
+                by_row.setdefault(name, {})[method] = cell
+    return _rows(by_row)
 
 
 def _stratum_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[plots.Row]:

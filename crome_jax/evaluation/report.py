@@ -12,6 +12,9 @@
   same comparisons: `difference`, `interval`, `comparisons`.
 - `counterfactuals`: the pairs of the page, as Counterfactual.to_dict gives them; `counterfactuals_from`: in words, the
   data that they are drawn from, null where there are none.
+- `benchmarks.<name>`: `title`, `license`, `citation`, `left_out` (examples whose prompt no row has room for);
+  `methods.<method>` and `reference.<scorer>`: the benchmark's table as its own measure gives it (`score`, `interval`,
+  `complete`, `missing`, `rule`, `rows`; `matrix` of RM-Bench).
 - `facts`: what the caller told about the run.
 
 A figure that is not defined (the accuracy of no comparisons) is null.
@@ -79,6 +82,7 @@ def build_report(
     title: str = "Reward model evaluation",
     bootstrap: Bootstrap | None = None,
     pairs: int = 60,
+    benchmarks: Mapping[str, Any] | None = None,
 ) -> Report:
     """Measure every method on every split.
 
@@ -92,6 +96,7 @@ def build_report(
         facts: what was run. A value is a scalar, a mapping (a section of its own) or a list of mappings (a table).
         bootstrap: how intervals are made.
         pairs: at most so many counterfactual pairs are shown.
+        benchmarks: name to figures, as benchmark_figures gives them.
 
     Raises:
         CromeError: where there is no method, or rewards do not fit the groups or are not finite.
@@ -125,6 +130,7 @@ def build_report(
         "differences": differences,
         "counterfactuals": [pair.to_dict() for pair in sample],
         "counterfactuals_from": counterfactuals_from if sample else None,
+        "benchmarks": dict(benchmarks or {}),
         "facts": dict(facts or {}),
     }
     return Report(_finite(figures), sample)
