@@ -15,6 +15,7 @@ VERBS = {
     "train": "train a reward model; the same command again resumes it",
     "evaluate": "measure trained reward models, and write a report",
     "score": "write the reward of every response",
+    "diagnose": "say what a reward model rewards: causal effects of attributes",
     "export": "write a trained reward model as a Hugging Face folder",
     "study": "train several methods on the same data, and write one report",
 }

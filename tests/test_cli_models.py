@@ -355,6 +355,27 @@ def test_a_killed_evaluation_goes_on_where_it_was(place, pairs, tmp_path, monkey
     assert second["methods"] == first["methods"]
 
 
+def test_a_diagnosis_tells_what_a_model_rewards(place, folder, tmp_path, capsys):
+    flags = ["diagnose", "--data", place / "held_out.jsonl", "--prompts", 4, "--out"]
+    assert run(*flags, tmp_path / "run", "--model", place / "run") == 0
+    printed = capsys.readouterr().out
+    assert "effect of bullets (spurious)" in printed
+    assert run(*flags, tmp_path / "folder", "--model", folder) == 0
+    ours, theirs = (json.loads((tmp_path / name / "diagnosis.json").read_text()) for name in ("run", "folder"))
+    assert ours["facts"]["prompts"] == 4
+    assert ours["facts"]["responses cut"] == 0
+    for attribute, effect in ours["effects"]["spurious"].items():
+        # fp32 rounding of rewards packed into rows of another length.
+        assert effect["double"]["ate"] == pytest.approx(
+            theirs["effects"]["spurious"][attribute]["double"]["ate"], abs=1e-5
+        )
+    page = (tmp_path / "run" / "diagnosis.html").read_text()
+    assert "<title>What crome rewards</title>" in page
+    assert run(*flags, tmp_path / "none", "--model", tmp_path) == 2
+    assert "no model.json" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

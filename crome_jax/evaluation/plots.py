@@ -125,6 +125,50 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
         return figure
 
 
+def plot_effects(rows: Sequence[Row], methods: Mapping[str, str], label: str) -> Figure:
+    """Plot effects as points with their intervals against zero, one line per row and method.
+
+    Args:
+        rows: as plot_intervals takes them; a figure's `accuracy` is the effect.
+        methods: method to the name that is shown, in the order of the colours.
+        label: of the axis, with its unit.
+    """
+    order = list(methods)
+    step, width, left, right = 0.21, 5.8, 1.7, 0.15
+    heights = [0.27 if row.measured is None else step * len(order) + 0.13 for row in rows]
+    height = sum(heights) + 0.62 + _legend_height(methods)
+    with _style():
+        figure = Figure(figsize=(width, height), layout="none")
+        axes = figure.add_axes((left / width, 0.52 / height, (width - left - right) / width, sum(heights) / height))
+        y, ticks, labels = 0.0, [], []
+        for row, tall in zip(rows, heights, strict=True):
+            middle = y + tall / 2
+            if row.measured is None:
+                heading = {"va": "center", "color": MUTED, "fontsize": 9.5, "fontweight": "bold"}
+                place = -left / (width - left - right)
+                axes.text(place, middle, short_label(row.label), transform=axes.get_yaxis_transform(), **heading)
+            else:
+                ticks.append(middle)
+                labels.append(short_label(row.label, 20))
+                for m, method in enumerate(order):
+                    measured = row.measured.get(method)
+                    if measured and measured["accuracy"] is not None:
+                        known = measured["interval"] or [measured["accuracy"]] * 2
+                        at = middle + (m - (len(order) - 1) / 2) * step
+                        _draw_interval(axes, {**measured, "interval": known}, at, m, False)
+            y += tall
+        axes.axvline(0.0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        axes.margins(x=0.08)
+        axes.set_ylim(y, 0)
+        axes.set_yticks(ticks, labels)
+        axes.tick_params(axis="y", length=0, pad=6)
+        axes.spines["left"].set_visible(False)
+        axes.grid(True, axis="x")
+        axes.set_xlabel(label, fontsize=10)
+        _add_legend(figure, methods)
+        return figure
+
+
 def plot_reward_length(panels: Mapping[str, Mapping[str, Any]], methods: Mapping[str, str]) -> Figure:
     """Plot the reward of responses against their length, one panel per method.
 

@@ -133,7 +133,7 @@ def build_report(
         "benchmarks": dict(benchmarks or {}),
         "facts": dict(facts or {}),
     }
-    return Report(_finite(figures), sample)
+    return Report(plain_json(figures), sample)
 
 
 def write_report(report: Report, folder: str | Path) -> tuple[Path, Path]:
@@ -203,12 +203,12 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _finite(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """Return plain JSON types: numpy's numbers as Python's, None for what is not finite."""
     if isinstance(value, Mapping):
-        return {str(name): _finite(inner) for name, inner in value.items()}
+        return {str(name): plain_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [plain_json(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
