@@ -15,7 +15,9 @@ VERBS = {
     "train": "train a reward model; the same command again resumes it",
     "evaluate": "measure trained reward models, and write a report",
     "score": "write the reward of every response",
+    "best_of_n": "measure what a reward model picks from N candidates",
     "diagnose": "say what a reward model rewards: causal effects of attributes",
+    "report": "put evaluated runs side by side",
     "export": "write a trained reward model as a Hugging Face folder",
     "study": "train several methods on the same data, and write one report",
 }

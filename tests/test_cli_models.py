@@ -376,6 +376,30 @@ def test_a_diagnosis_tells_what_a_model_rewards(place, folder, tmp_path, capsys)
     assert not (tmp_path / "none").exists()
 
 
+def test_best_of_n_is_measured_from_a_file(place, tmp_path, capsys):
+    records = [
+        {
+            "prompt": prompt_text(group.prompt),
+            "candidates": ["It is 3.", "It is 4.", "It is 4.", "Who knows?"],
+            "answer": 4,
+        }
+        for group in list(read_groups(place / "held_out.jsonl"))[:3]
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, records)))
+    flags = ["best_of_n", "--model", place / "run", "--candidates", tmp_path / "c.jsonl", "--out", tmp_path / "out"]
+    assert run(*flags, "--judge", "refusal") == 2
+    assert "'harmful' is not true or false" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(*flags, "--judge", "exact") == 0
+    printed = capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "best_of_n.json").read_text())
+    assert [point["n"] for point in figures["curve"]] == [1, 2, 4]
+    assert figures["curve"][0]["value"] == 0.5
+    assert f"best of 4: {100 * figures['curve'][2]['value']:.1f}%" in printed
+    assert figures["facts"]["responses cut"] == 0
+    assert "Best of N by crome" in (tmp_path / "out" / "best_of_n.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -206,6 +206,35 @@ def plot_reward_length(panels: Mapping[str, Mapping[str, Any]], methods: Mapping
         return figure
 
 
+def plot_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], label: str) -> Figure:
+    """Plot best-of-N curves against N, with their intervals.
+
+    Args:
+        curves: name to points of `n`, `value` and `interval` (None draws none).
+        label: of the axis of values.
+    """
+    with _style():
+        figure = Figure(figsize=(5.8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for c, (name, points) in enumerate(curves.items()):
+            n, values = [point["n"] for point in points], [point["value"] for point in points]
+            color = SERIES[c % len(SERIES)]
+            axes.plot(
+                n, values, color=color, marker=MARKERS[c % len(MARKERS)], markersize=4, label=short_label(name, 24)
+            )
+            if points and all(point.get("interval") for point in points):
+                low, high = zip(*(point["interval"] for point in points), strict=True)
+                axes.fill_between(n, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+        axes.xaxis.minorticks_off()
+        axes.grid(True)
+        axes.set_xlabel("candidates N (log scale)", fontsize=10)
+        axes.set_ylabel(label, fontsize=10)
+        axes.legend(loc="best")
+        return figure
+
+
 def plot_training(
     curves: Mapping[str, Sequence[Mapping[str, float | None]]], methods: Mapping[str, str]
 ) -> Figure | None:

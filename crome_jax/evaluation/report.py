@@ -124,7 +124,7 @@ def build_report(
     figures = {
         "schema": SCHEMA,
         "title": title,
-        "statements": [_statement(split, measured, differences.get(split, {})) for split in splits],
+        "statements": [split_statement(split, measured, differences.get(split, {})) for split in splits],
         "settings": {**dataclasses.asdict(bootstrap), "splits": splits, "methods": methods},
         "methods": measured,
         "differences": differences,
@@ -170,7 +170,7 @@ def _differences(
     return differences
 
 
-def _statement(split: str, measured: Mapping[str, Any], differences: Mapping[str, Any]) -> str:
+def split_statement(split: str, measured: Mapping[str, Any], differences: Mapping[str, Any]) -> str:
     """Say in one sentence what the methods reach on a split, and by how much the best exceeds the baseline."""
     scores = {}
     for method in measured:
