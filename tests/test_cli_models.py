@@ -20,6 +20,7 @@ from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.evaluation.scoring import score_groups
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training import train as training
+from crome_jax.verbs import score as scoring_verb
 from crome_jax.verbs.evaluate import DataSet, data_set
 
 TINY = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE='head'", "--gin.ROW_TOKENS=256", "--gin.STEPS=2")
@@ -459,6 +460,38 @@ def test_files_are_scored_whole_or_not_at_all(place, records, tmp_path, capsys):
     assert len(out.read_text().splitlines()) == len(lines)
     assert run(*flags) == 2
     assert "exists already; choose another name or pass --overwrite" in capsys.readouterr().err
+
+
+def test_killed_scoring_goes_on_where_it_was(place, records, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "in.jsonl"
+    long = {"prompt": "word " * 300, "response": "yes"}
+    mixed = [*records[:3], long, *records[3:8], "{", *records[8:]]
+    data.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in mixed))
+    flags = ["score", "--checkpoint", place / "run", "--data", data, "--chunk", 4, "--skip-bad", "--out"]
+    assert run(*flags, tmp_path / "whole.jsonl") == 0
+    chunks = []
+
+    def kill(*arguments, **options):
+        chunks.append(arguments)
+        if len(chunks) == 3:
+            raise KeyboardInterrupt
+        return score_items(*arguments, **options)
+
+    score_items = scoring_verb.score_items
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_verb, "score_items", kill)
+        assert run(*flags, tmp_path / "out.jsonl") == 130
+    assert not (tmp_path / "out.jsonl").exists()
+    with (tmp_path / ".out.jsonl.scored" / "scored.jsonl").open("ab") as file:
+        file.write(b'{"prompt": "half of a chunk')
+    capsys.readouterr()
+    assert run(*flags, tmp_path / "out.jsonl") == 0
+    assert "out.jsonl: resumed after 8 records" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    aside = [(tmp_path / f"{name}.jsonl.bad.jsonl").read_text() for name in ("whole", "out")]
+    assert aside[0] == aside[1]
+    assert len(aside[0].splitlines()) == 2
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_bad_records_are_set_aside_by_their_number(place, records, tmp_path, monkeypatch, capsys):

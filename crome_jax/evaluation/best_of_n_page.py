@@ -31,7 +31,7 @@ def render_best_of_n(figures: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, interval=interval, number=number, plain=plain)
-    curves = {"picked by the reward model": figures["curve"]}
+    curves = {"the reward model's pick": figures["curve"]}
     for name, key in (("an oracle's pick", "oracle"), ("picked blindly", "random")):
         curves[name] = [{"n": point["n"], "value": point[key], "interval": None} for point in figures["curve"]]
     figure = plots.plot_curves(curves, LABELS[figures["judge"]])

@@ -187,6 +187,8 @@ def score_rows(
         [N, R] rewards by slot, in nats.
     """
     n, length = rows.batch.tokens.shape
+    # Few rows are not filled up to a whole batch; to a power of two, so that few sizes are compiled.
+    rows_at_once = min(rows_at_once, 1 << (n - 1).bit_length())
     rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
     values = np.zeros(rows.groups.shape, np.float32)
     own = Progress(name, n, "row") if progress is None else None
