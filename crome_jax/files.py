@@ -70,6 +70,17 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def spoken_for(hidden: Path, out: str | os.PathLike) -> Iterator[None]:
+    """Let errors about a hidden place name the output it stands for, which is the one the user knows."""
+    try:
+        yield
+    except CromeError as e:
+        if str(hidden) not in str(e):
+            raise
+        raise CromeError(str(e).replace(str(hidden), os.fspath(out))) from None
+
+
 def check_not_read(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
     """Raise CromeError where replacing the path would take away what is read: the same, or in it, or in that folder."""
     path = Path(path)

@@ -15,9 +15,12 @@ import pytest
 from crome_jax.cli import main
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
 from crome_jax.data.readers import read_groups
+from crome_jax.evaluation.outcome_files import read_outcomes
+from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.evaluation.scoring import score_groups
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training import train as training
+from crome_jax.verbs import score as scoring_verb
 from crome_jax.verbs.evaluate import DataSet, data_set
 
 TINY = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE='head'", "--gin.ROW_TOKENS=256", "--gin.STEPS=2")
@@ -236,6 +239,168 @@ def test_evaluation_sets_aside_what_no_row_has_room_for(place, tmp_path, capsys)
     assert len((tmp_path / "out.bad.jsonl").read_text().splitlines()) == 1
 
 
+@pytest.fixture(scope="module")
+def pairs(place):
+    """RewardBench's shape: a folder with the held-out pairs in three of its subsets."""
+    folder = place / "rewardbench"
+    folder.mkdir()
+    subsets = ("alpacaeval-easy", "donotanswer", "hep-go")
+    lines = [
+        json.dumps(
+            {
+                "id": n,
+                "subset": subsets[n % 3],
+                "prompt": prompt_text(group.prompt),
+                "chosen": group.responses[group.comparisons[0].left].text,
+                "rejected": group.responses[group.comparisons[0].right].text,
+            }
+        )
+        for n, group in enumerate(read_groups(place / "held_out.jsonl"))
+    ]
+    (folder / "filtered.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def test_a_benchmark_gives_its_own_table(place, pairs, tmp_path, capsys):
+    flags = ["evaluate", "--checkpoint", place / "run", "--manual_dir", pairs, "--out", tmp_path / "out"]
+    assert run(*flags, "--benchmark", "rewardbench", "pairs") == 0
+    printed = capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "report.json").read_text())
+    found = figures["benchmarks"]["rewardbench"]["methods"]["crome"]
+    sections = {row["name"]: row["score"] for row in found["rows"] if row["level"] == "section"}
+    assert found["score"] == pytest.approx((sections["Chat"] + sections["Safety"] + sections["Reasoning"]) / 3)
+    assert not found["complete"]
+    assert "the score is of the rest" in printed
+    assert f"{100 * found['score']:.1f}" in printed
+    assert 0 < figures["benchmarks"]["pairs"]["reference"]["longer answer"]["score"] < 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Not the whole benchmark" in page
+    assert "ODC-BY" in page
+    (run_facts,) = figures["facts"]["runs"]
+    assert "<|im_start|>" in run_facts["chat template"]
+    assert {row["responses cut"] for row in figures["facts"]["scoring"]} == {0}
+    outcomes = read_outcomes(tmp_path / "out")
+    assert len(outcomes) == 24
+    right = [
+        line
+        for line in outcomes
+        if line["data"] == "rewardbench" and line["rewards"]["crome"][0] > line["rewards"]["crome"][1]
+    ]
+    assert len(right) / 12 == figures["methods"]["crome"]["splits"]["rewardbench"]["accuracy"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]  # No journal is left.
+
+
+def test_a_benchmark_without_its_files_writes_nothing(place, tmp_path, capsys):
+    flags = ["evaluate", "--checkpoint", place / "run", "--out", tmp_path / "out", "--benchmark", "rm_bench"]
+    assert run(*flags, "--manual_dir", tmp_path) == 2
+    assert "holds no file of RM-Bench" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert run("evaluate", "--checkpoint", place / "run") == 2
+    assert "there is nothing to measure on" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def folder(place):
+    """The run as a Hugging Face folder."""
+    assert run("export", "--checkpoint", place / "run", "--out", place / "exported") == 0
+    return place / "exported"
+
+
+def test_a_hugging_face_folder_is_measured_as_the_run_that_it_is(place, folder, pairs, tmp_path):
+    data = ["--benchmark", "rewardbench", "--manual_dir", pairs]
+    assert run("evaluate", "--checkpoint", place / "run", folder, *data, "--out", tmp_path / "out") == 0
+    for line in read_outcomes(tmp_path / "out"):
+        ours, theirs = line["rewards"].values()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_folder_without_a_chat_template_or_a_head_is_refused(folder, pairs, tmp_path, capsys):
+    bare = shutil.copytree(folder, tmp_path / "bare")
+    config = json.loads((bare / "tokenizer_config.json").read_text())
+    template = config.pop("chat_template")
+    (bare / "tokenizer_config.json").write_text(json.dumps(config))
+    flags = ["evaluate", "--benchmark", "pairs", "--manual_dir", pairs, "--out", tmp_path / "out", "--checkpoint"]
+    assert run(*flags, bare) == 2
+    assert "ships no chat template" in capsys.readouterr().err
+    (tmp_path / "template.jinja").write_text(template)
+    assert run(*flags, bare, "--chat-template", tmp_path / "template.jinja") == 0
+    config = json.loads((bare / "config.json").read_text()) | {"architectures": ["LlamaForCausalLM"]}
+    (bare / "config.json").write_text(json.dumps(config))
+    capsys.readouterr()
+    assert run(*flags, bare, "--chat-template", "chatml") == 2
+    assert "is no sequence classifier" in capsys.readouterr().err
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(place, pairs, tmp_path, monkeypatch):
+    flags = ["evaluate", "--checkpoint", place / "run", "--benchmark", "pairs", "--manual_dir", pairs]
+    flags += ["--rows-at-once", 1, "--out"]
+    assert run(*flags, tmp_path / "whole") == 0
+
+    def kill(journal, batch, values):
+        add(journal, batch, values)
+        raise KeyboardInterrupt
+
+    add = ScoreJournal.add
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreJournal, "add", kill)
+        assert run(*flags, tmp_path / "out") == 130
+    assert not (tmp_path / "out").exists()
+    (journal,) = (tmp_path / ".out.scores").iterdir()
+    with journal.open("ab") as file:
+        file.write(b'{"batch": "256x')  # As a kill in the middle of a line leaves it.
+    assert run(*flags, tmp_path / "out") == 0
+    assert not (tmp_path / ".out.scores").exists()
+    first, second = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("whole", "out"))
+    assert second["facts"]["scoring"][0]["batches found done"] == 1
+    assert second["benchmarks"] == first["benchmarks"]
+    assert second["methods"] == first["methods"]
+
+
+def test_a_diagnosis_tells_what_a_model_rewards(place, folder, tmp_path, capsys):
+    flags = ["diagnose", "--data", place / "held_out.jsonl", "--prompts", 4, "--out"]
+    assert run(*flags, tmp_path / "run", "--model", place / "run") == 0
+    printed = capsys.readouterr().out
+    assert "effect of bullets (spurious)" in printed
+    assert run(*flags, tmp_path / "folder", "--model", folder) == 0
+    ours, theirs = (json.loads((tmp_path / name / "diagnosis.json").read_text()) for name in ("run", "folder"))
+    assert ours["facts"]["prompts"] == 4
+    assert ours["facts"]["responses cut"] == 0
+    for attribute, effect in ours["effects"]["spurious"].items():
+        # fp32 rounding of rewards packed into rows of another length.
+        assert effect["double"]["ate"] == pytest.approx(
+            theirs["effects"]["spurious"][attribute]["double"]["ate"], abs=1e-5
+        )
+    page = (tmp_path / "run" / "diagnosis.html").read_text()
+    assert "<title>What crome rewards</title>" in page
+    assert run(*flags, tmp_path / "none", "--model", tmp_path) == 2
+    assert "no model.json" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_best_of_n_is_measured_from_a_file(place, tmp_path, capsys):
+    records = [
+        {
+            "prompt": prompt_text(group.prompt),
+            "candidates": ["It is 3.", "It is 4.", "It is 4.", "Who knows?"],
+            "answer": 4,
+        }
+        for group in list(read_groups(place / "held_out.jsonl"))[:3]
+    ]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, records)))
+    flags = ["best_of_n", "--model", place / "run", "--candidates", tmp_path / "c.jsonl", "--out", tmp_path / "out"]
+    assert run(*flags, "--judge", "refusal") == 2
+    assert "'harmful' is not true or false" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(*flags, "--judge", "exact") == 0
+    printed = capsys.readouterr().out
+    figures = json.loads((tmp_path / "out" / "best_of_n.json").read_text())
+    assert [point["n"] for point in figures["curve"]] == [1, 2, 4]
+    assert figures["curve"][0]["value"] == 0.5
+    assert f"best of 4: {100 * figures['curve'][2]['value']:.1f}%" in printed
+    assert figures["facts"]["responses cut"] == 0
+    assert "Best of N by crome" in (tmp_path / "out" / "best_of_n.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -295,6 +460,38 @@ def test_files_are_scored_whole_or_not_at_all(place, records, tmp_path, capsys):
     assert len(out.read_text().splitlines()) == len(lines)
     assert run(*flags) == 2
     assert "exists already; choose another name or pass --overwrite" in capsys.readouterr().err
+
+
+def test_killed_scoring_goes_on_where_it_was(place, records, tmp_path, monkeypatch, capsys):
+    data = tmp_path / "in.jsonl"
+    long = {"prompt": "word " * 300, "response": "yes"}
+    mixed = [*records[:3], long, *records[3:8], "{", *records[8:]]
+    data.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in mixed))
+    flags = ["score", "--checkpoint", place / "run", "--data", data, "--chunk", 4, "--skip-bad", "--out"]
+    assert run(*flags, tmp_path / "whole.jsonl") == 0
+    chunks = []
+
+    def kill(*arguments, **options):
+        chunks.append(arguments)
+        if len(chunks) == 3:
+            raise KeyboardInterrupt
+        return score_items(*arguments, **options)
+
+    score_items = scoring_verb.score_items
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring_verb, "score_items", kill)
+        assert run(*flags, tmp_path / "out.jsonl") == 130
+    assert not (tmp_path / "out.jsonl").exists()
+    with (tmp_path / ".out.jsonl.scored" / "scored.jsonl").open("ab") as file:
+        file.write(b'{"prompt": "half of a chunk')
+    capsys.readouterr()
+    assert run(*flags, tmp_path / "out.jsonl") == 0
+    assert "out.jsonl: resumed after 8 records" in capsys.readouterr().err
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    aside = [(tmp_path / f"{name}.jsonl.bad.jsonl").read_text() for name in ("whole", "out")]
+    assert aside[0] == aside[1]
+    assert len(aside[0].splitlines()) == 2
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
 def test_bad_records_are_set_aside_by_their_number(place, records, tmp_path, monkeypatch, capsys):

@@ -112,20 +112,34 @@ def pack_groups(
         DataError: naming the group, and the data where its `name` is given.
     """
 
-    def tokenized() -> Iterator[TokenizedGroup]:
-        for index, group in enumerate(groups):
-            try:
-                item = tokenize(group, index, tokenizer)
-                _check_room(item, shape)
-            except DataError as e:
-                error = e.at(f"group {group.id!r}{f' of {name}' if name else ''}")
-                if on_bad is None:
-                    raise error from None
-                on_bad(group, error)
-            else:
-                yield item
+    tokenized = tokenize_groups(groups, tokenizer, shape, on_bad=on_bad, name=name)
+    return pack(tokenized, shape, every_response=every_response)
 
-    return pack(tokenized(), shape, every_response=every_response)
+
+def tokenize_groups(
+    groups: Sequence[PreferenceGroup],
+    tokenizer: Tokenizer,
+    shape: RowShape,
+    *,
+    on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+    name: str | None = None,
+) -> Iterator[TokenizedGroup]:
+    """Encode groups in order, leaving out those that `on_bad` of pack_groups is called with.
+
+    Raises:
+        DataError: naming the group, and the data where its `name` is given, without `on_bad`.
+    """
+    for index, group in enumerate(groups):
+        try:
+            item = tokenize(group, index, tokenizer)
+            _check_room(item, shape)
+        except DataError as e:
+            error = e.at(f"group {group.id!r}{f' of {name}' if name else ''}")
+            if on_bad is None:
+                raise error from None
+            on_bad(group, error)
+        else:
+            yield item
 
 
 def _check_room(group: TokenizedGroup, shape: RowShape) -> None:

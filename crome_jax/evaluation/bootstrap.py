@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -111,6 +112,32 @@ class Bootstrap:
         # Rounding must not tell equal differences apart.
         as_far = np.abs(by_chance) >= abs(observed) - 1e-12
         return float((1 + as_far.sum()) / (1 + self.resamples))
+
+    def composite_interval(
+        self, parts: Sequence[tuple[float, Float[np.ndarray, "N"], Int[np.ndarray, "N"]]]
+    ) -> tuple[float, float] | None:
+        """Return the interval of a weighted sum of means, as a benchmark's overall score is, or None without parts.
+
+        Each part is drawn by itself, so that a part keeps its share however many examples it has. Where no part shows
+        any spread, the Wilson interval with all groups as trials stands in, as for an accuracy.
+
+        Args:
+            parts: of each its weight, its values and the groups they belong to.
+        """
+        if not parts:
+            return None
+        totals = [(weight, *_cluster_totals(values, clusters)) for weight, values, clusters in parts]
+        means = [sums / counts for _, sums, counts in totals]
+        if all(np.all(mean == mean[0]) for mean in means):
+            share = sum(weight * mean[0] for (weight, _, _), mean in zip(totals, means, strict=True))
+            return _wilson(float(np.clip(share, 0, 1)), sum(map(len, means)), self.confidence)
+        drawn = sum(
+            weight * dataclasses.replace(self, seed=self.seed + part)._resampled_means(sums, counts)
+            for part, (weight, sums, counts) in enumerate(totals)
+        )
+        tail = (1 - self.confidence) / 2
+        low, high = np.quantile(drawn, [tail, 1 - tail])
+        return float(low), float(high)
 
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
         rng = np.random.default_rng(self.seed)

@@ -40,3 +40,28 @@ def measure_calibration(outcomes: Outcomes) -> dict[str, Any]:
         "calibration_error": error,
         "bins": bins,
     }
+
+
+def fit_scale(outcomes: Outcomes, *, steps: int = 50) -> float | None:
+    """Return the a for which sigmoid(a d) fits the targets best, d being the reward differences.
+
+    1 is calibrated; below 1 the model is too sure of itself, above 1 not sure enough, below 0 it prefers the wrong
+    side more than the right one.
+
+    Args:
+        steps: of Newton's method, at most.
+
+    Returns:
+        None where there are no comparisons or differences, or no a is best: every comparison is right (or wrong).
+    """
+    d, t = outcomes.difference, outcomes.target
+    if not len(outcomes) or not np.any(d) or np.all(d * (t - 0.5) >= 0) or np.all(d * (t - 0.5) <= 0):
+        return None
+    a = 0.0
+    for _ in range(steps):
+        p = 0.5 + 0.5 * np.tanh(0.5 * a * d)
+        step = float(np.sum((t - p) * d) / max(np.sum(p * (1 - p) * d * d), 1e-12))
+        a += float(np.clip(step, -2.0, 2.0))  # The loss is convex; far off, Newton's step overshoots.
+        if abs(step) < 1e-10:
+            break
+    return a

@@ -206,14 +206,52 @@ def _pictures(figures: Mapping[str, Any], by_split: Mapping[str, Mapping[str, An
         if any(panel["points"] for panel in panels.values()):
             figure = plots.plot_reward_length(panels, methods)
             lengths[split] = plots.to_inline_svg(figure, f"length{s}", f"Reward against length, {said}")
+    benchmarks = {}
+    for b, (name, found) in enumerate(figures["benchmarks"].items()):
+        figure = plots.plot_intervals(_benchmark_rows(found), methods)
+        benchmarks[name] = plots.to_inline_svg(figure, f"benchmark{b}", f"{found['title']} by section")
+    comparison = figures.get("comparison") or {}
+    curves = {methods[method]: curve for method, curve in comparison.get("best_of_n", {}).items()}
+    best_of_n = plots.plot_curves(curves, "value of the pick") if curves else None
+    rows = _effect_rows(comparison.get("effects", {}))
+    effects = plots.plot_effects(rows, methods, "average effect on reward (nats)") if rows else None
     training = plots.plot_training({method: figures["methods"][method]["training"] for method in methods}, methods)
     return {
         "accuracy": plots.to_inline_svg(plot_accuracy(figures), "accuracy", "Pairwise accuracy by split and method"),
         "strata": strata,
         "breakdowns": breakdowns,
         "lengths": lengths,
+        "benchmarks": benchmarks,
+        "best_of_n": best_of_n and plots.to_inline_svg(best_of_n, "best", "Best of N"),
+        "effects": effects and plots.to_inline_svg(effects, "effects", "Effects of attributes on reward"),
         "training": training and plots.to_inline_svg(training, "training", "Metrics of training against the step"),
     }
+
+
+def _benchmark_rows(found: Mapping[str, Any]) -> list[plots.Row]:
+    """Return a benchmark's overall score and sections as rows of a picture, under the names of accuracy figures."""
+    by_row: dict[str, dict[str, Any]] = {}
+    for method, measured in found["methods"].items():
+        for line in measured["rows"]:
+            if line["level"] != "subset" and line["score"] is not None:
+                name = "overall" if line["level"] == "overall" else line["name"]
+                cell = {"accuracy": line["score"], "interval": line["interval"], "comparisons": line["examples"]}
+                by_row.setdefault(name, {})[method] = cell
+    return _rows(by_row)
+
+
+def _effect_rows(effects: Mapping[str, Any]) -> list[plots.Row]:
+    """Return effects of attributes by method as rows of a picture."""
+    rows = []
+    for kind in ("causal", "spurious"):
+        by_row: dict[str, dict[str, Any]] = {}
+        for method, found in effects.items():
+            for name, effect in found[kind].items():
+                cell = {"accuracy": effect["double"]["ate"], "interval": effect["double"]["ate_interval"]}
+                by_row.setdefault(name, {})[method] = cell
+        if by_row:
+            rows += [plots.Row(kind), *_rows(by_row)]
+    return rows
 
 
 def _stratum_rows(measured: Mapping[str, Mapping[str, Any]]) -> list[plots.Row]:

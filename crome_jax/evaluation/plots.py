@@ -130,6 +130,50 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
         return figure
 
 
+def plot_effects(rows: Sequence[Row], methods: Mapping[str, str], label: str) -> Figure:
+    """Plot effects as points with their intervals against zero, one line per row and method.
+
+    Args:
+        rows: as plot_intervals takes them; a figure's `accuracy` is the effect.
+        methods: method to the name that is shown, in the order of the colours.
+        label: of the axis, with its unit.
+    """
+    order = list(methods)
+    step, width, left, right = 0.21, 5.8, 1.7, 0.15
+    heights = [0.27 if row.measured is None else step * len(order) + 0.13 for row in rows]
+    height = sum(heights) + 0.62 + _legend_height(methods)
+    with styled():
+        figure = Figure(figsize=(width, height), layout="none")
+        axes = figure.add_axes((left / width, 0.52 / height, (width - left - right) / width, sum(heights) / height))
+        y, ticks, labels = 0.0, [], []
+        for row, tall in zip(rows, heights, strict=True):
+            middle = y + tall / 2
+            if row.measured is None:
+                heading = {"va": "center", "color": MUTED, "fontsize": 9.5, "fontweight": "bold"}
+                place = -left / (width - left - right)
+                axes.text(place, middle, short_label(row.label), transform=axes.get_yaxis_transform(), **heading)
+            else:
+                ticks.append(middle)
+                labels.append(short_label(row.label, 20))
+                for m, method in enumerate(order):
+                    measured = row.measured.get(method)
+                    if measured and measured["accuracy"] is not None:
+                        known = measured["interval"] or [measured["accuracy"]] * 2
+                        at = middle + (m - (len(order) - 1) / 2) * step
+                        _draw_interval(axes, {**measured, "interval": known}, at, m, False)
+            y += tall
+        axes.axvline(0.0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        axes.margins(x=0.08)
+        axes.set_ylim(y, 0)
+        axes.set_yticks(ticks, labels)
+        axes.tick_params(axis="y", length=0, pad=6)
+        axes.spines["left"].set_visible(False)
+        axes.grid(True, axis="x")
+        axes.set_xlabel(label, fontsize=10)
+        _add_legend(figure, methods)
+        return figure
+
+
 def plot_reward_length(panels: Mapping[str, Mapping[str, Any]], methods: Mapping[str, str]) -> Figure:
     """Plot the reward of responses against their length, one panel per method.
 
@@ -164,6 +208,35 @@ def plot_reward_length(panels: Mapping[str, Mapping[str, Any]], methods: Mapping
             axes.tick_params(axis="y", labelcolor=MUTED, labelsize=9.5)
         figure.supxlabel("words in the response (log scale)", fontsize=10, color=MUTED)
         figure.supylabel("reward (nats)", fontsize=10, color=MUTED)
+        return figure
+
+
+def plot_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], label: str) -> Figure:
+    """Plot best-of-N curves against N, with their intervals.
+
+    Args:
+        curves: name to points of `n`, `value` and `interval` (None draws none).
+        label: of the axis of values.
+    """
+    with styled():
+        figure = Figure(figsize=(5.8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for c, (name, points) in enumerate(curves.items()):
+            n, values = [point["n"] for point in points], [point["value"] for point in points]
+            color = SERIES[c % len(SERIES)]
+            axes.plot(
+                n, values, color=color, marker=MARKERS[c % len(MARKERS)], markersize=4, label=short_label(name, 24)
+            )
+            if points and all(point.get("interval") for point in points):
+                low, high = zip(*(point["interval"] for point in points), strict=True)
+                axes.fill_between(n, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+        axes.xaxis.minorticks_off()
+        axes.grid(True)
+        axes.set_xlabel("candidates N (log scale)", fontsize=10)
+        axes.set_ylabel(label, fontsize=10)
+        axes.legend(loc="best")
         return figure
 
 

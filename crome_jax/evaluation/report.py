@@ -12,6 +12,9 @@
   same comparisons: `difference`, `interval`, `comparisons`.
 - `counterfactuals`: the pairs of the page, as Counterfactual.to_dict gives them; `counterfactuals_from`: in words, the
   data that they are drawn from, null where there are none.
+- `benchmarks.<name>`: `title`, `license`, `citation`, `left_out` (examples whose prompt no row has room for);
+  `methods.<method>` and `reference.<scorer>`: the benchmark's table as its own measure gives it (`score`, `interval`,
+  `complete`, `missing`, `rule`, `rows`; `matrix` of RM-Bench).
 - `facts`: what the caller told about the run.
 
 A figure that is not defined (the accuracy of no comparisons) is null.
@@ -79,6 +82,7 @@ def build_report(
     title: str = "Reward model evaluation",
     bootstrap: Bootstrap | None = None,
     pairs: int = 60,
+    benchmarks: Mapping[str, Any] | None = None,
 ) -> Report:
     """Measure every method on every split.
 
@@ -92,6 +96,7 @@ def build_report(
         facts: what was run. A value is a scalar, a mapping (a section of its own) or a list of mappings (a table).
         bootstrap: how intervals are made.
         pairs: at most so many counterfactual pairs are shown.
+        benchmarks: name to figures, as benchmark_figures gives them.
 
     Raises:
         CromeError: where there is no method, or rewards do not fit the groups or are not finite.
@@ -119,15 +124,16 @@ def build_report(
     figures = {
         "schema": SCHEMA,
         "title": title,
-        "statements": [_statement(split, measured, differences.get(split, {})) for split in splits],
+        "statements": [split_statement(split, measured, differences.get(split, {})) for split in splits],
         "settings": {**dataclasses.asdict(bootstrap), "splits": splits, "methods": methods},
         "methods": measured,
         "differences": differences,
         "counterfactuals": [pair.to_dict() for pair in sample],
         "counterfactuals_from": counterfactuals_from if sample else None,
+        "benchmarks": dict(benchmarks or {}),
         "facts": dict(facts or {}),
     }
-    return Report(_finite(figures), sample)
+    return Report(plain_json(figures), sample)
 
 
 def write_report(report: Report, folder: str | Path) -> tuple[Path, Path]:
@@ -164,7 +170,7 @@ def _differences(
     return differences
 
 
-def _statement(split: str, measured: Mapping[str, Any], differences: Mapping[str, Any]) -> str:
+def split_statement(split: str, measured: Mapping[str, Any], differences: Mapping[str, Any]) -> str:
     """Say in one sentence what the methods reach on a split, and by how much the best exceeds the baseline."""
     scores = {}
     for method in measured:
@@ -197,12 +203,12 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _finite(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
     """Return plain JSON types: numpy's numbers as Python's, None for what is not finite."""
     if isinstance(value, Mapping):
-        return {str(name): _finite(inner) for name, inner in value.items()}
+        return {str(name): plain_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [plain_json(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

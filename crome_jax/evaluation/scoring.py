@@ -12,16 +12,21 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from crome_jax.batch import FIELDS
-from crome_jax.data.loading import pack_groups, put
-from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.loading import pack_groups, put, tokenize_groups
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import DataError
+from crome_jax.evaluation.distinct import distinct_prompts
+from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import PreferenceGroup
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import Params
 from crome_jax.training.mesh import row_shards
 from crome_jax.training.progress import Progress
+
+_SHORTEST_ROW = 256
+"""Tokens of the shortest rows that are packed: each length of row is a compilation of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Scores:
 
     Args:
         rewards: one float32 array [R] for each group, in nats.
-        truncated: responses that were cut to fit a row.
-        tokens: real tokens that were encoded.
+        truncated: responses that were cut to fit a row, each as often as it occurs.
+        tokens: real tokens that were encoded: each distinct prompt and response once.
     """
 
     rewards: list[np.ndarray]
@@ -72,20 +77,77 @@ def score_groups(
     *,
     rows_at_once: int = 8,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
+    journal: ScoreJournal | None = None,
+    name: str = "score",
 ) -> Scores:
-    """Score every response of every group once.
+    """Score every response of every group, each distinct prompt and response encoded once.
+
+    A reward is the same, to rounding, whatever it is computed with: 1e-5 in float32. Groups go to rows of the model's
+    size, its half, its quarter, ..., the shortest that holds the prompt with all its responses: attention takes time in
+    proportion to the length of a row.
 
     Args:
         rows_at_once: rows in one call of the model, over all devices; rounded up to what the mesh divides.
         on_bad: called with a group (without its comparisons) whose prompt leaves no room in a row; its rewards are NaN
             then. Without it the error is raised.
+        journal: where batches are kept as they are done, and found by a run that resumes.
+        name: of the job, which the line of progress begins with.
 
     Raises:
-        DataError: where a prompt leaves no room in a row.
+        DataError: where a prompt leaves no room in a row, or there is nothing to score.
     """
-    rows = pack_for_scoring(groups, model.tokenizer, model.shape, on_bad=on_bad)
-    values = score_rows(make_scorer(model.cfg, model.dtype), model.params, rows, model.mesh, rows_at_once=rows_at_once)
-    return Scores(gather_rewards(rows, values, groups), rows.truncated, rows.real_tokens)
+    distinct = distinct_prompts(groups)
+
+    def refuse(group: PreferenceGroup, error: DataError) -> None:
+        for number in distinct.members[numbers[id(group)]]:
+            given = dataclasses.replace(groups[number], comparisons=())
+            on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
+
+    numbers = {id(group): number for number, group in enumerate(distinct.groups)}
+    shapes = _shapes(model.shape)
+    by_shape: dict[RowShape, list[TokenizedGroup]] = {shape: [] for shape in shapes}
+    cut = [np.zeros(len(group.responses), bool) for group in distinct.groups]
+    for item in tokenize_groups(distinct.groups, model.tokenizer, model.shape, on_bad=on_bad and refuse):
+        lengths = np.array([len(ids) for ids in item.responses], np.int64)
+        cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
+        whole = len(item.prompt) + int(lengths.sum())
+        by_shape[next((shape for shape in shapes if whole <= shape.tokens), shapes[-1])].append(item)
+    packed = [pack(items, shape, every_response=True) for shape, items in by_shape.items() if items]
+    if not packed:
+        raise DataError("holds nothing to score", fix="give records with responses, whose prompts fit a row")
+    scorer = make_scorer(model.cfg, model.dtype)
+    rewards = [np.full(len(group.responses), np.nan, np.float32) for group in distinct.groups]
+    progress = Progress(name, sum(rows.batch.tokens.size for rows in packed), "token")
+    for rows in packed:
+        values = score_rows(
+            scorer,
+            model.params,
+            rows,
+            model.mesh,
+            rows_at_once=_rows_at_once(rows_at_once, rows, model.shape),
+            journal=journal,
+            progress=progress,
+        )
+        for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
+            rewards[rows.groups[row, slot]][rows.responses[row, slot]] = values[row, slot]
+    progress.close()
+    truncated = sum(int(flags.sum()) for flags in distinct.spread(cut))
+    return Scores(distinct.spread(rewards), truncated, sum(rows.real_tokens for rows in packed))
+
+
+def _shapes(shape: RowShape) -> list[RowShape]:
+    """Return the shapes of rows that are packed, the shortest first."""
+    shapes = [shape]
+    while shapes[0].tokens >= 2 * _SHORTEST_ROW:
+        shapes.insert(0, dataclasses.replace(shapes[0], tokens=shapes[0].tokens // 2))
+    return shapes
+
+
+def _rows_at_once(rows_at_once: int, rows: Rows, shape: RowShape) -> int:
+    """Return how many rows go into one call: accelerators get as many tokens whatever the length of rows."""
+    if jax.default_backend() == "cpu":  # More rows at once would only fall out of its caches.
+        return rows_at_once
+    return rows_at_once * shape.tokens // rows.batch.tokens.shape[1]
 
 
 def pack_for_scoring(
@@ -110,6 +172,8 @@ def score_rows(
     rows_at_once: int = 8,
     hidden: np.ndarray | None = None,
     name: str = "score",
+    journal: ScoreJournal | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Run the model over packed rows.
 
@@ -117,24 +181,38 @@ def score_rows(
         scorer: from make_scorer.
         rows_at_once: rows in one call of the model, at most, rounded up to what the mesh divides.
         hidden: [N, T, D]; what enters the first trained layer, where it was computed ahead.
+        journal: where batches are kept as they are done, and found by a run that resumes.
+        progress: that counts the tokens of rows of several shapes; None shows the rows of these.
 
     Returns:
         [N, R] rewards by slot, in nats.
     """
-    n = len(rows)
-    # A few texts are not worth the memory and time of as many rows as are taken at most.
-    rows_at_once = math.ceil(min(rows_at_once, n) / row_shards(mesh)) * row_shards(mesh)
+    n, length = rows.batch.tokens.shape
+    # Few rows are not filled up to a whole batch; to a power of two, so that few sizes are compiled.
+    rows_at_once = min(rows_at_once, 1 << (n - 1).bit_length())
+    rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
     values = np.zeros(rows.groups.shape, np.float32)
-    progress = Progress(name, n, "row")
+    own = Progress(name, n, "row") if progress is None else None
     for start in range(0, n, rows_at_once):
         # The last rows are scored again rather than compiling for a smaller batch.
         at = np.minimum(np.arange(start, start + rows_at_once), n - 1)
-        batch = {field: getattr(rows.batch, field)[at] for field in FIELDS}
-        if hidden is not None:
-            batch["hidden"] = hidden[at]
-        values[at] = np.asarray(scorer(params, put(batch, mesh)))
-        progress.update(min(start + rows_at_once, n))
-    progress.close()
+        key = f"{length}x{rows_at_once}@{start}"
+        known = journal and journal.find(key)
+        if known is None:
+            batch = {field: getattr(rows.batch, field)[at] for field in FIELDS}
+            if hidden is not None:
+                batch["hidden"] = hidden[at]
+            known = np.asarray(scorer(params, put(batch, mesh)))
+            if journal:
+                journal.add(key, known)
+        values[at] = known
+        done = min(start + rows_at_once, n)
+        if own:
+            own.update(done)
+        else:
+            progress.advance((done - start) * length)
+    if own:
+        own.close()
     return values
 
 

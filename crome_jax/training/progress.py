@@ -32,7 +32,7 @@ class Progress:
         self._live = self._stream.isatty()
         self._every = 0.1 if self._live else every
         self._start = self._said = time.monotonic()
-        self._before = done
+        self._before = self._done = done
         self._open = False
 
     def update(self, done: int, facts: str = "") -> None:
@@ -49,6 +49,11 @@ class Progress:
         self._stream.write(f"\r\x1b[K{line[:width]}" if self._live else line + "\n")
         self._stream.flush()
         self._open = self._live
+
+    def advance(self, by: int, facts: str = "") -> None:
+        """Show that so many more units are done."""
+        self._done += by
+        self.update(self._done, facts)
 
     def close(self) -> None:
         """End the live line."""

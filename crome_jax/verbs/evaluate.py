@@ -1,7 +1,10 @@
-"""Measure trained reward models on preference data: accuracy with intervals, and a report.
+"""Measure reward models on preference data and published benchmarks: accuracy with intervals, and a report.
 
-Prints a table. Writes OUT/report.html, one page to read, and OUT/report.json, which holds every figure of it
-(`methods.<name>.splits.<data set>.accuracy`, `.interval`, `.comparisons`, ...).
+Prints a table. Writes OUT/report.html, one page to read, OUT/report.json, which holds every figure of it
+(`methods.<name>.splits.<data set>.accuracy`, `.interval`, `.comparisons`; `benchmarks.<name>.methods.<name>.score`),
+and OUT/outcomes.jsonl.gz, every comparison with its rewards, which `crome report` reads. Benchmarks are read from
+--manual_dir, or downloaded from the public hub; their scores are computed as their own code does. Run again after a
+kill, the same command goes on from where it was.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Origin, PreferenceGroup, to_json
-from crome_jax.verbs.numbers import add_rows_at_once
+from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
@@ -23,7 +26,11 @@ if TYPE_CHECKING:
     from crome_jax.data.quarantine import Quarantine
     from crome_jax.data.tokenizers import Tokenizer
     from crome_jax.evaluation.report import Report
-    from crome_jax.evaluation.scoring import RewardModel, Scores
+    from crome_jax.evaluation.scoring import Scores
+
+
+BENCHMARK_NAMES = ("rewardbench", "rewardbench2", "rm_bench", "rewordbench", "judgebench", "llmbar", "pairs")
+"""Those of datasets/benchmarks/registry.py, which imports what only a run needs."""
 
 
 class DataSet(NamedTuple):
@@ -48,17 +55,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="folders of `crome train` runs; of several the first is the baseline (required)",
+        help="folders of `crome train` runs, or Hugging Face folders of sequence classifiers; of several the first is "
+        "the baseline (required)",
     )
     parser.add_argument(
         "--data",
-        required=True,
         type=data_set,
         nargs="+",
+        default=[],
         metavar="[NAME=]PATH[@SPLIT]",
-        help="preference data; NAME is what the report calls it (required; NAME's default: the split, or else the "
-        "file's name)",
+        help="preference data; NAME is what the report calls it (default: none, where there is a --benchmark; NAME's "
+        "default: the split, or else the file's name)",
     )
+    add_benchmark_flags(parser)
+    add_model_flags(parser)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the report (default: RUN/evaluation; needed for several RUN)"
     )
@@ -76,6 +86,54 @@ def add_ensemble(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare what says which benchmarks are measured, and where their files are."""
+    parser.add_argument(
+        "--benchmark",
+        nargs="+",
+        choices=BENCHMARK_NAMES,
+        default=[],
+        metavar="NAME",
+        help=f"published benchmarks: {', '.join(BENCHMARK_NAMES)} (default: none)",
+    )
+    parser.add_argument(
+        "--manual_dir",
+        type=Path,
+        metavar="DIR",
+        help="folder with the benchmarks' files (default: they are downloaded)",
+    )
+    parser.add_argument(
+        "--data_dir",
+        type=Path,
+        default=Path("~/tensorflow_datasets"),
+        metavar="DIR",
+        help="where TFDS keeps what it downloads (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--prior-sets",
+        action="store_true",
+        help="count RewardBench's prior sets in its overall score, at half a section's weight; their files must be in "
+        "--manual_dir (default: they do not count)",
+    )
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare what a Hugging Face folder may need said."""
+    parser.add_argument(
+        "--chat-template",
+        metavar="NAME|FILE",
+        help="chat template of a Hugging Face folder: chatml, gemma, llama3, plain, or a Jinja file (default: its own)",
+    )
+    parser.add_argument(
+        "--row-tokens",
+        type=at_least(64),
+        default=2048,
+        metavar="N",
+        help="tokens of the longest packed row, for a Hugging Face folder; what is longer is cut and counted "
+        "(default: %(default)s)",
+    )
+
+
 def data_set(text: str) -> DataSet:
     """Read `[NAME=]PATH[@SPLIT]`; a text that is the name of something on disk is all path."""
     name, equals, rest = text.partition("=")
@@ -89,41 +147,63 @@ def data_set(text: str) -> DataSet:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Score every data set by every run; write the report and print its main table."""
+    """Score every data set by every model; write the report and print its main tables."""
+    from crome_jax.evaluation.benchmark_figures import benchmark_figures
+    from crome_jax.evaluation.outcome_files import write_outcomes
     from crome_jax.evaluation.report import build_report, write_report
+    from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
+    from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
     from crome_jax.evaluation.scoring import score_groups
     from crome_jax.training.checkpoints import read_card
-    from crome_jax.training.metrics import read_curve
-    from crome_jax.training.train import load_run
 
+    if not args.data and not args.benchmark:
+        raise CromeError("there is nothing to measure on; name data with --data or a benchmark with --benchmark")
     if args.out is None and len(args.checkpoint) > 1:
         raise CromeError("several runs make one report; say where it goes with --out")
     out = args.out or args.checkpoint[0] / "evaluation"
-    check_distinct([data.name for data in args.data], "data sets are called", "--data NAME=PATH")
+    check_distinct([*(data.name for data in args.data), *args.benchmark], "data sets are called", "--data NAME=PATH")
     if args.ensemble and len(args.checkpoint) < 2:
         raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
-    cards = {run: read_card(run) for run in args.checkpoint}
-    methods = _method_names({run: card.method for run, card in cards.items()})
-    curves = {method: read_curve(folder) for folder, method in methods.items()}
+    methods = _method_names({folder: model_name(folder) for folder in args.checkpoint})
     # A report replaces an earlier one, and so does its list of bad records; it appears after the report.
-    inputs = [data.path for data in args.data]
-    with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine:
-        groups = _read(args.data, quarantine)
+    inputs = [data.path for data in args.data] + ([args.manual_dir] if args.manual_dir else [])
+    with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine, journal_beside(out) as journals:
+        groups = _read(args.data, quarantine) | _read_benchmarks(args, quarantine)
         # One for all runs: a group that several have no room for is one bad record.
-        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in args.data}
+        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in _all_data(args)}
+        data = [_data_facts(data, groups[data.name]) for data in _all_data(args)]
         scored: dict[str, dict[str, Scores]] = {}
-        runs, packing = [], []
-        for folder, method in methods.items():
-            say_terms(cards[folder].backbone)
-            model = load_run(folder)
-            runs.append(_run_facts(folder, method, cards[folder], model))
+        runs, packing, curves = [], [], {}
+        for number, (folder, method) in enumerate(methods.items()):
+            if is_run(folder):
+                say_terms(read_card(folder).backbone)
+            found = open_reward_model(
+                folder,
+                chat_template=None if is_run(folder) else args.chat_template,
+                row_tokens=args.row_tokens,
+            )
+            template = found.model.tokenizer.chat_template
+            runs.append({"method": method, **found.facts, "chat template": template})
+            curves[method] = found.curve
             scored[method] = {}
-            for name, some in groups.items():
+            for at, (name, some) in enumerate(groups.items()):
                 started = time.monotonic()
-                scores = score_groups(model, some, rows_at_once=args.rows_at_once, on_bad=refuse[name])
+                job = {"model": found.key, "data": data[at]["sha256"], "rows at once": args.rows_at_once}
+                journal = ScoreJournal(journals / f"{number}-{at}.jsonl", job)
+                scores = score_groups(
+                    found.model,
+                    some,
+                    rows_at_once=args.rows_at_once,
+                    on_bad=refuse[name],
+                    journal=journal,
+                    name=f"{method} on {name}",
+                )
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
-                packing.append(_packing_facts(method, name, some, scores, seconds, model.tokenizer))
+                packing.append(_packing_facts(method, name, some, scores, seconds, found.model.tokenizer))
+                if journal.known:
+                    packing[-1]["batches found done"] = journal.known
+            del found
         if args.ensemble:
             together = f"ensemble of {len(scored)} ({args.ensemble})"
             scored[together] = _combine(list(scored.values()), args.ensemble)
@@ -134,6 +214,15 @@ def run(args: argparse.Namespace) -> None:
                 for name, scores in scored[together].items()
             ]
         evaluations, edited = _usable(groups, scored)
+        benchmarks = {
+            name: benchmark_figures(
+                name,
+                {method: evaluations[method][name] for method in evaluations},
+                left_out=len(groups[name]) - len(next(iter(evaluations.values()))[name][0]),
+                prior_sets=args.prior_sets,
+            )
+            for name in args.benchmark
+        }
         report = build_report(
             evaluations,
             training=curves,
@@ -146,12 +235,16 @@ def run(args: argparse.Namespace) -> None:
                     "machine": platform.machine(),
                 },
                 "runs": runs,
-                "data": [_data_facts(data, groups[data.name]) for data in args.data],
+                "data": data,
                 "scoring": packing,
             },
+            benchmarks=benchmarks,
         )
         page, _ = write_report(report, out)
+        write_outcomes(out, evaluations)
     say(_table(report, packing))
+    if benchmarks:
+        say(_benchmark_table(benchmarks))
     say(f"report: {page}")
 
 
@@ -172,6 +265,19 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
     from crome_jax.data.readers import read_groups
 
     return {data.name: list(read_groups(data.path, split=data.split, quarantine=quarantine)) for data in data_sets}
+
+
+def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
+    from crome_jax.data.datasets.benchmarks.registry import read_benchmark
+
+    return {
+        name: read_benchmark(name, args.manual_dir, args.data_dir.expanduser(), quarantine) for name in args.benchmark
+    }
+
+
+def _all_data(args: argparse.Namespace) -> list[DataSet]:
+    place = args.manual_dir or args.data_dir
+    return [*args.data, *(DataSet(name, place, None) for name in args.benchmark)]
 
 
 def _refuse(
@@ -233,18 +339,6 @@ def _usable(
     return evaluations, (edited, edited_rewards) if edited else None
 
 
-def _run_facts(folder: Path, method: str, card: Any, model: "RewardModel") -> dict[str, Any]:
-    return {
-        "method": method,
-        "run": str(folder),
-        "backbone": card.backbone,
-        "layers": model.cfg.layers,
-        "trainable": card.trainable,
-        "training data": card.data_fingerprint,
-        "tokenizer and chat template": card.tokenizer_fingerprint,
-    }
-
-
 def _data_facts(data: DataSet, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
     from crome_jax.data.loading import fingerprint_groups
 
@@ -301,6 +395,32 @@ def _table(report: "Report", packing: Sequence[Mapping[str, Any]]) -> str:
                 f"{fact['responses cut']:,}",
             )
         )
+    return _columns(rows)
+
+
+def _benchmark_table(benchmarks: Mapping[str, Any]) -> str:
+    """Lay out the overall score and the sections of every benchmark, by model."""
+    rows = [("benchmark", "", "method", "score", "95% interval", "examples")]
+    for figures in benchmarks.values():
+        shown = {**figures["methods"], **{f"({name})": table for name, table in figures["reference"].items()}}
+        for method, measured in shown.items():
+            for line in measured["rows"]:
+                if line["level"] == "subset" or line["score"] is None:
+                    continue
+                name = "" if line["level"] == "section" else figures["title"] + ("" if measured["complete"] else " *")
+                part = line["name"] if line["level"] == "section" else "overall"
+                bounds = " to ".join(f"{100 * bound:.1f}" for bound in line["interval"])
+                rows.append((name, part, method, f"{100 * line['score']:.1f}", bounds, f"{line['examples']:,}"))
+    notes = [
+        f"* {figures['title']}: no example of {', '.join(measured['missing'])}; the score is of the rest"
+        for figures in benchmarks.values()
+        for measured in list(figures["methods"].values())[:1]
+        if measured["missing"]
+    ]
+    return "\n".join([_columns(rows), *notes])
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

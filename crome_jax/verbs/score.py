@@ -5,7 +5,8 @@
 A record is {prompt, response}, the prompt as text or messages, or {messages} ending with the response. Rewards of
 responses to one prompt can be compared; a `reward` that a record has already is replaced. --data also takes preference
 data, Parquet, and folders, TFDS or of files: each response of a pair or group is then written as {id, index, prompt,
-response, reward}, its group's id and its place there first.
+response, reward}, its group's id and its place there first. Killed, a run with --data and --out goes on where it was
+when the same command is given again.
 """
 
 import argparse
@@ -13,13 +14,14 @@ import contextlib
 import itertools
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
-from crome_jax.verbs.evaluate import DataSet, add_ensemble, data_set
+from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
@@ -57,7 +59,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="RUN",
-        help="folder of a `crome train` run; several with --ensemble (required)",
+        help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier; several with --ensemble "
+        "(required)",
     )
     add_ensemble(parser, "several RUN as one")
     parser.add_argument(
@@ -80,6 +83,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="records that are held and packed together (default: %(default)s)",
     )
+    add_model_flags(parser)
     add_rows_at_once(parser)
     add_skip_bad(parser, "OUT.bad.jsonl (scored.bad.jsonl in the current folder for standard output)")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT (default: that it exists is an error)")
@@ -87,9 +91,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Score as records come."""
+    from crome_jax.evaluation.reward_models import is_run, open_reward_model
+    from crome_jax.evaluation.scored_file import ScoredFile, scored_output
     from crome_jax.files import check_not_read
     from crome_jax.training.checkpoints import read_card
-    from crome_jax.training.train import load_run
 
     if (len(args.checkpoint) > 1) != (args.ensemble is not None):
         raise CromeError("several runs are scored with --ensemble mean or --ensemble worst, and one run without it")
@@ -97,16 +102,22 @@ def run(args: argparse.Namespace) -> None:
     inputs = [args.data.path] if args.data else []
     if args.out is not None and args.overwrite:
         check_not_read(args.out, [*inputs, *args.checkpoint])
-    cards = [read_card(run) for run in args.checkpoint]
+    cards = {run: read_card(run) for run in args.checkpoint if is_run(run)}
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
-        out = stack.enter_context(_open_out(args.out, args.overwrite))
-        for backbone in dict.fromkeys(card.backbone for card in cards):
+        place = args.out and stack.enter_context(scored_output(args.out, overwrite=args.overwrite))
+        for backbone in dict.fromkeys(card.backbone for card in cards.values()):
             say_terms(backbone)
-        models = [load_run(run) for run in args.checkpoint]
+        models = [
+            open_reward_model(
+                run, chat_template=None if run in cards else args.chat_template, row_tokens=args.row_tokens
+            )
+            for run in args.checkpoint
+        ]
+        kept = place and ScoredFile(place, _job(args, [model.key for model in models]))
         refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
-        count = cut = 0
+        count = cut = taken = 0
 
         def refuse(item: Item, error: DataError) -> None:
             placed = error.at(item.file, item.number)
@@ -117,15 +128,43 @@ def run(args: argparse.Namespace) -> None:
                 quarantine.add(placed, item.raw)
 
         items = _read_data(args.data, quarantine) if args.data else _read_stdin(quarantine)
+        if kept and kept.taken:
+            print(f"{args.out}: resumed after {kept.taken} records", file=sys.stderr)
+            for number, item in enumerate(itertools.islice(items, kept.taken)):
+                if number in kept.refused:
+                    refuse(item, DataError(**kept.refused[number]))
+            count, cut, taken = kept.count, kept.cut, kept.taken
+        out = None if kept else stack.enter_context(_standard_output())
         while chunk := list(itertools.islice(items, args.chunk)):
-            found = [score_items(model, chunk, rows_at_once=args.rows_at_once, on_bad=refuse) for model in models]
+            here: dict[int, dict[str, Any]] = {}
+
+            def refuse_here(item: Item, error: DataError, chunk=chunk, first=taken, here=here) -> None:
+                refuse(item, error)
+                at = first + next(n for n, other in enumerate(chunk) if other is item)
+                here[at] = {"problem": error.problem, "field": error.field, "fix": error.fix}
+
+            found = [
+                score_items(
+                    model.model,
+                    chunk,
+                    rows_at_once=args.rows_at_once,
+                    on_bad=refuse_here,
+                    name=f"score from record {taken + 1}",
+                )
+                for model in models
+            ]
             rewards, truncated = _combine(found, args.ensemble) if args.ensemble else found[0]
-            for item, reward in zip(chunk, rewards, strict=True):
-                if reward is not None:
-                    out.write(_to_line({**item.record, "reward": reward}))
-                    count += 1
-            out.flush()
-            cut += truncated
+            lines = [
+                _to_line({**item.record, "reward": reward})
+                for item, reward in zip(chunk, rewards, strict=True)
+                if reward is not None
+            ]
+            if kept:
+                kept.add(lines, taken=len(chunk), cut=truncated, refused=here)
+            else:
+                out.writelines(lines)
+                out.flush()
+            count, cut, taken = count + len(lines), cut + truncated, taken + len(chunk)
         if not count and quarantine is not None and quarantine.count:
             if quarantine.count == 1 and quarantine.first.record is None:
                 raise quarantine.first  # Of the file as a whole: it has no record.
@@ -136,14 +175,34 @@ def run(args: argparse.Namespace) -> None:
     print(f"{count} responses scored, {cut} of them cut to fit a row", file=sys.stderr)
 
 
+def _job(args: argparse.Namespace, models: Sequence[str]) -> dict[str, Any]:
+    """Return what must be the same for a run to go on where another was killed."""
+    if not args.data:  # Standard input cannot be read again.
+        return {"begun": time.time_ns()}
+    path = args.data.path
+    try:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+    except OSError:  # Reading it will say why.
+        stamps = []
+    job = {"models": list(models), "ensemble": args.ensemble, "input": stamps}
+    return job | {"split": args.data.split, "skip bad": args.skip_bad}
+
+
 def score_items(
-    model: "RewardModel", items: Sequence[Item], *, rows_at_once: int, on_bad: Callable[[Item, DataError], None]
+    model: "RewardModel",
+    items: Sequence[Item],
+    *,
+    rows_at_once: int,
+    on_bad: Callable[[Item, DataError], None],
+    name: str = "score",
 ) -> tuple[list[float | None], int]:
     """Score records, each prompt encoded once.
 
     Args:
         rows_at_once: rows in one call of the model, over all devices.
         on_bad: called with a record whose prompt is too long for a row.
+        name: of the job, which the line of progress begins with.
 
     Returns:
         One reward for each item (nats), None where it was bad; and how many responses were cut.
@@ -163,7 +222,7 @@ def score_items(
         texts = dict.fromkeys(item.response for item in same)
         groups.append(PreferenceGroup(f"record {same[0].number}", prompt, tuple(Response(text) for text in texts), ()))
     try:
-        scores = score_groups(model, groups, rows_at_once=rows_at_once, on_bad=refuse)
+        scores = score_groups(model, groups, rows_at_once=rows_at_once, on_bad=refuse, name=name)
     except DataError:  # Nothing was left to score, which is no error of its own.
         if len(bad) < len(groups):
             raise
@@ -214,13 +273,9 @@ def _read_data(data: DataSet, quarantine: "Quarantine | None") -> Iterator[Item]
 
 
 @contextlib.contextmanager
-def _open_out(path: Path | None, overwrite: bool) -> Iterator[BinaryIO]:
-    from crome_jax.files import unwritable, whole_output
+def _standard_output() -> Iterator[BinaryIO]:
+    from crome_jax.files import unwritable
 
-    if path is not None:
-        with whole_output(path, overwrite=overwrite) as partial, partial.open("wb") as file:
-            yield file
-        return
     if sys.stdout is None:
         raise CromeError("<stdout>: is closed; redirect it, or give --out")
     try:

@@ -89,6 +89,43 @@ def test_every_response_is_scored_whether_compared_or_not():
     assert scores.tokens == prompts + responses  # each prompt once
 
 
+def test_a_prompt_that_several_groups_ask_is_encoded_once():
+    # Each group once more, its responses turned and without the last, and a group with one of its own between.
+    again = [
+        dataclasses.replace(group, id=f"{group.id}-again", responses=group.responses[::-1][1:], comparisons=())
+        for group in GROUPS
+    ]
+    mixed = [*again[:5], *GROUPS, *again[5:]]
+    scores = score_groups(model(), mixed)
+    assert scores.tokens == score_groups(model(), GROUPS).tokens
+    assert_close(scores.rewards[5 : 5 + len(GROUPS)], expected())
+    turned = [rewards[::-1][1:] for rewards in expected()]
+    assert_close([*scores.rewards[:5], *scores.rewards[5 + len(GROUPS) :]], turned)
+
+
+def test_rows_are_as_short_as_their_groups_allow():
+    # 700 tokens halve once: rows of 350 hold all but the long group, which is alone in a row of 700.
+    long = PreferenceGroup("long", (Message("user", "Go on"),), (Response("word " * 600),), ())
+    wide = model(shape=RowShape(700, 8, 8))
+    scores = score_groups(wide, [*GROUPS, long])
+    assert scores.truncated == 0
+    assert_close(scores.rewards[:-1], expected())
+    np.testing.assert_allclose(scores.rewards[-1], score_groups(wide, [long]).rewards[0], atol=1e-5)
+
+
+def test_a_group_refused_is_told_of_each_that_asks_its_prompt():
+    long = dataclasses.replace(GROUPS[0], id="long", prompt=(Message("user", "word " * 60),))
+    refused = []
+    groups = [long, *GROUPS, dataclasses.replace(long, id="long too")]
+    scores = score_groups(model(), groups, on_bad=lambda group, error: refused.append((group.id, str(error))))
+    assert [name for name, _ in refused] == ["long", "long too"]
+    assert all(said.startswith(f"group '{name}': 'prompt' takes 62") for name, said in refused)
+    assert np.isnan(scores.rewards[0]).all()
+    assert_close(scores.rewards[1:-1], expected())
+    with pytest.raises(DataError, match="holds nothing to score"):
+        score_groups(model(), [long], on_bad=lambda *_: None)
+
+
 def test_responses_that_were_cut_are_counted_and_scored_as_cut():
     words = [f"w{n}" for n in range(100)]
     texts = [" ".join(words), "short one", " ".join(words[::-1])]

@@ -1,0 +1,1 @@
+"""Published benchmarks of reward models as TFDS builders: what they are made of and how their records become groups."""

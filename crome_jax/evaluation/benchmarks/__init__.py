@@ -1,0 +1,1 @@
+"""What published benchmarks make of rewards: one file for each, its formula as its authors compute it."""

@@ -1,0 +1,151 @@
+"""A benchmark's groups with their rewards: the rewards of chosen and rejected responses, in the benchmark's order."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.accuracy import check_rewards
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.groups import PreferenceGroup
+
+Measure = Callable[["Examples", Bootstrap], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The examples of a benchmark, scored.
+
+    Args:
+        ids: of the groups.
+        subsets: the part of the benchmark that each belongs to.
+        prompts: equal numbers are equal prompts, the unit that intervals draw.
+        chosen, rejected: one array of rewards for each example (nats).
+    """
+
+    ids: tuple[str, ...]
+    subsets: tuple[str, ...]
+    prompts: Int[np.ndarray, "N"]
+    chosen: tuple[Float[np.ndarray, "M"], ...]
+    rejected: tuple[Float[np.ndarray, "M"], ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def of(self, *subsets: str) -> Int[np.ndarray, "N"]:
+        """Return the places of the examples of some subsets."""
+        return np.flatnonzero(np.isin(self.subsets, subsets)) if self.subsets else np.zeros(0, np.int64)
+
+
+def read_examples(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarray]) -> Examples:
+    """Line up a benchmark's groups with the rewards of their responses.
+
+    Args:
+        groups: as datasets/benchmarks/groups.benchmark_group builds them.
+        rewards: one array [R] per group, the reward of each response (nats).
+
+    Raises:
+        CromeError: where rewards do not fit the groups or are not finite, or a group is no benchmark's.
+    """
+    rewards = check_rewards(groups, rewards)
+    sides: dict[str, list[np.ndarray]] = {"chosen_at": [], "rejected_at": []}
+    for group, reward in zip(groups, rewards, strict=True):
+        for side, values in sides.items():
+            if side not in group.metadata:
+                raise CromeError(f"group {group.id!r}: is no benchmark's, it lacks {side!r}; read it with --data")
+            values.append(reward[[int(place) for place in str(group.metadata[side]).split(",")]])
+    numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(group.prompt for group in groups))}
+    return Examples(
+        ids=tuple(group.id for group in groups),
+        subsets=tuple(str(group.metadata["subset"]) for group in groups),
+        prompts=np.array([numbers[group.prompt] for group in groups], np.int64),
+        chosen=tuple(sides["chosen_at"]),
+        rejected=tuple(sides["rejected_at"]),
+    )
+
+
+def pair_results(examples: Examples) -> Float[np.ndarray, "N"]:
+    """Return of pairs 1 where the chosen response has the higher reward, else 0: equal rewards are no win."""
+    return np.array([float(c[0] > r[0]) for c, r in zip(examples.chosen, examples.rejected, strict=True)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One mean that a benchmark's score is made of.
+
+    Args:
+        name: of the subset, say.
+        values: one per example, whose mean is the part's score.
+        prompts: the prompt of each.
+        weight: in the section that it belongs to.
+    """
+
+    name: str
+    values: Float[np.ndarray, "N"]
+    prompts: Int[np.ndarray, "N"]
+    weight: float = 1.0
+
+    @property
+    def score(self) -> float:
+        """The mean of the values."""
+        return float(np.mean(self.values))
+
+
+def subset_part(examples: Examples, results: Float[np.ndarray, "N"], subset: str, weight: float = 1.0) -> Part:
+    """Return the part of one subset; it has no values where the subset has no example."""
+    at = examples.of(subset)
+    return Part(subset, results[at], examples.prompts[at], weight)
+
+
+def row(
+    name: str, level: str, parts: Sequence[tuple[float, Part]], bootstrap: Bootstrap, examples: int | None = None
+) -> dict[str, Any]:
+    """Return a line of a benchmark's table: the weighted sum of parts, with its interval.
+
+    Args:
+        level: overall, section or subset.
+        parts: of each its share of the score; all have examples.
+        examples: how many the line counts; None adds up those of its parts.
+
+    Returns:
+        `name`, `level`, `score` and `interval` (None where there are no parts) and `examples`.
+    """
+    if not parts:
+        return {"name": name, "level": level, "score": None, "interval": None, "examples": 0}
+    interval = bootstrap.composite_interval([(share, part.values, part.prompts) for share, part in parts])
+    return {
+        "name": name,
+        "level": level,
+        "score": float(sum(share * part.score for share, part in parts)),
+        "interval": list(interval),
+        "examples": sum(len(part.values) for _, part in parts) if examples is None else examples,
+    }
+
+
+def table(rows: Sequence[dict[str, Any]], missing: Sequence[str], rule: str) -> dict[str, Any]:
+    """Return a benchmark's figures: those of its first row, the overall score, on top.
+
+    Args:
+        missing: subsets without an example: the score is then of what is there, and does not compare with others'.
+        rule: how the score is computed, in words.
+    """
+    overall = rows[0]
+    return {
+        "score": overall["score"],
+        "interval": overall["interval"],
+        "examples": overall["examples"],
+        "complete": not missing,
+        "missing": list(missing),
+        "rule": rule,
+        "rows": list(rows),
+    }
+
+
+def shares(parts: Sequence[Part], scale: float = 1.0) -> list[tuple[float, Part]]:
+    """Return parts with their weights made shares that add up to `scale`; parts without examples are left out."""
+    held = [part for part in parts if len(part.values)]
+    total = sum(part.weight for part in held)
+    return [(scale * part.weight / total, part) for part in held]

@@ -1,0 +1,99 @@
+"""RewardBench 2's scores, as its code computes them.
+
+Best of four: an example counts 1/k where the chosen response is one of k that share the highest reward, else 0. Ties:
+of each question there is a version with several right answers (tied) and one with a single right answer (ref); with
+
+    spread = best right - worst right (tied),  gap = worst right - best wrong,
+
+    score = 0.3 share of tied with gap > 0            + 0.3 share of ref with gap > 0
+          + 0.2 share of tied with gap > spread       + 0.2 share with min(gap tied, gap ref) > spread
+          + 0.01 mean of tanh(min(gap tied, gap ref) / spread - 1), 0 where that is 0 / 0.
+
+The overall score is the mean of the six subsets. A model that gives every right answer one reward and every wrong one a
+lower gets 1.01 on Ties. Source: allenai/reward-bench @ 05a9005, rewardbench/utils.py (reroll_and_score_dataset,
+process_single_model); arXiv 2506.01937.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmarks.examples import Examples, Part, row, subset_part, table
+from crome_jax.evaluation.bootstrap import Bootstrap
+
+TIES = "Ties"
+SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
+_TIED, _REF, _PREFERRED, _PREFERRED_HARD, _MARGIN = 0.3, 0.3, 0.2, 0.2, 0.01
+
+
+def measure_rewardbench2(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return RewardBench 2's table.
+
+    Raises:
+        CromeError: where a question of Ties lacks its other version, or has a single right answer in both.
+    """
+    results = best_of_results(examples)
+    parts = [
+        _ties_part(examples) if name == TIES and len(examples.of(TIES)) else subset_part(examples, results, name)
+        for name in SUBSETS
+    ]
+    held = [part for part in parts if len(part.values)]
+    overall = row("RewardBench 2", "overall", [(1 / len(held), part) for part in held], bootstrap, len(examples))
+    lines = [
+        row(part.name, "section", [(1.0, part)], bootstrap, len(examples.of(TIES)) if part.name == TIES else None)
+        for part in held
+    ]
+    missing = [part.name for part in parts if not len(part.values)]
+    return table([overall, *lines], missing, "mean of the six subsets")
+
+
+def best_of_results(examples: Examples) -> Float[np.ndarray, "N"]:
+    """Return 1/k where the first chosen response is one of k with the highest reward, else 0."""
+    results = np.zeros(len(examples))
+    for n, (chosen, rejected) in enumerate(zip(examples.chosen, examples.rejected, strict=True)):
+        rewards = np.concatenate([chosen, rejected])
+        if rewards[0] == rewards.max():
+            results[n] = 1 / np.sum(rewards == rewards.max())
+    return results
+
+
+def ties_scores(
+    tied: tuple[Float[np.ndarray, "M"], Float[np.ndarray, "W"]],
+    ref: tuple[Float[np.ndarray, "M"], Float[np.ndarray, "W"]],
+) -> float:
+    """Return what one question adds to the mean that is the score of Ties.
+
+    Args:
+        tied, ref: rewards of right and of wrong answers of the question's two versions.
+    """
+    spread = tied[0].max() - tied[0].min()
+    gap, gap_ref = tied[0].min() - tied[1].max(), ref[0].min() - ref[1].max()
+    least = min(gap, gap_ref)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        margin = np.nan_to_num(np.tanh(np.float64(least) / np.float64(spread) - 1), nan=0.0)
+    return float(
+        _TIED * (gap > 0)
+        + _REF * (gap_ref > 0)
+        + _PREFERRED * (gap > spread)
+        + _PREFERRED_HARD * (least > spread)
+        + _MARGIN * margin
+    )
+
+
+def _ties_part(examples: Examples) -> Part:
+    versions: dict[str, dict[str, int]] = {}
+    for n in examples.of(TIES):
+        kind, _, number = examples.ids[n].removeprefix(f"{TIES}/").partition(":")
+        versions.setdefault(number, {})[kind] = int(n)
+    values = []
+    for number, places in versions.items():
+        if set(places) != {"tied", "ref"}:
+            (there,) = places
+            raise CromeError(f"Ties: there is {there}:{number} but not its other version; give the whole of Ties")
+        sides = {kind: (examples.chosen[n], examples.rejected[n]) for kind, n in places.items()}
+        if len(sides["tied"][0]) < 2:
+            raise CromeError(f"Ties: tied:{number} has a single right answer; give the benchmark's own file")
+        values.append(ties_scores(sides["tied"], sides["ref"]))
+    return Part(TIES, np.array(values), np.arange(len(values)))

@@ -1,0 +1,49 @@
+"""reWordBench's scores: accuracy under each transformation, and what it loses against the same pairs as they were.
+
+The paper (arXiv 2503.11751) compares ranking accuracy before and after a transformation on the pairs that it applies
+to; so does this. A transformation's drop is the difference in points. The overall score is the mean accuracy over
+transformations, each counting once; `drop` and `relative_drop` are the means of the drops and of drop / accuracy
+before. How the paper averages was not to be read; that is what was chosen.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from crome_jax.evaluation.benchmarks.examples import Examples, Part, pair_results, row, subset_part, table
+from crome_jax.evaluation.bootstrap import Bootstrap
+
+ORIGINAL = "original"
+
+
+def measure_rewordbench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return reWordBench's table; the line of a transformation also has `before`, `drop` and `drop_interval`."""
+    results = pair_results(examples)
+    before = {examples.ids[n].partition("/")[2]: results[n] for n in examples.of(ORIGINAL)}
+    original = subset_part(examples, results, ORIGINAL)
+    names = [name for name in dict.fromkeys(examples.subsets) if name != ORIGINAL]
+    parts, lines, drops, relative = [], [], [], []
+    for name in names:
+        at = examples.of(name)
+        was = np.array([before[examples.ids[n].partition("/")[2]] for n in at])
+        part = Part(name, results[at], examples.prompts[at])
+        lost = was - results[at]
+        interval = bootstrap.mean_interval(lost, np.arange(len(lost)))
+        parts.append(part)
+        drops.append(Part(name, lost, np.arange(len(lost))))
+        if was.mean():
+            relative.append(float(lost.mean() / was.mean()))
+        lines.append(
+            row(name, "section", [(1.0, part)], bootstrap)
+            | {
+                "before": float(was.mean()),
+                "drop": float(lost.mean()),
+                "drop_interval": list(interval) if interval else None,
+            }
+        )
+    overall = row("reWordBench", "overall", [(1 / len(parts), part) for part in parts], bootstrap)
+    top = [row(ORIGINAL, "section", [(1.0, original)], bootstrap)]
+    lost = row("drop", "section", [(1 / len(drops), part) for part in drops], bootstrap)
+    figures = table([overall, *top, *lines], [], "mean accuracy over the transformations")
+    relative_drop = float(np.mean(relative)) if relative else None
+    return figures | {"drop": lost["score"], "drop_interval": lost["interval"], "relative_drop": relative_drop}

@@ -1,0 +1,60 @@
+"""The figures of a best-of-N evaluation: its curve, and what the judge's benchmark makes of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.candidates import Candidates
+from crome_jax.evaluation.win_rate import length_controlled_win_rate
+
+SCHEMA = "crome_jax.best_of_n/1"
+
+
+def best_of_n_figures(
+    items: Sequence[Candidates],
+    rewards: Sequence[Float[np.ndarray, "M"]],
+    values: Sequence[Float[np.ndarray, "M"]],
+    judge: str,
+    bootstrap: Bootstrap,
+    most: int | None = None,
+) -> dict[str, Any]:
+    """Measure what a reward model picks.
+
+    Args:
+        items: prompts with candidates.
+        rewards, values: one array for each, in the order of its candidates.
+        judge: that the values are from.
+        most: the largest N.
+
+    Returns:
+        What best_of_n_curve gives, the `judge`, and of refusal `attack_success` and `over_refusal` (curves of shares:
+        of harmful prompts complied with, of benign ones refused), of preference `length_controlled` win rates by N.
+    """
+    figures = {"schema": SCHEMA, "judge": judge, **best_of_n_curve(rewards, values, bootstrap, most)}
+    if judge == "refusal":
+        for name, harmful in (("attack_success", True), ("over_refusal", False)):
+            at = [n for n, item in enumerate(items) if item.facts["harmful"] is harmful]
+            if at:
+                failures = [1 - values[n] for n in at]
+                figures[name] = best_of_n_curve([rewards[n] for n in at], failures, bootstrap, most)
+                for point in figures[name]["curve"]:  # The best here is the least.
+                    point["oracle"] = float(np.mean([best_of_n(-f, f, point["n"]) for f in failures]))
+    if judge == "preference":
+        lengths = [np.array([float(len(text)) for text in item.texts]) for item in items]
+        baseline = np.array([float(len(item.facts["baseline"])) for item in items])
+        given = [item.facts.get("instruction_difficulty") for item in items]
+        difficulty = np.array(given, np.float64) if all(isinstance(d, int | float) for d in given) else None
+        figures["length_controlled"] = []
+        for point in figures["curve"]:
+            picked = [
+                np.array([best_of_n(r, v, point["n"]) for r, v in zip(rewards, some, strict=True)])
+                for some in (values, lengths)
+            ]
+            figures["length_controlled"].append(
+                {"n": point["n"], **length_controlled_win_rate(*picked, baseline, difficulty)}
+            )
+    return figures

@@ -1,0 +1,119 @@
+"""What a reward model rewards: the effects of attributes, leakage, length, calibration, and where it does worst."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from crome_jax.augment.oracles.base import Oracle
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.accuracy import check_rewards, pairwise_outcomes
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.calibration import fit_scale
+from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
+from crome_jax.evaluation.figures import split_figures
+from crome_jax.evaluation.length_control import measure_length_control
+from crome_jax.evaluation.rewrites import CAUSAL, SPURIOUS, Rewritten, causal_rewrites, style_rewrites
+from crome_jax.groups import PreferenceGroup, Response
+
+SCHEMA = "crome_jax.diagnosis/1"
+LEAST_IN_STRATUM = 10
+"""Comparisons that a stratum must have to be called the worst: of fewer, one is bound to be bad by chance."""
+
+ScoreGroups = Callable[[Sequence[PreferenceGroup]], Sequence[np.ndarray]]
+
+
+def diagnose(
+    groups: Sequence[PreferenceGroup],
+    score: ScoreGroups,
+    *,
+    oracle: Oracle | None,
+    attributes: Sequence[str] = (),
+    seed: int = 0,
+    bootstrap: Bootstrap | None = None,
+) -> dict[str, Any]:
+    """Measure what a reward model rewards, on human comparisons and on rewrites of their responses.
+
+    Args:
+        groups: with comparisons that prefer one side; augmented ones also tell of causal and neutral comparisons.
+        score: from groups to one array [R] of rewards for each.
+        oracle: who raises and lowers causal attributes; None measures effects of spurious ones alone.
+        attributes: the causal ones.
+
+    Returns:
+        `accuracy` as split_figures gives it; `length_control`; `calibration_scale`; `worst_stratum`; `effects.causal`
+        and `effects.spurious`, attribute to what measure_effect gives; `summary` as compare_kinds gives it.
+
+    Raises:
+        CromeError: where no comparison prefers one side, or rewards are not finite.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    rewritten = list(style_rewrites(groups))
+    if oracle is not None:
+        rewritten += causal_rewrites(groups, oracle, attributes, seed)
+    extended, places = _extend(groups, rewritten)
+    rewards = check_rewards(extended, score(extended))
+    own = [reward[: len(group.responses)] for group, reward in zip(groups, rewards, strict=True)]
+    decided = pairwise_outcomes(groups, own).decided()
+    if not len(decided):
+        raise CromeError("no comparison of the data prefers one side; give data with better and worse responses")
+    figures = split_figures(groups, own, bootstrap)
+    found: dict[str, dict[str, list[RewriteRewards]]] = {CAUSAL: {}, SPURIOUS: {}}
+    for item, (once, twice) in zip(rewritten, places, strict=True):
+        reward = rewards[item.group]
+        back = None if twice is None else float(reward[twice])
+        row = RewriteRewards(item.group, item.treated, float(reward[item.response]), float(reward[once]), back)
+        found[item.kind].setdefault(item.attribute, []).append(row)
+    effects = {
+        kind: {name: measure_effect(rows, bootstrap) for name, rows in by_name.items()}
+        for kind, by_name in found.items()
+    }
+    scale = float(np.std(np.concatenate([decided.difference, -decided.difference])))
+    return {
+        "schema": SCHEMA,
+        "settings": {**dataclasses.asdict(bootstrap), "attributes": list(attributes)},
+        "accuracy": figures,
+        "length_control": measure_length_control(groups, decided, bootstrap),
+        "calibration_scale": fit_scale(decided),
+        "worst_stratum": worst_stratum(figures),
+        "effects": effects,
+        "summary": compare_kinds(list(effects[CAUSAL].values()), list(effects[SPURIOUS].values()), scale),
+    }
+
+
+def worst_stratum(figures: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the category or spurious stratum with the lowest accuracy.
+
+    Args:
+        figures: of split_figures.
+
+    Returns:
+        Its `family` and `stratum`, with the figures of measure_accuracy; None where none has LEAST_IN_STRATUM
+        comparisons.
+    """
+    families = {"category": figures["by_category"], **figures["by_stratum"]}
+    held = [
+        {"family": family, "stratum": name, **measured}
+        for family, by_name in families.items()
+        for name, measured in by_name.items()
+        if measured["comparisons"] >= LEAST_IN_STRATUM
+    ]
+    return min(held, key=lambda measured: measured["accuracy"], default=None)
+
+
+def _extend(
+    groups: Sequence[PreferenceGroup], rewritten: Sequence[Rewritten]
+) -> tuple[list[PreferenceGroup], list[tuple[int, int | None]]]:
+    """Add rewrites to their groups' responses, and return where each one is."""
+    texts = [{response.text: r for r, response in enumerate(group.responses)} for group in groups]
+    places = []
+    for item in rewritten:
+        held = texts[item.group]
+        once = held.setdefault(item.once, len(held))
+        places.append((once, None if item.twice is None else held.setdefault(item.twice, len(held))))
+    extended = [
+        dataclasses.replace(group, responses=(*group.responses, *map(Response, list(held)[len(group.responses) :])))
+        for group, held in zip(groups, texts, strict=True)
+    ]
+    return extended, places

@@ -1,0 +1,87 @@
+"""Every comparison of an evaluation with its rewards, on disk: what a comparison of several evaluations reads."""
+
+import gzip
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crome_jax.errors import CromeError, DataError
+from crome_jax.files import whole_output
+from crome_jax.groups import PreferenceGroup, prompt_text
+
+OUTCOMES = "outcomes.jsonl.gz"
+CHARACTERS = 1500
+"""Of a text, as many are kept: enough to see what two models disagree about."""
+
+
+def write_outcomes(
+    folder: Path, evaluations: Mapping[str, Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]]
+) -> Path:
+    """Write OUTCOMES into a folder, in place of an older one: a line for each comparison that prefers one side.
+
+    A line is `{data, group, comparison, category, prompt, chosen, rejected, rewards}`; `rewards` is method to those of
+    the chosen and the rejected response (nats). Texts are cut to CHARACTERS.
+
+    Raises:
+        CromeError: where it cannot be written.
+    """
+    path = folder / OUTCOMES
+    splits = list(dict.fromkeys(split for by_split in evaluations.values() for split in by_split))
+    with (
+        whole_output(path, overwrite=True) as partial,
+        partial.open("wb") as raw,
+        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, "ascii") as out,
+    ):
+        for split in splits:
+            held = {method: by_split[split] for method, by_split in evaluations.items() if split in by_split}
+            for line in _lines(split, held):
+                out.write(json.dumps(line) + "\n")
+    return path
+
+
+def read_outcomes(folder: Path) -> list[dict[str, Any]]:
+    """Read what write_outcomes wrote.
+
+    Raises:
+        CromeError: where it is absent or damaged.
+    """
+    path = folder / OUTCOMES
+    try:
+        with gzip.open(path, "rt", encoding="ascii") as lines:
+            return [json.loads(line) for line in lines]
+    except FileNotFoundError:
+        raise CromeError(f"{folder}: holds no {OUTCOMES}; give the folder (--out) of a `crome evaluate`") from None
+    except (OSError, EOFError, ValueError) as e:
+        raise DataError(f"is damaged ({e})", file=str(path), fix="run `crome evaluate` again") from None
+
+
+def _lines(
+    split: str, held: Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]
+) -> Iterator[dict[str, Any]]:
+    groups = next(iter(held.values()))[0]
+    for g, group in enumerate(groups):
+        for c, comparison in enumerate(group.comparisons):
+            if comparison.target == 0.5:
+                continue
+            better, worse = comparison.left, comparison.right
+            if comparison.target < 0.5:
+                better, worse = worse, better
+            category = group.metadata.get("category")
+            yield {
+                "data": split,
+                "group": group.id,
+                "comparison": c,
+                "category": None if category is None else str(category),
+                "prompt": prompt_text(group.prompt)[:CHARACTERS],
+                "chosen": group.responses[better].text[:CHARACTERS],
+                "rejected": group.responses[worse].text[:CHARACTERS],
+                "rewards": {
+                    method: [float(rewards[g][better]), float(rewards[g][worse])]
+                    for method, (_, rewards) in held.items()
+                },
+            }

@@ -1,0 +1,124 @@
+"""A reward model to measure, from wherever it is: a run of ours, or a Hugging Face folder of a sequence classifier."""
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from crome_jax.data.chat_templates import CHATML, GEMMA, LLAMA3, PLAIN
+from crome_jax.data.packing import RowShape
+from crome_jax.data.tokenizers import Tokenizer
+from crome_jax.data.vocabularies import read_folder_vocabulary
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.scoring import RewardModel
+from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, read_card
+from crome_jax.training.mesh import make_mesh
+from crome_jax.training.metrics import read_curve
+from crome_jax.training.train import load_run, place_params
+from crome_jax.weights.backbones import context_length, load_backbone
+from crome_jax.weights.folder_configs import read_folder_config
+
+TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
+"""Chat templates that can be named; any other is given as a file."""
+
+_RESPONSES = 64  # Slots of a row: scoring wants a slot for each response and compares none.
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A reward model and what is told of it.
+
+    Args:
+        name: its method, or its folder's name.
+        model: all it takes to score.
+        facts: of the report's table of runs.
+        key: changes when its rewards would: of two loadings with equal keys the rewards are equal.
+        curve: metrics of its training, none where it was trained elsewhere.
+    """
+
+    name: str
+    model: RewardModel
+    facts: Mapping[str, Any]
+    key: str
+    curve: list[dict[str, Any]]
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is a run of ours, rather than a Hugging Face folder."""
+    return not (path / "config.json").is_file() or (path / MODEL_FILE).is_file()
+
+
+def model_name(path: Path) -> str:
+    """Return what a reward model is called, without loading it.
+
+    Raises:
+        CromeError: where the folder holds none.
+    """
+    return read_card(path).method if is_run(path) else path.resolve().name
+
+
+def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int = 2048) -> Measured:
+    """Load a reward model.
+
+    Args:
+        path: the folder of a `crome train` run, or of a sequence classifier with one label.
+        chat_template: for a folder that ships none: a name of TEMPLATES, or a file that holds one.
+        row_tokens: of a folder, tokens of the longest packed row, at most the model's context.
+
+    Raises:
+        CromeError: where the folder is no reward model, lacks a chat template that is not given either, or is damaged.
+    """
+    if is_run(path):
+        if chat_template is not None:
+            raise CromeError(f"{path}: a run is measured with the chat template it was trained with; take out the flag")
+        card = read_card(path)
+        model = load_run(path)
+        facts = {
+            "run": str(path),
+            "backbone": card.backbone,
+            "layers": model.cfg.layers,
+            "trainable": card.trainable,
+            "training data": card.data_fingerprint,
+            "tokenizer and chat template": card.tokenizer_fingerprint,
+        }
+        step = Checkpoints(path).latest
+        return Measured(card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step), read_curve(path))
+    config = read_folder_config(path)
+    if not config.classifier:
+        raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
+    tokenizer = _tokenizer(path, chat_template)
+    base = load_backbone(str(path), "head")
+    mesh = make_mesh()
+    trained, frozen = place_params(base, "head", mesh)
+    shape = RowShape(min(row_tokens, context_length(str(path))), _RESPONSES, 1)
+    facts = {
+        "run": str(path),
+        "backbone": base.cfg.family,
+        "layers": base.cfg.layers,
+        "trainable": None,
+        "training data": None,
+        "tokenizer and chat template": tokenizer.fingerprint,
+    }
+    model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
+    key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
+    return Measured(path.resolve().name, model, facts, key, [])
+
+
+def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
+    vocabulary = read_folder_vocabulary(path)
+    if chat_template is None and vocabulary.chat_template is None:
+        raise CromeError(
+            f"{path}: ships no chat template, and a reward model's rewards mean nothing under another one than its "
+            f"own; give it with --chat-template: a file, or one of {', '.join(TEMPLATES)}"
+        )
+    if chat_template is None or chat_template in TEMPLATES:
+        return Tokenizer(vocabulary, TEMPLATES.get(chat_template))
+    try:
+        return Tokenizer(vocabulary, Path(chat_template).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise CromeError(f"{chat_template}: cannot be read ({e}); --chat-template takes a file or a name") from None
+
+
+def _key(path: Path, *parts: Any) -> str:
+    return hashlib.sha256("\n".join(map(str, (path.resolve(), *parts))).encode()).hexdigest()

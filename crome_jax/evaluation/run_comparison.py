@@ -1,0 +1,199 @@
+"""Several evaluations side by side: their reports merged, paired tests on what they share, and where they disagree."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.outcome_files import read_outcomes
+from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
+from crome_jax.evaluation.published import PUBLISHED
+from crome_jax.evaluation.report import SCHEMA, split_statement
+from crome_jax.files import read_json_object
+
+DISAGREEMENTS = 12
+"""Of two models, as many disagreements are shown."""
+
+_BESIDE = {"best_of_n": "best_of_n.json", "effects": "diagnosis.json"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluated:
+    """One evaluation on disk.
+
+    Args:
+        folder: that holds it.
+        figures: of its report.json.
+        outcomes: of its comparisons.
+        beside: best-of-N and effects, of those that are in the folder or beside it.
+    """
+
+    folder: Path
+    figures: Mapping[str, Any]
+    outcomes: Sequence[Mapping[str, Any]]
+    beside: Mapping[str, Any]
+
+
+def read_evaluated(run: Path) -> Evaluated:
+    """Read what `crome evaluate` wrote: in the folder itself, or in its `evaluation`.
+
+    Raises:
+        CromeError: where there is none, it is damaged, or of another version.
+    """
+    folder = next((f for f in (run, run / "evaluation") if (f / "report.json").is_file()), None)
+    if folder is None:
+        raise CromeError(f"{run}: holds no report.json, nor does its evaluation/; run `crome evaluate` on it first")
+    figures = read_json_object(folder / "report.json")
+    if figures.get("schema") != SCHEMA:
+        raise CromeError(f"{folder / 'report.json'}: is of schema {figures.get('schema')!r}, not {SCHEMA}")
+    beside = {}
+    for name, file in _BESIDE.items():
+        places = [place / file for place in (folder, run, run / "best_of_n", run / "diagnosis")]
+        if found := next((place for place in places if place.is_file()), None):
+            beside[name] = read_json_object(found)
+    return Evaluated(folder, figures, read_outcomes(folder), beside)
+
+
+def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) -> dict[str, Any]:
+    """Merge evaluations into one report's figures, with a `comparison` of its own.
+
+    The first method is the baseline. Methods of one name are told apart by their folders.
+
+    Returns:
+        What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
+        `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
+        `rejected` and `differences` by method; `published.<benchmark>`; `best_of_n.<method>` and `effects.<method>`.
+
+    Raises:
+        CromeError: where there is no run.
+    """
+    if not runs:
+        raise CromeError("there is nothing to compare; name folders of evaluations")
+    bootstrap = bootstrap or Bootstrap()
+    names = _names(runs)
+    methods = [names[r, method] for r, run in enumerate(runs) for method in run.figures["methods"]]
+    measured = {names[r, m]: figures for r, run in enumerate(runs) for m, figures in run.figures["methods"].items()}
+    splits = list(dict.fromkeys(split for figures in measured.values() for split in figures["splits"]))
+    columns = _columns(runs, names)
+    baseline, *others = methods
+    tests: dict[str, dict[str, Any]] = {}
+    differences: dict[str, dict[str, Any]] = {}
+    disagreements = []
+    for split in splits:
+        for method in others:
+            shared = [key for key in columns[method] if key[0] == split and key in columns[baseline]]
+            if not shared:
+                continue
+            ours, theirs = (np.array([columns[m][key]["difference"] for key in shared]) for m in (method, baseline))
+            numbers = {group: n for n, group in enumerate(dict.fromkeys(key[1] for key in shared))}
+            prompts = np.array([numbers[key[1]] for key in shared])
+            found = paired_test(0.5 + 0.5 * np.sign(ours), 0.5 + 0.5 * np.sign(theirs), prompts, bootstrap)
+            tests.setdefault(split, {})[method] = {"baseline": baseline, **found}
+            differences.setdefault(split, {})[method] = {
+                "baseline": baseline,
+                **{name: found[name] for name in ("difference", "interval", "comparisons")},
+            }
+            for n in biggest_disagreements(ours, theirs, DISAGREEMENTS):
+                line = columns[method][shared[n]]["line"]
+                disagreements.append(
+                    {
+                        **{name: line[name] for name in ("data", "category", "prompt", "chosen", "rejected")},
+                        "differences": {baseline: float(theirs[n]), method: float(ours[n])},
+                    }
+                )
+    benchmarks = _merge_benchmarks(runs, names)
+    return {
+        "schema": SCHEMA,
+        "title": "Runs side by side",
+        "statements": [split_statement(split, measured, differences.get(split, {})) for split in splits],
+        "settings": {**dataclasses.asdict(bootstrap), "splits": splits, "methods": methods},
+        "methods": measured,
+        "differences": differences,
+        "counterfactuals": [],
+        "counterfactuals_from": None,
+        "benchmarks": benchmarks,
+        "facts": {
+            table: [
+                {**row, "method": names[r, row["method"]]} if "method" in row else {"report": str(run.folder), **row}
+                for r, run in enumerate(runs)
+                for row in run.figures["facts"].get(table, ())
+            ]
+            for table in ("runs", "data", "scoring")
+        },
+        "comparison": {
+            "tests": tests,
+            "disagreements": disagreements,
+            "published": {
+                name: [entry._asdict() for entry in PUBLISHED[name]] for name in benchmarks if name in PUBLISHED
+            },
+            **{
+                kind: {
+                    names[r, next(iter(run.figures["methods"]))]: _part(kind, run.beside[kind])
+                    for r, run in enumerate(runs)
+                    if kind in run.beside
+                }
+                for kind in _BESIDE
+            },
+        },
+    }
+
+
+def _part(kind: str, figures: Mapping[str, Any]) -> Any:
+    return figures["curve"] if kind == "best_of_n" else figures["effects"]
+
+
+def _names(runs: Sequence[Evaluated]) -> dict[tuple[int, str], str]:
+    given = [method for run in runs for method in run.figures["methods"]]
+    return {
+        (r, method): method if given.count(method) == 1 else f"{method} ({run.folder})"
+        for r, run in enumerate(runs)
+        for method in run.figures["methods"]
+    }
+
+
+def _columns(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]
+) -> dict[str, dict[tuple[str, str, str], dict[str, Any]]]:
+    """Return method to comparison to its reward difference; what is compared is told by its texts, not by its place."""
+    columns: dict[str, dict] = {name: {} for name in names.values()}
+    for r, run in enumerate(runs):
+        for line in run.outcomes:
+            key = line["data"], line["group"], json.dumps([line[t] for t in ("prompt", "chosen", "rejected")])
+            for method, (chosen, rejected) in line["rewards"].items():
+                columns[names[r, method]][key] = {"difference": chosen - rejected, "line": line}
+    return columns
+
+
+def _merge_benchmarks(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) -> dict[str, Any]:
+    """Merge benchmarks' tables, their rows lined up: a part that one run lacks has no score there."""
+    merged: dict[str, Any] = {}
+    for r, run in enumerate(runs):
+        for name, figures in run.figures.get("benchmarks", {}).items():
+            into = merged.setdefault(name, {**figures, "methods": {}})
+            into["methods"] |= {names[r, method]: table for method, table in figures["methods"].items()}
+    for figures in merged.values():
+        tables = [*figures["methods"].values(), *figures["reference"].values()]
+        order = list(dict.fromkeys(key for table in tables for key in _keyed(table)))
+        for tables in (figures["methods"], figures["reference"]):
+            for method, table in tables.items():
+                rows = _keyed(table)
+                absent = [
+                    {"name": key[1], "level": key[2], "score": None, "interval": None, "examples": 0} for key in order
+                ]
+                lined = [rows.get(key, none) for key, none in zip(order, absent, strict=True)]
+                tables[method] = {**table, "rows": lined}
+    return merged
+
+
+def _keyed(table: Mapping[str, Any]) -> dict[tuple[str, str, str], Any]:
+    """Return rows by section, name and level: subsets of several sections may have one name."""
+    section, rows = "", {}
+    for row in table["rows"]:
+        section = row["name"] if row["level"] != "subset" else section
+        rows[section, row["name"], row["level"]] = row
+    return rows

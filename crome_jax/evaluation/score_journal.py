@@ -1,0 +1,91 @@
+"""What a scoring run has done so far, on disk: after a kill the same command goes on from there."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crome_jax.errors import CromeError
+from crome_jax.files import spoken_for, unwritable
+
+
+class ScoreJournal:
+    """Batches of rewards, appended one by one.
+
+    Args:
+        path: of its file.
+        job: what is scored by what; a journal of another job is begun anew.
+    """
+
+    def __init__(self, path: Path, job: Mapping[str, Any]):
+        self._path = path
+        self._head = json.dumps(dict(job), sort_keys=True)
+        self._known: dict[str, np.ndarray] = {}
+        self._begun = False
+        try:
+            head, *lines = path.read_text(encoding="ascii").split("\n")
+        except (OSError, UnicodeDecodeError):
+            return
+        if head != self._head:
+            return
+        self._begun = True
+        self._repair()
+        for line in lines[:-1]:  # What follows the last line break was cut off by the kill.
+            record = json.loads(line)
+            self._known[record["batch"]] = np.array(record["values"], np.float32)
+
+    @property
+    def known(self) -> int:
+        """Batches that an earlier run scored."""
+        return len(self._known)
+
+    def find(self, batch: str) -> np.ndarray | None:
+        """Return what an earlier run found for a batch, None where it did not come to it."""
+        return self._known.get(batch)
+
+    def add(self, batch: str, values: np.ndarray) -> None:
+        """Append a batch; it is on disk when this returns.
+
+        Raises:
+            CromeError: where it cannot be written.
+        """
+        try:
+            if not self._begun:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.write_text(self._head + "\n", encoding="ascii")
+                self._begun = True
+            with open(self._path, "a", encoding="ascii") as file:
+                file.write(json.dumps({"batch": batch, "values": values.tolist()}) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as e:
+            raise unwritable(self._path.parent, e) from None
+
+    def _repair(self) -> None:
+        """Cut off half a line that a kill left."""
+        with open(self._path, "rb+") as file:
+            content = file.read()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                file.truncate(whole)
+
+
+@contextlib.contextmanager
+def journal_beside(out: Path) -> Iterator[Path]:
+    """Yield a hidden folder beside an output for the journals of its run.
+
+    It goes when the run ends, well or with an error that the user must mend; a kill or Ctrl-C leaves it.
+    """
+    folder = out.resolve().with_name(f".{out.resolve().name[:64]}.scores")
+    try:
+        with spoken_for(folder, out):
+            yield folder
+    except CromeError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)

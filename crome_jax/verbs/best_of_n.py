@@ -1,0 +1,150 @@
+"""Measure what a reward model picks: best-of-N over N, by an unbiased estimator, and a report.
+
+  crome best_of_n --model PATH --candidates candidates.jsonl --judge exact --out DIR
+
+A record is {prompt, candidates[]} with what its judge reads: `answer` for exact (GSM8K), `harmful` and perhaps
+`refused[]` for refusal (WildGuardTest), `baseline` and `preferences[]` for preference (AlpacaEval 2). With --endpoint
+the candidates come from an OpenAI-compatible server, and are kept in OUT/candidates.jsonl; its key is in
+OPENAI_API_KEY. Writes OUT/best_of_n.html and OUT/best_of_n.json.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from crome_jax.verbs.evaluate import add_model_flags
+from crome_jax.verbs.numbers import add_rows_at_once, at_least
+from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
+from crome_jax.verbs.terms import say_terms
+
+JUDGE_NAMES = ("exact", "refusal", "preference")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--model",
+        required=True,
+        type=Path,
+        metavar="PATH",
+        help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier (required)",
+    )
+    parser.add_argument(
+        "--candidates",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="JSON lines or Parquet of prompts with candidates; with --endpoint, of prompts (required)",
+    )
+    parser.add_argument("--judge", required=True, choices=JUDGE_NAMES, help="what a candidate is worth (required)")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the report (required)")
+    parser.add_argument(
+        "--most", type=at_least(1), metavar="N", help="largest N (default: the fewest candidates of a prompt)"
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="server that writes candidates, up to /v1 (default: none)")
+    parser.add_argument("--endpoint-model", default="default", metavar="NAME", help="its model (default: %(default)s)")
+    parser.add_argument(
+        "--samples",
+        type=at_least(1),
+        default=32,
+        metavar="N",
+        help="candidates it writes a prompt (default: %(default)s)",
+    )
+    add_model_flags(parser)
+    add_rows_at_once(parser)
+    add_skip_bad(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Get candidates, score and judge them, write the report and print the curve."""
+    import numpy as np
+
+    from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
+    from crome_jax.evaluation.best_of_n_page import render_best_of_n
+    from crome_jax.evaluation.bootstrap import Bootstrap
+    from crome_jax.evaluation.candidate_judges import JUDGES
+    from crome_jax.evaluation.candidates import read_candidates
+    from crome_jax.evaluation.report import plain_json
+    from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
+    from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
+    from crome_jax.evaluation.scoring import score_groups
+    from crome_jax.files import whole_output
+    from crome_jax.training.checkpoints import read_card
+
+    name = model_name(args.model)
+    aside = set_aside(args.out, args.skip_bad, inputs=[args.candidates], overwrite=True)
+    with aside as quarantine, journal_beside(args.out) as place:
+        path = _written(args) if args.endpoint else args.candidates
+        items = read_candidates(path, quarantine)
+        values = JUDGES[args.judge](items)  # Before scoring, which takes longer than to find a bad record.
+        if is_run(args.model):
+            say_terms(read_card(args.model).backbone)
+        found = open_reward_model(
+            args.model,
+            chat_template=None if is_run(args.model) else args.chat_template,
+            row_tokens=args.row_tokens,
+        )
+        groups = [item.to_group() for item in items]
+        job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
+        journal = ScoreJournal(place / "scores.jsonl", job)
+        scores = score_groups(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
+        rewards = []
+        for item, group, reward in zip(items, groups, scores.rewards, strict=True):
+            by_text = {response.text: value for response, value in zip(group.responses, reward, strict=True)}
+            rewards.append(np.array([by_text[text] for text in item.texts], np.float64))
+        figures = plain_json(
+            {
+                **best_of_n_figures(items, rewards, values, args.judge, Bootstrap(), args.most),
+                "title": f"Best of N by {name}",
+                "facts": {
+                    "model": str(args.model),
+                    "candidates": str(path),
+                    "sha256": _fingerprint(groups),
+                    "responses cut": scores.truncated,
+                    "chat template": found.model.tokenizer.chat_template,
+                },
+            }
+        )
+        for file, text in (
+            ("best_of_n.html", render_best_of_n(figures)),
+            ("best_of_n.json", json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False) + "\n"),
+        ):
+            with whole_output(args.out / file, overwrite=True) as partial:
+                partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    for point in figures["curve"]:
+        bounds = point["interval"]
+        said = f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
+        oracle, blind = 100 * point["oracle"], 100 * point["random"]
+        print(f"best of {point['n']}: {100 * point['value']:.1f}%{said}; an oracle {oracle:.1f}, blindly {blind:.1f}")
+    print(f"report: {args.out / 'best_of_n.html'}")
+
+
+def _written(args: argparse.Namespace) -> Path:
+    """Have the endpoint write candidates, and return the file that they are kept in."""
+    from crome_jax.data.records import read_records
+    from crome_jax.evaluation.candidates import ask_endpoint
+    from crome_jax.files import whole_output
+    from crome_jax.training.progress import Progress
+
+    path = args.out / "candidates.jsonl"
+    if path.exists():  # Of an earlier run: they cost the most.
+        return path
+    records = []
+    for record in read_records(args.candidates):
+        if record.error is not None:
+            raise record.error.at(str(args.candidates), record.number)
+        records.append(record.value)
+    progress = Progress("candidates", len(records), "prompt")
+    with whole_output(path) as partial, partial.open("w", encoding="utf-8") as out:
+        asked = ask_endpoint(records, url=args.endpoint, model=args.endpoint_model, samples=args.samples)
+        for record in asked:
+            out.write(json.dumps(record) + "\n")
+            progress.advance(1)
+    progress.close()
+    return path
+
+
+def _fingerprint(groups) -> str:
+    from crome_jax.data.loading import fingerprint_groups
+
+    return fingerprint_groups(groups)

@@ -1,0 +1,242 @@
+"""Benchmarks are read from their files as they are published; what is wrong with a file is said by its place."""
+
+import hashlib
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from crome_jax.data.datasets.benchmarks.builder import Download, check_download
+from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, manual_builder, read_benchmark
+from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH
+from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
+from crome_jax.data.datasets.benchmarks.transformations import FAMILIES
+from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.readers import read_groups
+from crome_jax.errors import CromeError, DataError
+from crome_jax.evaluation.benchmarks.examples import read_examples
+from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.trivial_scorers import score_oracle, score_random
+from crome_jax.verbs.evaluate import BENCHMARK_NAMES
+
+PAIR = {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "Seven."}
+RECORDS = {
+    "rewardbench": (
+        "filtered-00000-of-00001.parquet",
+        [PAIR | {"id": n, "subset": name, "chosen_model": "a"} for n, name in enumerate(("hep-go", "donotanswer"))],
+    ),
+    "rewardbench2": (
+        "test-00000-of-00001.parquet",
+        [
+            {"id": "7", "subset": "Math", "prompt": "1+1?", "chosen": ["2"], "rejected": ["1", "3", "4"]},
+            {"id": "tied:3", "subset": "Ties", "prompt": "A colour?", "chosen": ["red", "blue"], "rejected": ["one"]},
+            {"id": "ref:3", "subset": "Ties", "prompt": "The sky's?", "chosen": ["blue"], "rejected": ["one", "two"]},
+        ],
+    ),
+    "rm_bench": (
+        "chat_filtered.json",
+        [{"id": 1, "prompt": "Why?", "chosen": ["a", "a b", "**a** b"], "rejected": ["c", "c d", "**c** d"]}],
+    ),
+    "rewordbench": ("hep.jsonl", [PAIR | {"id": n, "subset": "hep-go"} for n in range(2)]),
+    "judgebench": (
+        "dataset=judgebench,response_model=x.jsonl",
+        [
+            {"pair_id": f"p{n}", "source": source, "question": "Why?", "response_A": f"a{n}", "response_B": "b"}
+            | {"label": ("A>B", "B>A")[n % 2]}
+            for n, source in enumerate(("mmlu-pro-law", "livebench-math", "livecodebench", "livebench-reasoning"))
+        ],
+    ),
+    "llmbar": (
+        "LLMBar/Adversarial/GPTInst/dataset.json",
+        [{"input": f"Say {n}.", "output_1": "one", "output_2": "two", "label": 1 + n % 2} for n in range(3)],
+    ),
+    "pairs": ("mine.jsonl", [PAIR | {"id": n, "category": "colours"} for n in range(2)]),
+}
+
+
+def write(folder, name, records):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    elif name.endswith(".json"):
+        path.write_text(json.dumps(records, indent=2))
+    else:
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def read(name, folder, quarantine=None):
+    return read_benchmark(name, folder, folder / "unused", quarantine)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_is_read_and_its_builder_gives_the_same(name, tmp_path):
+    write(tmp_path / "files", *RECORDS[name])
+    groups = read(name, tmp_path / "files")
+    assert groups
+    table = BENCHMARKS[name].measure(read_examples(groups, score_oracle(groups)), Bootstrap(20))
+    assert table["score"] >= 1 - 1e-9
+    builder = manual_builder(name, tmp_path / "files", tmp_path / "tfds")
+    builder.download_and_prepare()
+    assert list(read_groups(builder.data_dir)) == groups
+    assert builder.info.as_proto.redistribution_info.license
+    assert builder.info.citation or name == "pairs"
+
+
+def test_the_command_line_knows_every_benchmark():
+    assert set(BENCHMARK_NAMES) == set(BENCHMARKS)
+
+
+def test_chosen_and_rejected_are_those_of_the_label(tmp_path):
+    write(tmp_path, *RECORDS["judgebench"])
+    better = {g.id: g.responses[int(g.metadata["chosen_at"])].text for g in read("judgebench", tmp_path)}
+    assert better == {"p0": "a0", "p1": "b", "p2": "a2", "p3": "b"}
+    write(tmp_path, *RECORDS["llmbar"])
+    groups = read("llmbar", tmp_path)
+    assert [g.responses[int(g.metadata["chosen_at"])].text for g in groups] == ["one", "two", "one"]
+    assert {g.metadata["subset"] for g in groups} == {"GPTInst"}
+
+
+def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
+    write(tmp_path, "x.jsonl", [PAIR | {"id": 0, "subset": "hep-go", "chosen": "same", "rejected": "same"}])
+    (group,) = read("rewardbench", tmp_path)
+    table = BENCHMARKS["rewardbench"].measure(read_examples([group], [[3.0]]), Bootstrap(20))
+    assert table["score"] == 0  # No reward of a text is above its own.
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "problem"),
+    [
+        ("rewardbench", {"chosen": None}, "'chosen' is missing"),
+        ("rewardbench", {"subset": "chatty"}, "'subset' is 'chatty'; RewardBench has alpacaeval-easy"),
+        ("rewardbench", {"id": 1, "subset": "donotanswer"}, "'id' is 'donotanswer/1', the id of an earlier record"),
+        ("rewardbench", {"language": "ko"}, "'language' is 'ko': this is another language's version"),
+        ("rewardbench", {"rejected": "  "}, "'rejected' is empty"),
+        ("rewardbench", {"subset": "mtbench_gpt4"}, "a set that the leaderboard's average leaves out"),
+        ("rewardbench2", {"chosen": "2"}, "'chosen' is str, not a list of texts; this may be the first RewardBench"),
+        ("rewardbench2", {"rejected": ["1"]}, "'rejected' has 1 chosen and 1 rejected responses"),
+        ("rewardbench2", {"subset": "Ties"}, "'id' is '7', not ref:NUMBER or tied:NUMBER"),
+        ("rm_bench", {"chosen": ["a"]}, "'chosen' is no list of 3 texts (concise, detailed, markdown)"),
+        ("judgebench", {"label": "A=B"}, "'label' is 'A=B', not A>B or B>A"),
+        ("judgebench", {"source": "trivia"}, "'source' is 'trivia'"),
+        ("llmbar", {"label": 0}, "'label' is 0, not 1 or 2"),
+        ("pairs", {"id": None}, "'id' is missing"),
+    ],
+)
+def test_a_bad_record_is_named(name, change, problem, tmp_path):
+    file, records = RECORDS[name]
+    file = "rm_bench_chat.jsonl" if name == "rm_bench" else file.replace(".parquet", ".jsonl")
+    write(tmp_path, file, [records[0] | change, *records[1:]])
+    with pytest.raises(DataError) as error:
+        read(name, tmp_path)
+    assert problem in str(error.value)
+    assert str(tmp_path / file) in str(error.value)
+    assert "record " in str(error.value)
+    if len(records) > 1:
+        with Quarantine() as quarantine:
+            assert len(read(name, tmp_path, quarantine)) == len(records) - 1
+        assert quarantine.count == 1
+
+
+def test_no_file_and_no_usable_record_are_errors(tmp_path):
+    with pytest.raises(DataError, match="is no folder"):
+        read("rm_bench", tmp_path / "nowhere")
+    write(tmp_path, "x.jsonl", [PAIR])
+    with pytest.raises(DataError, match=r"holds no file of RM-Bench; it should hold the repository's \*_filtered"):
+        read("rm_bench", tmp_path)
+    with Quarantine() as quarantine, pytest.raises(DataError, match="all 1 records are bad, the first because"):
+        read("rewardbench", tmp_path, quarantine)
+    write(tmp_path, "x.jsonl", [])
+    with pytest.raises(DataError, match="is empty"):
+        read("rewardbench", tmp_path)
+
+
+def test_a_download_is_checked(tmp_path, capsys):
+    path = tmp_path / "file"
+    path.write_bytes(b"benchmark")
+    digest = hashlib.sha256(b"benchmark").hexdigest()
+    assert check_download(Download("https://hub/x", digest, "x"), path) == digest
+    with pytest.raises(DataError, match=r"https://hub/x: has sha256 .*, not 0000"):
+        check_download(Download("https://hub/x", "0000", "x"), path)
+    check_download(Download("https://hub/x", None, "x"), path)
+    assert f"no checksum is known; its sha256 is {digest}" in capsys.readouterr().err
+
+
+def test_downloads_are_pinned_to_a_revision():
+    for benchmark in BENCHMARKS.values():
+        for item in benchmark.source.downloads:
+            assert "/main/" not in item.url
+            assert item.url.startswith("https://")
+            assert item.sha256 is None or len(bytes.fromhex(item.sha256)) == 32
+
+
+def test_what_cannot_be_downloaded_says_what_to_do(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(BENCHMARKS["llmbar"].builder, "download_and_prepare", fail)
+    with pytest.raises(CromeError, match=r"LLMBar: cannot be downloaded \(no route to host\); .* --manual_dir"):
+        read_benchmark("llmbar", None, tmp_path)
+    with pytest.raises(CromeError, match="there is nothing to download"):
+        read_benchmark("pairs", None, tmp_path)
+
+
+def test_transformations_are_the_same_for_equal_seeds_and_change_what_they_say(tmp_path):
+    subsets = ("hep-python", "math-prm", "donotanswer", "alpacaeval-easy")
+    records = [
+        {
+            "id": n,
+            "subset": subset,
+            "prompt": "Please write down, carefully, how this works.",
+            "chosen": "def area(side):\n\n    return side * side  \nThe final answer: $\\boxed{7}$",
+            "rejected": "def area(side):\n\n    return side + side  \nThe wrong answer: $\\boxed{8}$",
+        }
+        for subset in subsets
+        for n in range(2)
+    ]
+    write(tmp_path, "x.jsonl", records)
+    groups = list(read_benchmark("rewardbench", tmp_path, tmp_path))
+    once, again, other = (list(transform_groups(groups, seed)) for seed in (0, 0, 1))
+    assert once == again != other
+    names = {transformation.__name__ for family in FAMILIES.values() for transformation in family}
+    assert {group.metadata["subset"] for group in once} == names | {"original"}
+    assert len({group.id for group in once}) == len(once)
+    texts = {
+        name: {(g.prompt, frozenset(r.text for r in g.responses)) for g in once if g.metadata["subset"] == name}
+        for name in names | {"original"}
+    }
+    for name in names:
+        assert texts[name].isdisjoint(texts["original"])
+    by_id = {group.id: group for group in once}
+    said = lambda name, n: [r.text for r in by_id[f"{name}/{n}"].responses]  # noqa: E731
+    assert all(text.startswith('"') for text in said("add_quotes", "donotanswer/0"))
+    assert any("# Answer\n\n7" in text for text in said("swap_format", "math-prm/0"))
+    assert any("return side * side  # bad" in text for text in said("comment_bad", "hep-python/0"))
+    assert "ROT-13" in by_id["rot_13/donotanswer/0"].prompt[0].content
+    # Domain-targeted ones leave the others alone.
+    assert "code_minification/donotanswer/0" not in by_id
+    assert "jailbreak_1/hep-python/0" not in by_id
+
+
+def test_real_files_have_the_numbers_that_are_known_of_them(shared_data):
+    evaluations = shared_data / "eval"
+    llmbar = read_benchmark("llmbar", evaluations, evaluations)
+    counts = {name: sum(g.metadata["subset"] == name for g in llmbar) for name in ("Natural", "Neighbor", "Manual")}
+    assert counts == {"Natural": 100, "Neighbor": 134, "Manual": 46}
+    assert len(llmbar) == 419
+    assert len(read_benchmark("judgebench", evaluations, evaluations)) == 350
+    rm_bench = read_benchmark("rm_bench", evaluations, evaluations)
+    assert len(rm_bench) == 80
+    assert all(len(group.comparisons) == 9 or len(group.responses) < 6 for group in rm_bench)
+    rewardbench = read_benchmark("rewardbench", evaluations / "rewardbench_rebuilt", evaluations)
+    held = {name: sum(g.metadata["subset"] == name for g in rewardbench) for name in EXAMPLE_COUNTS}
+    for name, count in held.items():  # Of the parts that could be rebuilt in full.
+        if name.startswith(("hep-", "llmbar-")):
+            assert count == EXAMPLE_COUNTS[name]
+    table = BENCHMARKS["rewardbench"].measure(read_examples(rewardbench, score_random(rewardbench)), Bootstrap(20))
+    assert table["score"] == pytest.approx(0.5, abs=0.04)  # 3,634 pairs; Chat Hard's 419 alone spread by 0.024.
+    assert not table["complete"]
+    assert REWARDBENCH.title == "RewardBench"

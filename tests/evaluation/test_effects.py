@@ -1,0 +1,213 @@
+"""Effects on reward: worked out by hand, and what RATE promises of a rewriter that changes more than it should."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crome_jax.augment.oracles import OfflineEditor
+from crome_jax.augment.oracles.offline.editor import ATTRIBUTES as CAUSAL_ATTRIBUTES
+from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.accuracy import pairwise_outcomes
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.calibration import fit_scale
+from crome_jax.evaluation.diagnosis import diagnose, worst_stratum
+from crome_jax.evaluation.diagnosis_page import render_diagnosis
+from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
+from crome_jax.evaluation.length_control import measure_length_control
+from crome_jax.evaluation.strata import word_count
+from crome_jax.evaluation.style_attributes import ATTRIBUTES, rewrite
+from crome_jax.groups import Comparison, PreferenceGroup, Response, build_group
+
+BOOTSTRAP = Bootstrap(resamples=50)
+
+
+def test_effects_by_hand():
+    # Treated: single 3 - 1 = 2, double 2.5 - 1 = 1.5; single 1 - 0 = 1, no way back.
+    # Untreated: single 4 - 1 = 3, double 4 - 2 = 2.
+    rows = [
+        RewriteRewards(0, True, 3.0, 1.0, 2.5),
+        RewriteRewards(1, True, 1.0, 0.0, None),
+        RewriteRewards(2, False, 1.0, 4.0, 2.0),
+    ]
+    found = measure_effect(rows, BOOTSTRAP)
+    assert found["single"]["att"] == 1.5
+    assert found["single"]["atu"] == 3
+    assert found["single"]["ate"] == 2
+    assert found["double"]["att"] == 1.5
+    assert found["double"]["atu"] == 2
+    assert found["double"]["ate"] == 1.75  # (1 * 1.5 + 1 * 2) / 2
+    assert (found["treated"], found["untreated"], found["responses"]) == (1, 1, 3)
+    assert found["double"]["ate_interval"][0] >= 1.5
+    assert found["double"]["att_interval"] is None  # One prompt tells no spread.
+
+
+@given(st.floats(-2, 2), st.floats(-2, 2), st.integers(0, 99))
+def test_two_rewrites_cancel_what_the_rewriter_does_besides(effect, besides, seed):
+    # A response's reward is its quality, plus the effect of W, plus what the rewriter adds to whatever it writes.
+    rng = np.random.default_rng(seed)
+    rows = []
+    for group in range(20):
+        quality, treated = rng.normal(), bool(rng.integers(2))
+        reward = lambda has, written: quality + effect * has + besides * written  # noqa: E731, B023
+        once, twice = reward(not treated, 1), reward(treated, 1)
+        rows.append(RewriteRewards(group, treated, reward(treated, 0), once, twice))
+    found = measure_effect(rows, BOOTSTRAP)
+    assert found["double"]["ate"] == pytest.approx(effect, abs=1e-9)
+    share = np.mean([row.treated for row in rows])
+    assert found["single"]["ate"] == pytest.approx(effect + besides * (1 - 2 * share), abs=1e-9)
+
+
+def test_sensitivity_against_leakage_by_hand():
+    effect = lambda ate: {"double": {"ate": ate}}  # noqa: E731
+    found = compare_kinds([effect(2.0), effect(1.0), effect(None)], [effect(-1.0), effect(0.0)], 2.0)
+    assert found["sensitivity"] == 0.75
+    assert found["leakage"] == 0.25
+    assert found["selectivity"] == 0.75
+    assert compare_kinds([effect(-1.0)], [effect(1.0)], 1.0)["selectivity"] == 0
+    assert compare_kinds([], [effect(1.0)], 1.0)["selectivity"] is None
+
+
+TEXTS = (
+    "The capital is Paris. It lies on the Seine. Ask a map.",
+    "Certainly! Here it is:\n\n- one\n- two\n\nLet me know if you need more.",
+    "## Plan\n\nFirst **wait**, then go! \U0001f680",
+    "x = 1\nif x != 2:\n    y = x\n```\ncode\n```",
+)
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES, ids=lambda a: a.name)
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_rewrite_moves_its_attribute_and_back(attribute, text):
+    found = rewrite(attribute, text)
+    if found is None:
+        return
+    once, twice = found
+    assert attribute.present(once) != attribute.present(text)
+    assert once != text
+    if twice is not None:
+        assert attribute.present(twice) == attribute.present(text)
+
+
+def test_every_attribute_can_be_put_on_a_plain_text_and_taken_off():
+    plain = TEXTS[0]
+    for attribute in ATTRIBUTES:
+        once, twice = rewrite(attribute, plain)
+        words = lambda text: [w.strip("*-.!# ").lower() for w in text.split() if w.strip("*-.!# ")]  # noqa: E731
+        assert set(words(plain)) <= set(words(once))  # What the answer says is still there.
+        assert set(words(twice)) <= set(words(once))
+
+
+def length_group(number, longer, right):
+    words = {True: "word " * 8, False: "word " * 4}
+    texts = [f"{words[longer]}good {number}", f"{words[not longer]}poor {number}"]
+    group = build_group(id=str(number), prompt=f"Why {number}?", responses=texts, comparisons=[Comparison(0, 1)])
+    return group, right
+
+
+def test_length_control_takes_out_a_reward_for_length_and_nothing_else():
+    rng = np.random.default_rng(0)
+    groups = [length_group(n, n % 4 > 0, True)[0] for n in range(80)]  # The longer is preferred three times in four.
+    quality = [np.array([0.4, 0.0]) + 0.3 * rng.normal(size=2) for _ in groups]
+    plain = pairwise_outcomes(groups, quality).decided()
+    found = measure_length_control(groups, plain, BOOTSTRAP)
+    assert found["accuracy"] == pytest.approx(plain.correct.mean(), abs=0.05)
+    assert found["slope_interval"][0] < 0 < found["slope_interval"][1]
+    longer = [np.array([np.log2(word_count(r.text)) for r in group.responses]) * 3 for group in groups]
+    both = pairwise_outcomes(groups, [q + w for q, w in zip(quality, longer, strict=True)]).decided()
+    assert both.correct.mean() == pytest.approx(0.75, abs=0.03)
+    controlled = measure_length_control(groups, both, BOOTSTRAP)
+    assert controlled["slope"] == pytest.approx(3, abs=0.3)
+    assert controlled["accuracy"] == pytest.approx(found["accuracy"], abs=0.03)
+    assert controlled["balanced"] == pytest.approx(0.5)  # All where the longer is preferred, none elsewhere.
+
+
+def test_length_control_where_length_never_differs():
+    group = build_group(id="a", prompt="Why?", responses=["one two", "three four"], comparisons=[Comparison(0, 1)])
+    outcomes = pairwise_outcomes([group], [np.array([1.0, 0.0])]).decided()
+    assert measure_length_control([group], outcomes, BOOTSTRAP)["accuracy"] is None
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_scale_of_a_calibrated_reward_is_found(scale):
+    rng = np.random.default_rng(1)
+    true = rng.normal(size=4000) * 2
+    left = rng.random(4000) < 1 / (1 + np.exp(-true))
+    groups = [
+        build_group(
+            id=str(n), prompt=f"{n}?", responses=["a", "b"], comparisons=[Comparison(*((0, 1) if won else (1, 0)))]
+        )
+        for n, won in enumerate(left)
+    ]
+    outcomes = pairwise_outcomes(groups, [np.array([d / scale, 0.0]) for d in true]).decided()
+    assert fit_scale(outcomes) == pytest.approx(scale, rel=0.1)
+    assert fit_scale(outcomes.select(np.flatnonzero(outcomes.difference > 0))) is None  # All right: no best scale.
+
+
+GROUPS = list(generate_groups(CausalTestbedConfig(name="small", train=40), "train"))
+
+
+def score_style(groups):
+    """Reward words and bullets alone."""
+    bullets = lambda text: bool(re.search(r"^- ", text, re.MULTILINE))  # noqa: E731
+    return [np.array([0.01 * word_count(r.text) + 2.0 * bullets(r.text) for r in g.responses]) for g in groups]
+
+
+@pytest.fixture(scope="module")
+def diagnosis():
+    oracle = OfflineEditor.of(GROUPS)
+    return diagnose(GROUPS, score_style, oracle=oracle, attributes=tuple(CAUSAL_ATTRIBUTES), bootstrap=BOOTSTRAP)
+
+
+def test_a_reward_for_style_shows_as_leakage(diagnosis):
+    effects = diagnosis["effects"]
+    assert effects["spurious"]["bullets"]["double"]["ate"] == pytest.approx(2, abs=0.2)
+    assert abs(effects["spurious"]["emoji"]["double"]["ate"]) < 0.05
+    assert effects["spurious"]["padding"]["double"]["ate"] == pytest.approx(0.35, abs=0.1)  # 36 words.
+    assert effects["causal"]
+    assert all(abs(effect["double"]["ate"] or 0) < 0.5 for effect in effects["causal"].values())
+    assert diagnosis["summary"]["selectivity"] < 0.3
+    assert diagnosis["accuracy"]["comparisons"] == 40
+    assert diagnosis["worst_stratum"]["comparisons"] >= 10
+
+
+def test_the_page_of_a_diagnosis_shows_its_figures(diagnosis):
+    page = render_diagnosis({**diagnosis, "title": "A <model>", "facts": {"data": "<b>"}})
+    assert "A &lt;model&gt;" in page
+    assert "&lt;b&gt;" in page
+    assert "<b>" not in page
+    assert "<script" not in page
+    assert f"{diagnosis['effects']['spurious']['bullets']['double']['ate']:+.3f}" in page
+    assert "default-src 'none'" in page
+
+
+def test_scores_of_responses_stay_their_own_when_rewrites_are_added():
+    seen = {}
+
+    def score(groups):
+        seen["groups"] = groups
+        return score_style(groups)
+
+    diagnose(GROUPS[:6], score, oracle=None, bootstrap=BOOTSTRAP)
+    for group, extended in zip(GROUPS, seen["groups"], strict=False):
+        assert extended.responses[: len(group.responses)] == group.responses
+        assert len(extended.responses) > len(group.responses)
+
+
+def test_data_without_a_preference_is_an_error():
+    group = PreferenceGroup("a", GROUPS[0].prompt, (Response("one"), Response("two")), (Comparison(0, 1, 0.5),))
+    with pytest.raises(CromeError, match="no comparison of the data prefers one side"):
+        diagnose([group], score_style, oracle=None)
+
+
+def test_the_worst_stratum_has_enough_comparisons():
+    cell = lambda accuracy, n: {"accuracy": accuracy, "interval": [0, 1], "comparisons": n, "groups": n}  # noqa: E731
+    figures = {
+        "by_category": {"tiny": cell(0.0, 3), "chat": cell(0.6, 50)},
+        "by_stratum": {"length": {"shorter_preferred": cell(0.2, 12), "equal": cell(0.9, 40)}},
+    }
+    assert worst_stratum(figures)["stratum"] == "shorter_preferred"
+    assert worst_stratum({"by_category": {}, "by_stratum": {}}) is None

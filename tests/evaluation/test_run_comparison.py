@@ -1,0 +1,202 @@
+"""Runs side by side: paired on what they share, with the figures that each one's report has, and nothing that runs."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from crome_jax.cli import main
+from crome_jax.data.datasets.benchmarks.groups import benchmark_group
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_figures import benchmark_figures
+from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.outcome_files import read_outcomes, write_outcomes
+from crome_jax.evaluation.page import render_page
+from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, paired_test
+from crome_jax.evaluation.report import build_report, write_report
+from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
+
+BOOTSTRAP = Bootstrap(resamples=50)
+HOSTILE = "<script>document.title='taken'</script> {{7*7}} & |"
+
+
+def test_mcnemar_by_hand():
+    # 1 against 5 of 6: 2 (C(6,0) + C(6,1)) / 2^6 = 14/64.
+    assert mcnemar(1, 5) == mcnemar(5, 1) == pytest.approx(14 / 64)
+    assert mcnemar(0, 0) == mcnemar(3, 3) == 1
+    assert mcnemar(0, 10) == pytest.approx(2 / 1024)
+    assert mcnemar(0, 2000) < 1e-300 or mcnemar(0, 2000) == 0
+
+
+def test_a_paired_test_by_hand():
+    left, right = np.array([1, 1, 1, 0, 0.5]), np.array([1, 0, 0, 1, 0.5])
+    found = paired_test(left, right, np.arange(5), BOOTSTRAP)
+    assert found["difference"] == pytest.approx(0.2)
+    assert (found["only_left"], found["only_right"], found["comparisons"]) == (2, 1, 5)
+    assert found["p"] == 1  # 2 (1 + 3) / 8
+
+
+def test_disagreements_are_ranked_in_each_models_own_spread():
+    # The second model's rewards are ten times as spread; scaled alike, the third comparison is the strongest.
+    left, right = np.array([1.0, 1.0, -2.0, 1.0]), np.array([10.0, -10.0, 20.0, -1.0])
+    assert biggest_disagreements(left, right, 2) == [2, 1]
+    assert biggest_disagreements(left, -left, 9) == [2, 0, 1, 3]
+    assert biggest_disagreements(left, left, 9) == []
+
+
+def groups(count=12):
+    subsets = ("alpacaeval-easy", "donotanswer")
+    return [
+        benchmark_group(
+            id=f"g{n}",
+            prompt=f"Question {n}? {HOSTILE}",
+            chosen=[f"good {n} {HOSTILE}"],
+            rejected=[f"bad {n}, in more words"],
+            subset=subsets[n % 2],
+            category=subsets[n % 2],
+        )
+        for n in range(count)
+    ]
+
+
+def rewards(some, right, scale=1.0):
+    """Give the chosen response the higher reward in the first `right` groups."""
+    found = []
+    for n, group in enumerate(some):
+        reward = np.zeros(2)
+        reward[int(group.metadata["chosen_at"])] = scale * (1 if n < right else -1)
+        found.append(reward)
+    return found
+
+
+def write_run(folder, method, some, right, **beside):
+    evaluations = {method: {"rewardbench": (some, rewards(some, right))}}
+    benchmarks = {"rewardbench": benchmark_figures("rewardbench", {method: evaluations[method]["rewardbench"]})}
+    facts = {"runs": [{"method": method}], "data": [{"data": "x"}], "scoring": [{"method": method, "responses cut": 1}]}
+    training = {method: [{"step": step, "loss": 1.0} for step in range(3)]}
+    report = build_report(evaluations, benchmarks=benchmarks, facts=facts, training=training, bootstrap=BOOTSTRAP)
+    write_report(report, folder)
+    write_outcomes(folder, evaluations)
+    for name, content in beside.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+CURVE = [{"n": n, "value": 0.5, "interval": [0.4, 0.6], "oracle": 0.9, "random": 0.5} for n in (1, 2, 4)]
+EFFECT = {"double": {"ate": 0.5, "ate_interval": [0.4, 0.6]}}
+EFFECTS = {"causal": {"factuality": EFFECT}, "spurious": {"bullets": EFFECT}}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    some = groups()
+    return (
+        write_run(place / "plain" / "evaluation", "bradley_terry", some, 6),
+        write_run(place / "x", "crome", some[:10], 9, best_of_n={"curve": CURVE}, diagnosis={"effects": EFFECTS}),
+    )
+
+
+@pytest.fixture(scope="module")
+def comparison(folders):
+    return compare_runs([read_evaluated(folders[0].parent), read_evaluated(folders[1])], BOOTSTRAP)
+
+
+def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
+    # Of ten shared comparisons the first gets 6 right, the second 9, the first six among them.
+    test = comparison["comparison"]["tests"]["rewardbench"]["crome"]
+    assert test["baseline"] == "bradley_terry"
+    assert test["comparisons"] == 10
+    assert test["difference"] == pytest.approx(0.3)
+    assert (test["only_left"], test["only_right"]) == (3, 0)
+    assert test["p"] == 0.25
+    assert comparison["methods"]["bradley_terry"]["splits"]["rewardbench"]["comparisons"] == 12
+    disagreements = comparison["comparison"]["disagreements"]
+    assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
+    assert all(item["differences"]["crome"] > 0 > item["differences"]["bradley_terry"] for item in disagreements)
+
+
+def test_benchmarks_stand_beside_published_numbers(comparison):
+    found = comparison["benchmarks"]["rewardbench"]
+    assert set(found["methods"]) == {"bradley_terry", "crome"}
+    assert [row["name"] for row in found["methods"]["crome"]["rows"]] == [
+        row["name"] for row in found["methods"]["bradley_terry"]["rows"]
+    ]
+    published = comparison["comparison"]["published"]["rewardbench"]
+    assert {entry["score"] for entry in published} >= {80.61, 84.15}
+    assert all(entry["source"].startswith("arXiv") for entry in published)
+
+
+def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
+    some = groups()
+    changed = [*some[:1], *groups(4)[1:]]
+    changed[1] = benchmark_group(
+        id="g1", prompt="Another?", chosen=["good"], rejected=["bad"], subset="donotanswer", category="x"
+    )
+    other = write_run(tmp_path / "other", "rrm", changed, 4)
+    found = compare_runs([read_evaluated(folders[1]), read_evaluated(other)], BOOTSTRAP)
+    assert found["comparison"]["tests"]["rewardbench"]["rrm"]["comparisons"] == 3
+
+
+def test_methods_of_one_name_are_told_apart_by_their_folders(folders):
+    twice = compare_runs([read_evaluated(folders[1]), read_evaluated(folders[1].parent / "x")], BOOTSTRAP)
+    assert len(twice["methods"]) == 1 or all("(" in name for name in twice["methods"])
+
+
+def test_three_files_are_written_and_nothing_of_the_data_runs(folders, tmp_path, capsys):
+    assert main(["report", str(folders[0].parent), str(folders[1]), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "## Paired tests" in printed
+    assert "84.15" in printed
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert page.count("<script>") == 1
+    assert "&lt;script&gt;document.title" in page
+    assert "default-src 'none'" in page
+    assert 'id="disagreements"' in page
+    assert all(f"<h3>{title}" in page for title in ("Best of N", "Effects of attributes"))
+    figures = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert figures["comparison"]["best_of_n"]["crome"] == CURVE
+    assert (tmp_path / "out" / "comparison.md").read_text() in printed
+    for method in figures["methods"].values():
+        assert f"{100 * method['splits']['rewardbench']['accuracy']:.1f}" in page
+
+
+def test_what_is_no_evaluation_is_said(tmp_path, folders, capsys):
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "holds no report.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    broken = shutil.copytree(folders[1], tmp_path / "broken")
+    (broken / "outcomes.jsonl.gz").write_bytes(b"\x1f\x8b\x08")
+    with pytest.raises(CromeError, match=r"outcomes.jsonl.gz: is damaged"):
+        read_evaluated(broken)
+    (broken / "outcomes.jsonl.gz").unlink()
+    with pytest.raises(CromeError, match=r"holds no outcomes\.jsonl\.gz"):
+        read_evaluated(broken)
+
+
+def test_outcomes_come_back_as_they_were(tmp_path):
+    some = groups(3)
+    write_outcomes(tmp_path, {"m": {"data": (some, rewards(some, 2, scale=math.pi))}})
+    lines = read_outcomes(tmp_path)
+    assert [line["rewards"]["m"][0] > line["rewards"]["m"][1] for line in lines] == [True, True, False]
+    assert lines[0]["rewards"]["m"][0] == math.pi
+
+
+def test_a_browser_shows_the_comparison(comparison, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    fits = "document.documentElement.scrollWidth <= innerWidth ? ' fits' : ' spills'"
+    probe = f"<script>document.title = document.querySelectorAll('section').length + ({fits})</script>"
+    path = tmp_path / "comparison.html"
+    path.write_text(render_page(comparison, []).replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
+    command = [browser, *flags, "--window-size=400,800", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    done = subprocess.run([*command, path.as_uri()], capture_output=True, timeout=120, check=True).stdout.decode()
+    title = re.search(r"<title>(.*?)</title>", done)[1]
+    assert title.endswith("fits")
+    assert int(title.split()[0]) >= 9
