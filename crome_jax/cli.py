@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "measure trained reward models, and write a report",
     "score": "write the reward of every response",
     "export": "write a trained reward model as a Hugging Face folder",
+    "plan": "compile a training step for TPU chips that are not there: does it fit, how fast, at what cost",
     "study": "train several methods on the same data, and write one report",
 }
 """What each verb does; its flags and its work are in the module of `crome_jax.verbs` with its name."""
@@ -28,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: what follows the command's name; None takes it from the process.
 
     Returns:
-        0; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141 where whoever reads the
-        output went away.
+        0; 1 where a plan does not fit; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141
+        where whoever reads the output went away.
     """
     arguments, bindings = split_bindings(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"crome {args.verb} takes no gin bindings (--gin.{bindings[0].name})")
     args.bindings = bindings
     try:
-        args.run(args)
+        status = args.run(args)
         sys.stdout.flush()
     except CromeError as e:
         # What a function raises that gin configured has a postscript with the function's address.
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more when it exits, which would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+    return status or 0
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -27,6 +27,7 @@ from crome_jax.objectives.schedules import linear
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.plan import plan
 from crome_jax.training.study import study
 from crome_jax.training.train import train
 
@@ -37,7 +38,7 @@ def configure(function: Callable, files: Sequence[str], bindings: Sequence[tuple
     """Give a function the arguments that gin files and bindings say.
 
     Args:
-        function: `train` or `study`.
+        function: `train`, `study` or `plan`.
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
 
@@ -192,6 +193,6 @@ for _function in (*OBJECTIVES, Method, RowShape, adamw, linear, make_mesh):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
 _ENTRIES = {
-    function: gin.external_configurable(_arguments_of(function), name=function.__name__, denylist=["operative_config"])
-    for function in (train, study)
+    function: gin.external_configurable(_arguments_of(function), name=function.__name__, denylist=_GIVEN)
+    for function, _GIVEN in ((train, ["operative_config"]), (study, ["operative_config"]), (plan, ["on_progress"]))
 }
