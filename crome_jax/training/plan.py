@@ -87,7 +87,7 @@ def plan(
     dtype: str = "bfloat16",
     attention: Attention = "auto",
     remat: Remat = "full",
-    tokens_per_comparison: float = 200.0,
+    tokens_per_comparison: float = 535.4,
     padding: float = 0.05,
     dollars_per_chip_hour: float = 0.0,
     search: bool = True,
@@ -189,9 +189,9 @@ def speed_and_cost(
     seconds = max(parts.values())
     hours = seconds / comparisons * 1e6 / 3600
     return {
-        "FLOP of a step, analytic": analytic,
-        "FLOP of a step, compiled": work.flops * chips,
-        "compiled / analytic": round(work.flops * chips / analytic, 3),
+        "FLOP of a step, needed": analytic,
+        "FLOP of a step, done": work.flops * chips,
+        "done / needed": round(work.flops * chips / analytic, 3),
         "bytes moved by a chip": {kind: n for kind, n in sorted(work.moved.items()) if n},
         "collectives": {kind: round(n) for kind, n in sorted(work.calls.items()) if n},
         "loops of unknown length": work.unbounded,
@@ -265,6 +265,11 @@ def _compile(
 
 
 def needed_bytes(error: str) -> float | None:
-    """Return how much memory XLA says it would need, where that is why it did not compile; None for another reason."""
-    found = re.search(r"[Uu]sed ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", error)
+    """Return how much memory XLA says it would need at least, where that is why it did not compile, else None.
+
+    Which of two errors it raises depends on how far it came; the second leaves out what the step is given.
+    """
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", error) or re.search(
+        r"memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)", error
+    )
     return None if found is None else float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")

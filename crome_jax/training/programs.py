@@ -125,6 +125,11 @@ def _as_one(inside: Work, name: str, computation: str) -> Work:
     return inside
 
 
+def _constant(it: _Instruction | None) -> int | None:
+    found = re.match(r"(\d+)\)", it.text) if it is not None and it.op == "constant" else None
+    return int(found[1]) if found else None
+
+
 class _Counter:
     def __init__(self, computations: dict[str, dict[str, _Instruction]]):
         self._computations = computations
@@ -168,16 +173,31 @@ class _Counter:
         return work
 
     def _turns(self, it: _Instruction) -> int | None:
-        """Return how often a loop turns: the compiler's note or, of a scan, what its count from 0 is compared with."""
+        """Return how often a loop turns: the compiler's note, or how often its count goes from 0 into its bound."""
         if noted := re.search(r'"known_trip_count":\{"n":"(\d+)"\}', it.text):
             return int(noted[1])
         condition = self._computations[re.search(r"condition=%([\w.\-]+)", it.text)[1]]
         for test in condition.values():
             if test.op == "compare" and "direction=LT" in test.text:
                 bound = condition.get(test.operands[1])
-                number = re.match(r"(\d+)\)", bound.text) if bound is not None and bound.op == "constant" else None
-                return int(number[1]) if number else None
+                if (last := _constant(bound)) is not None:
+                    return -(-last // self._stride(it, condition.get(test.operands[0])))
         return None
+
+    def _stride(self, loop: _Instruction, count: _Instruction | None) -> int:
+        """Return what a loop's body adds to its count: 1, or more where the compiler does several turns in one."""
+        body = self._computations[re.search(r"body=%([\w.\-]+)", loop.text)[1]]
+        place = re.search(r"index=(\d+)", count.text) if count is not None else None
+        root = list(body.values())[-1]
+        if place is None or root.op != "tuple":
+            return 1
+        following = body.get(root.operands[int(place[1])])
+        while following is not None and following.op in ("copy", "bitcast"):
+            following = body.get(following.operands[0])
+        if following is None or following.op != "add":
+            return 1
+        added = [n for n in (_constant(body.get(name)) for name in following.operands) if n is not None]
+        return added[0] if len(added) == 1 else 1
 
     def _traffic(self, it: _Instruction, near: dict[str, _Instruction]) -> float:
         sizes = [_size(near[name].type) if name in near else 0.0 for name in it.operands]

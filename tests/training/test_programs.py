@@ -26,7 +26,9 @@ PROGRAM = """HloModule jit_step, entry_computation_layout={...}, num_partitions=
   %gathered = (f32[4,8]{1,0}, f32[16,8]{1,0}) all-gather-start(%x), channel_id=3, replica_groups=[1,4]<=[4]
   %waited = f32[16,8]{1,0} all-gather-done(%gathered)
   %beside = f32[16,8]{1,0:T(8,128)S(1)} fusion(%x), kind=kCustom, calls=%async_collective_fusion.1
-  ROOT %next = (s32[], f32[4,8]{1,0}, f32[20,8,16]{2,1,0}) tuple(%i, %x, %w)
+  %two = s32[] constant(2)
+  %later = s32[] add(%i, %two)
+  ROOT %next = (s32[], f32[4,8]{1,0}, f32[20,8,16]{2,1,0}) tuple(%later, %x, %w)
 }
 
 %async_collective_fusion.1 (param_0.1: f32[4,8]) -> f32[16,8] {
@@ -44,7 +46,7 @@ PROGRAM = """HloModule jit_step, entry_computation_layout={...}, num_partitions=
 %condition (state.1: (s32[], f32[4,8], f32[20,8,16])) -> pred[] {
   %state.1 = (s32[], f32[4,8]{1,0}, f32[20,8,16]{2,1,0}) parameter(0)
   %count = s32[] get-tuple-element(%state.1), index=0
-  %bound = s32[] constant(20)
+  %bound = s32[] constant(39)
   ROOT %less = pred[] compare(%count, %bound), direction=LT
 }
 
@@ -65,18 +67,18 @@ ENTRY %main (a: f32[4,8], b: f32[20,8,16]) -> f32[4,8] {
 
 def test_a_loop_is_counted_as_often_as_it_turns():
     work = read_work(PROGRAM)
-    # 20 turns of 2 x 4 x 16 x 8; once 2 x 4 x 4 x 8; the kernel's own word.
+    # From 0 by 2 to below 39: 20 turns of 2 x 4 x 16 x 8; once 2 x 4 x 4 x 8; the kernel's own word.
     assert work.flops == 20 * 1024 + 256 + 1000
     # A ring of 4 sends 3/4 of what is gathered, [16, 8] float32; one of 2 sends 2 x 1/2 of what is reduced.
-    # Of four that scatter, each sends three times the [1, 8] that it keeps. What goes on beside
-    # products is not counted again.
+    # Of four that scatter, each sends three times the [1, 8] that it keeps. What goes on beside products is not
+    # counted again.
     assert work.moved == {"all-gather": 20 * 0.75 * 512, "all-reduce": 128, "reduce-scatter": 96}
     assert work.calls == {"all-gather": 20, "all-reduce": 1, "reduce-scatter": 1}
     assert work.unbounded == 0
-    # A turn: the slice read and written, 2 x 512, not all 20 of them; the product's operands and result, 128 + 512 +
-    # 256; of the gathering its operand, and both of its result; the second time its operand, as its result is not in
-    # main memory. Once: 2 x 128 + 64, 2 x 128, 128 + 32, 2 x 128.
-    assert work.traffic == 20 * (1024 + 4 + 896 + 768 + 128) + 320 + 256 + 160 + 256
+    # A turn: three numbers to count; the slice read and written, 2 x 512, not all 20 of them, and its place; the
+    # product's operands and result, 128 + 512 + 256; of the gathering its operand, and both of its result; the second
+    # time its operand, as its result is not in main memory. Once: 2 x 128 + 64, 2 x 128, 128 + 32, 2 x 128.
+    assert work.traffic == 20 * (1024 + 4 + 896 + 768 + 128 + 12) + 320 + 256 + 160 + 256
 
 
 @pytest.mark.parametrize(
