@@ -19,6 +19,7 @@ VERBS = {
     "diagnose": "say what a reward model rewards: causal effects of attributes",
     "report": "put evaluated runs side by side",
     "export": "write a trained reward model as a Hugging Face folder",
+    "plan": "compile a training step for TPU chips that are not there: does it fit, how fast, at what cost",
     "study": "train several methods on the same data, and write one report",
     "sweep": "train over a grid of settings and seeds, and rank them; the same command resumes",
 }
@@ -32,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: what follows the command's name; None takes it from the process.
 
     Returns:
-        0; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141 where whoever reads the
-        output went away.
+        0; 1 where a plan does not fit; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141
+        where whoever reads the output went away.
     """
     arguments, bindings = split_bindings(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"crome {args.verb} takes no gin bindings (--gin.{bindings[0].name})")
     args.bindings = bindings
     try:
-        args.run(args)
+        status = args.run(args)
         if sys.stdout is not None:  # It is None where it was closed before the program began.
             sys.stdout.flush()
     except CromeError as e:
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more when it exits, which would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+    return status or 0
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -32,6 +32,7 @@ from crome_jax.sweeps.plan import sweep
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.plan import plan
 from crome_jax.training.study import study
 from crome_jax.training.train import train
 
@@ -48,7 +49,7 @@ def configure(
     """Give a function the arguments that gin files and bindings say.
 
     Args:
-        function: `train`, `study`, `sweep` or `augmentation`.
+        function: `train`, `study`, `sweep`, `plan` or `augmentation`.
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
         overriding: the same, over those; one of these may take the place of a macro, where a binding may not.
@@ -240,11 +241,14 @@ OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupp
 for _function in (*OBJECTIVES, ChatSettings, Lora, Method, Recipe, RowShape, adamw, linear, make_mesh):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
+_NOT_CONFIGURED = ("operative_config", "on_progress")
+"""What whoever calls an entry gives it."""
+
 _ENTRIES = {
     function: gin.external_configurable(
         _arguments_of(function),
         name=function.__name__,
-        denylist=[name for name in ("operative_config",) if name in inspect.signature(function).parameters],
+        denylist=[name for name in _NOT_CONFIGURED if name in inspect.signature(function).parameters],
     )
-    for function in (augmentation, study, sweep, train)
+    for function in (augmentation, plan, study, sweep, train)
 }

@@ -1,0 +1,275 @@
+"""What a training run would need and cost on chips that are not there: the real step, compiled ahead of time."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from crome_jax.data.packing import RowShape
+from crome_jax.errors import CromeError
+from crome_jax.models.config import DecoderConfig
+from crome_jax.models.execution import REMATS, Remat
+from crome_jax.models.presets import PRESETS
+from crome_jax.models.weights import Trainable, count, declare
+from crome_jax.training.abstract import abstract_batch, abstract_params, abstract_state
+from crome_jax.training.chips import CHIPS, Chip
+from crome_jax.training.estimate import estimate_step
+from crome_jax.training.flops import step_flops
+from crome_jax.training.mesh import AXES, Attention, make_mesh
+from crome_jax.training.method import Method
+from crome_jax.training.optimizer import adamw
+from crome_jax.training.programs import Work, read_work
+from crome_jax.training.step import make_train_step
+from crome_jax.training.topology import tpu_devices
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """What may be changed so that a step fits, its result the same.
+
+    Args:
+        mesh: sizes of data, fsdp and tensor.
+        micro_batches: parts that the step's rows are computed in.
+        remat: what is kept for the gradient.
+    """
+
+    mesh: tuple[int, int, int]
+    micro_batches: int
+    remat: Remat
+
+    def __str__(self) -> str:
+        sizes = " x ".join(f"{name} {n}" for name, n in zip(AXES, self.mesh, strict=True))
+        return f"mesh {sizes}, micro_batches {self.micro_batches}, remat {self.remat!r}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What the compiler said of a layout.
+
+    Args:
+        needed: bytes of a chip's memory.
+        work: of one chip in one step; None where it was not compiled, or does not fit.
+        seconds: lowering and compiling took.
+    """
+
+    needed: float
+    work: Work | None
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The figures of a plan, by name, and whether it fits."""
+
+    fits: bool
+    figures: Mapping[str, Any]
+
+
+def plan(
+    *,
+    model: str,
+    chip: str,
+    topology: str,
+    mesh: Callable[..., Mesh] = make_mesh,
+    method: Method = Method(),  # noqa: B008
+    layers: int | None = None,
+    trainable: Trainable = "all",
+    row_shape: RowShape = RowShape(tokens=2048, responses=32, comparisons=64),  # noqa: B008
+    rows_per_step: int = 64,
+    micro_batches: int = 1,
+    optimizer: Callable[..., optax.GradientTransformation] = adamw,
+    dtype: str = "bfloat16",
+    attention: Attention = "auto",
+    remat: Remat = "full",
+    tokens_per_comparison: float = 535.4,
+    padding: float = 0.05,
+    dollars_per_chip_hour: float = 0.0,
+    search: bool = True,
+    on_progress: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Compile the training step for a slice of TPU chips, and say whether it fits, how fast it could be, and the cost.
+
+    For a host of GPUs nothing can be compiled without one: its figures are estimated by formula, and say so.
+
+    Args:
+        model: a name of `models.presets.PRESETS`.
+        chip: a name of `chips.CHIPS`.
+        topology: how the chips lie, as "8x8"; of GPUs, how many.
+        mesh: called with the slice's devices; GPUs always share the weights among all of them.
+        layers: only so many; None takes the model's.
+        trainable, row_shape, rows_per_step, micro_batches, dtype, attention, remat: as of `train`.
+        optimizer: called with `steps`.
+        tokens_per_comparison: real tokens that are encoded for one comparison, as packing reports it of the data.
+        padding: part of the rows' tokens that is none, likewise.
+        dollars_per_chip_hour: what a chip costs.
+        search: where the step does not fit, look for the smallest change with which it does.
+        on_progress: called with a line before each compilation.
+
+    Raises:
+        CromeError: where a name is unknown, libtpu is missing, or there is no formula for what a GPU should do.
+    """
+    for name, given, known in (("model", model, PRESETS), ("chip", chip, CHIPS)):
+        if given not in known:
+            raise CromeError(f"plan.{name} is {given!r}; give one of {', '.join(known)}")
+    cfg = PRESETS[model].cfg if layers is None else dataclasses.replace(PRESETS[model].cfg, layers=layers)
+    spec = CHIPS[chip]
+    analytic = step_flops(cfg, trainable, rows_per_step, row_shape.tokens, row_shape.responses)
+    comparisons = rows_per_step * row_shape.tokens * (1 - padding) / tokens_per_comparison
+    head = {
+        "model": model,
+        "parameters": count(declare(cfg, trainable, method.head)),
+        "step": f"{rows_per_step} rows of {row_shape.tokens} tokens, {round(comparisons)} comparisons",
+    }
+    if not spec.compiled and (trainable != "all" or dtype != "bfloat16" or remat != "full"):
+        raise CromeError(
+            f"plan.chip is {chip!r}: the formula is for plan.trainable = 'all', dtype 'bfloat16' and remat 'full'"
+        )
+    devices = tpu_devices(f"{chip}:{topology}") if spec.compiled else [None] * int(topology)
+    sizes = mesh(devices=devices).devices.shape if spec.compiled else (1, len(devices), 1)
+
+    def compile_(layout: Layout) -> Compiled:
+        if not spec.compiled:
+            needed, work = estimate_step(
+                cfg, layout.mesh, rows_per_step, row_shape.tokens, row_shape.responses, layout.micro_batches
+            )
+            return Compiled(needed, work, 0.0)
+        on_progress(f"{model} on {len(devices)} {chip}: compiling with {layout}")
+        on = make_mesh(*layout.mesh, devices=devices)
+        return _compile(cfg, method, trainable, row_shape, rows_per_step, optimizer, dtype, attention, on, layout)
+
+    wanted = Layout(sizes, micro_batches, remat)
+    compiled = compile_(wanted)
+    fits = compiled.work is not None and compiled.needed <= spec.memory
+    figures: dict[str, Any] = head | {
+        "chips": f"{len(devices)} {chip} ({topology})",
+        "layout": str(wanted),
+        "memory needed, GB a chip": round(compiled.needed / 1e9, 2),
+        "memory there, GB a chip": round(spec.memory / 1e9, 2),
+        "fits": fits,
+        "compilation, s": round(compiled.seconds, 1) if spec.compiled else "none: estimated by formula",
+    }
+    if fits:
+        figures |= speed_and_cost(compiled.work, spec, len(devices), analytic, comparisons, dollars_per_chip_hour)
+    elif search:
+        change = next(
+            (
+                candidate
+                for candidate in smaller_layouts(wanted, rows_per_step)
+                if (tried := compile_(candidate)).work is not None and tried.needed <= spec.memory
+            ),
+            None,
+        )
+        figures["smallest change that fits"] = "none was found: take more chips" if change is None else str(change)
+    return Plan(fits, figures)
+
+
+def speed_and_cost(
+    work: Work, chip: Chip, chips: int, analytic: float, comparisons: float, dollars_per_chip_hour: float
+) -> dict[str, Any]:
+    """Estimate a step by the roofline: of products, memory and links whichever takes longest, nothing waiting.
+
+    It is a bound: no step is faster. MFU is the analytic FLOP over what the chips could do in that time.
+
+    Args:
+        work: of one chip.
+        analytic: FLOP of the step over all chips.
+        comparisons: of one step.
+    """
+    parts = {
+        "products": work.flops / chip.flops,
+        "memory": work.traffic / chip.bandwidth,
+        "links": sum(work.moved.values()) / chip.links,
+    }
+    seconds = max(parts.values())
+    hours = seconds / comparisons * 1e6 / 3600
+    return {
+        "FLOP of a step, needed": analytic,
+        "FLOP of a step, done": work.flops * chips,
+        "done / needed": round(work.flops * chips / analytic, 3),
+        "bytes moved by a chip": {kind: n for kind, n in sorted(work.moved.items()) if n},
+        "collectives": {kind: round(n) for kind, n in sorted(work.calls.items()) if n},
+        "loops of unknown length": work.unbounded,
+        "roofline, s": {name: round(value, 4) for name, value in parts.items()},
+        "step, s at least": round(seconds, 4),
+        "bound by": max(parts, key=parts.__getitem__),
+        "MFU at most": round(analytic / (seconds * chips * chip.flops), 3),
+        "dollars per million comparisons at least": round(hours * chips * dollars_per_chip_hour, 2),
+    }
+
+
+def smaller_layouts(layout: Layout, rows: int) -> Iterator[Layout]:
+    """Yield layouts that need less and less memory, the smallest change first: remat, micro-batches, then the mesh."""
+    for remat in REMATS[REMATS.index(layout.remat) + 1 :]:
+        layout = dataclasses.replace(layout, remat=remat)
+        yield layout
+    data, fsdp, tensor = layout.mesh
+    parts = layout.micro_batches
+    while rows % (2 * parts * data * fsdp) == 0:
+        parts *= 2
+        layout = dataclasses.replace(layout, micro_batches=parts)
+        yield layout
+    while data % 2 == 0:
+        data, fsdp = data // 2, fsdp * 2
+        layout = dataclasses.replace(layout, mesh=(data, fsdp, tensor))
+        yield layout
+
+
+def _compile(
+    cfg: DecoderConfig,
+    method: Method,
+    trainable: Trainable,
+    shape: RowShape,
+    rows: int,
+    optimizer: Callable[..., optax.GradientTransformation],
+    dtype: str,
+    attention: Attention,
+    mesh: Mesh,
+    layout: Layout,
+) -> Compiled:
+    started = time.monotonic()
+    trained, frozen = abstract_params(cfg, mesh, trainable, method.head)
+    tuned = optimizer(steps=1000)
+    step = make_train_step(
+        cfg,
+        method.objective,
+        tuned,
+        mesh,
+        micro_batches=layout.micro_batches,
+        dtype=jnp.dtype(dtype),
+        attention=attention,
+        remat=layout.remat,
+    )
+    state = abstract_state(trained, tuned)
+    lowered = step.compiled(state).lower(state, frozen, abstract_batch(rows, shape, mesh), {})
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as e:
+        if (needed := needed_bytes(str(e))) is None:
+            raise
+        return Compiled(needed, None, time.monotonic() - started)
+    memory = compiled.memory_analysis()
+    needed = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes
+        + memory.generated_code_size_in_bytes
+    )
+    return Compiled(needed, read_work(compiled.as_text()), time.monotonic() - started)
+
+
+def needed_bytes(error: str) -> float | None:
+    """Return how much memory XLA says it would need at least, where that is why it did not compile, else None.
+
+    Which of two errors it raises depends on how far it came; the second leaves out what the step is given.
+    """
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", error) or re.search(
+        r"memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)", error
+    )
+    return None if found is None else float(found[1]) * 1024 ** " KMGT".index(found[2] or " ")
