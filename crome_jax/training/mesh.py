@@ -98,6 +98,14 @@ def weight_shardings(declared: Any, mesh: Mesh) -> Any:
     return jax.tree.map(one, declared, is_leaf=is_weight)
 
 
+def place(array: Any, sharding: NamedSharding) -> jax.Array:
+    """Put an array, the same on every process, on the mesh; each process gives its own devices their parts."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Return how rows lie on the mesh: split over the data-like axes, whole otherwise."""
     return NamedSharding(mesh, PartitionSpec(SHARDING["batch"]))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Origin, PreferenceGroup, to_json
+from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.numbers import add_rows_at_once
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
@@ -63,6 +64,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     add_rows_at_once(parser)
     add_skip_bad(parser)
+    add_distributed(parser)
 
 
 def data_set(text: str) -> DataSet:
@@ -79,10 +81,18 @@ def data_set(text: str) -> DataSet:
 
 def run(args: argparse.Namespace) -> None:
     """Score every data set by every run; write the report and print its main table."""
+    if args.distributed != "none" and args.skip_bad:
+        raise CromeError("--skip-bad lists bad records from one process; evaluate with one, or mend the data")
+    with joined(args):
+        _measure(args)
+
+
+def _measure(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.report import build_report, write_report
     from crome_jax.evaluation.scoring import score_groups
     from crome_jax.training.checkpoints import read_card
     from crome_jax.training.metrics import read_curve
+    from crome_jax.training.processes import is_first
     from crome_jax.training.train import load_run
 
     if args.out is None and len(args.checkpoint) > 1:
@@ -108,6 +118,8 @@ def run(args: argparse.Namespace) -> None:
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
                 packing.append(_packing_facts(method, name, some, scores, seconds, model.tokenizer))
+    if not is_first():
+        return
     evaluations, edited = _usable(groups, scored)
     report = build_report(
         evaluations,
