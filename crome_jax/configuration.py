@@ -186,6 +186,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, tuple | list) and all(_fits(item, inner[0]) for item in value)
     if origin is collections.abc.Callable:
         return callable(value)
+    if origin is collections.abc.Mapping:
+        return isinstance(value, Mapping) and all(_fits(item, inner[1]) for item in value.values())
     if annotation in (int, float):
         return isinstance(value, int if annotation is int else int | float) and not isinstance(value, bool)
     return isinstance(value, annotation) if inspect.isclass(annotation) else True

@@ -18,13 +18,18 @@ from crome_jax.training.mesh import batch_sharding, row_shards, rows_of_process
 
 
 def select_kinds(
-    groups: Iterable[PreferenceGroup], kinds: Sequence[str], origins: Sequence[str] = tuple(Origin)
+    groups: Iterable[PreferenceGroup],
+    kinds: Sequence[str],
+    origins: Sequence[str] = tuple(Origin),
+    *,
+    complete: bool = True,
 ) -> list[PreferenceGroup]:
     """Keep the comparisons of the named kinds between responses of the named origins: the data recipe of a method.
 
     Args:
         kinds: of "human", "causal", "neutral".
         origins: of the values of `groups.Origin`; both responses of a comparison must be of one of them.
+        complete: whether it is an error that there is no comparison of a kind.
 
     Raises:
         CromeError: where a name is unknown, or the data holds no comparison of a kind that was asked for.
@@ -44,7 +49,7 @@ def select_kinds(
         seen.update(c.kind for c in comparisons)
         if comparisons:
             kept.append(dataclasses.replace(group, comparisons=comparisons))
-    for kind in sorted(wanted - seen):
+    for kind in sorted(wanted - seen) if complete else ():
         name = kind.name.lower()
         between = "" if set(origins) == set(Origin) else f" between responses of {', '.join(origins)}"
         raise CromeError(

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh
 
 from crome_jax.data.loading import batches, fingerprint, pack_groups, rows_of_step, select_kinds
-from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.packing import Rows, RowShape, join_rows
 from crome_jax.data.quarantine import Quarantine, list_beside
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
@@ -50,7 +50,7 @@ MAY_CHANGE = re.compile(
 
 def train(
     *,
-    data: str,
+    data: str | Mapping[str, float],
     out: str,
     method: Method = Method(),  # noqa: B008
     backbone: str = "smollm2-135m",
@@ -77,7 +77,8 @@ def train(
     """Train a reward model; the same call again resumes a run that was cut off.
 
     Args:
-        data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet.
+        data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet; or several with the weight of
+            each: rows of them come in proportion to the weights, however large they are.
         out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
         method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
@@ -124,6 +125,9 @@ def train(
     if max_skipped < 0 or (replay is not None and not 1 <= replay <= steps):
         raise CromeError(f"max_skipped is {max_skipped}, replay {replay}; give 0 or more, and a step from 1 to {steps}")
     run = Path(out)
+    sources = {data: 1.0} if isinstance(data, str) else dict(data)
+    if not sources or min(sources.values()) <= 0:
+        raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
     devices = mesh()
     if cache_frozen and jax.process_count() > 1:
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
@@ -131,19 +135,28 @@ def train(
     # Open until the card is written: a refused folder keeps the list of its own run.
     # Every process reads all of the data, and one lists what is bad.
     aside = list_beside(run) if skip_bad and is_first() else None
-    with Quarantine(aside, overwrite=True, inputs=[data]) as quarantine:
-        groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
-        groups = select_kinds(groups, method.kinds, method.origins)
-        rows = pack_groups(
-            groups,
-            base.tokenizer,
-            row_shape,
-            on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
-        )
+    with Quarantine(aside, overwrite=True, inputs=sources) as quarantine:
+        read = [list(read_groups(path, quarantine=quarantine if skip_bad else None)) for path in sources]
+        select_kinds(itertools.chain(*read), method.kinds, method.origins)  # Of all together no kind may be absent.
+        read = [select_kinds(some, method.kinds, method.origins, complete=False) for some in read]
+        parts = [
+            pack_groups(
+                some,
+                base.tokenizer,
+                row_shape,
+                on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
+            )
+            for some in read
+        ]
+        rows = join_rows([(part, len(some)) for part, some in zip(parts, read, strict=True)])
+        groups = list(itertools.chain(*read))
+        mixture = [(len(part), weight) for part, weight in zip(parts, sources.values(), strict=True)]
+        mixture = mixture if len(mixture) > 1 else []
         if is_first():
             say_packing(method.name, rows)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
         deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
+        deciding |= {"mixture": str(mixture)} if mixture else {}
         card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding, method.head)
         with first_goes_ahead("card"):
             _make_folder(run)
@@ -160,7 +173,7 @@ def train(
     if cache_frozen:
         hidden, _ = compute_hidden(rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width)
         frozen = above_trunk(frozen)
-    iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden, mesh=devices)
+    iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden, mesh=devices, mixture=mixture)
     restored = checkpoints.restore_newest(state, before=replay)
     if restored is not None:
         state, iterator_state = restored
@@ -169,7 +182,7 @@ def train(
     step = make_train_step(
         base.cfg, method.objective, optimizer(steps=steps), devices, micro_batches=micro_batches, dtype=jnp.dtype(dtype)
     )
-    in_play = functools.partial(rows_of_step, rows=len(rows), rows_per_step=rows_per_step, seed=seed)
+    in_play = functools.partial(rows_of_step, rows=len(rows), rows_per_step=rows_per_step, seed=seed, mixture=mixture)
     records = lambda row: [groups[group].id for group in dict.fromkeys(rows.groups[row]) if group >= 0]  # noqa: E731
     if replay is not None:
         state = run_up_to(replay, state, frozen, step, iterator, devices)

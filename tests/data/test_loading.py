@@ -19,7 +19,7 @@ from crome_jax.data.loading import (
     select_kinds,
     tokenize,
 )
-from crome_jax.data.packing import RowShape, pack
+from crome_jax.data.packing import RowShape, join_rows, pack
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Comparison, Kind, Message, Origin, Response
 from crome_jax.training.mesh import batch_sharding
@@ -115,6 +115,25 @@ def test_a_mixture_takes_from_each_data_set_by_its_weight():
     assert [row_numbers(next(iterator)) for _ in range(4)] == [numbers[at : at + 4] for at in range(0, 16, 4)]
     with pytest.raises(CromeError, match=r"weights of the data are \[1, 0\]; give positive numbers"):
         row_order(N, 5, ((8, 1), (8, 0)))
+
+
+def test_rows_of_several_data_sets_point_at_the_groups_of_all():
+    shape = RowShape(48, 8, 8)
+    first, second = token_groups(9, seed=1), token_groups(7, seed=2)
+    together = join_rows([(pack(first, shape), len(first)), (pack(second, shape), len(second))])
+    apart = pack(first, shape), pack(second, shape)
+    assert len(together) == len(apart[0]) + len(apart[1])
+    assert {*together.groups[: len(apart[0])].flat} == {-1, *range(9)}
+    assert {*together.groups[len(apart[0]) :].flat} == {-1, *range(9, 16)}
+    for name in FIELDS:
+        both = np.concatenate([getattr(rows.batch, name) for rows in apart])
+        np.testing.assert_array_equal(getattr(together.batch, name), both)
+    assert together.real_tokens == sum(rows.real_tokens for rows in apart)
+
+
+def test_a_data_set_of_a_mixture_need_not_hold_every_kind():
+    groups = [dataclasses.replace(group, comparisons=group.comparisons[:1]) for group in text_groups(3)]
+    assert select_kinds(groups, ["human", "causal"], complete=False) == groups
 
 
 def test_hidden_states_go_with_their_row():
