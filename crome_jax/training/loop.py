@@ -1,5 +1,6 @@
 """The training loop: restore; for each step: batch, step, late metrics, save."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.spikes import SpikeDetector
 from crome_jax.training.step import TrainState
+from crome_jax.training.trace import Trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,8 @@ def fit(
     max_skipped: int = 5,
     incidents: Incidents | None = None,
     preempted: Callable[[int], bool] = lambda step: False,
+    trace: Trace | None = None,
+    launched: float | None = None,
 ) -> tuple[TrainState, Throughput]:
     """Train from the state's step up to `steps`.
 
@@ -70,6 +74,9 @@ def fit(
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
         incidents: told of every skipped step and every spike of the loss.
         preempted: asked after each step whether this is the one to save and stop at; see `preemption.Preemption`.
+        trace: steps to record for XProf; None records nothing.
+        launched: when the run was started, on time.monotonic's clock, None for now: the beginning of goodput, which is
+            the share of the time since then that was spent in steps that were not skipped, compilation left out.
 
     Raises:
         Preempted: where it was, once the run is saved.
@@ -82,16 +89,18 @@ def fit(
     sums: dict[str, float] = {}
     summed = skipped = in_a_row = 0
     started = time.monotonic()
+    launched = started if launched is None else launched
+    saving, missed = 0.0, 0  # Seconds, and steps that were skipped.
     seen = {"tokens": 0.0, "comparisons": 0.0}
 
     def take(at: int, metrics: dict[str, Any]) -> None:
-        nonlocal sums, summed, skipped, in_a_row, started
+        nonlocal sums, summed, skipped, in_a_row, started, missed
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
             started = time.monotonic()
         if bad:
-            skipped, in_a_row = skipped + 1, in_a_row + 1
+            skipped, in_a_row, missed = skipped + 1, in_a_row + 1, missed + 1
             progress.close()
             incidents.add(at, "skipped", loss, grad_norm)
         else:
@@ -108,6 +117,8 @@ def fit(
         progress.update(at, _facts(summarize(sums, summed), rates))
         # By the step's number, so that a resumed run writes its lines where the uninterrupted one would.
         if at % log_every == 0 or at == steps:
+            useful = (elapsed - saving) * (1 - missed / (at - done))
+            rates["goodput"] = max(useful, 0.0) / max(time.monotonic() - launched, 1e-9)
             log(at, {**summarize(sums, summed), **({"skipped": skipped} if skipped else {}), **rates})
             sums, summed, skipped = {}, 0, 0
 
@@ -116,7 +127,10 @@ def fit(
     due = False
     for number in range(done + 1, steps + 1):
         before = iterator.get_state()
-        state, metrics = step(state, frozen, put(next(iterator), mesh))
+        with trace.recording(number) if trace else contextlib.nullcontext():
+            state, metrics = step(state, frozen, put(next(iterator), mesh))
+            if trace and trace.first <= number <= trace.last:
+                jax.block_until_ready(metrics)
         if late is not None:
             take(*late)
             if not in_a_row:
@@ -135,7 +149,9 @@ def fit(
             if not in_a_row:
                 good = iterator.get_state()
         if due and (not in_a_row or number == steps):
+            began = time.monotonic()
             checkpoints.save(state, iterator.get_state())
+            saving += time.monotonic() - began
             due = False
         if stop:
             if in_a_row:

@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 import sys
+import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -39,10 +40,12 @@ from crome_jax.training.progress import Progress
 from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
 from crome_jax.training.step import init_state, make_train_step
+from crome_jax.training.trace import Trace
 from crome_jax.weights.backbones import Backbone, load_backbone
 
 MAY_CHANGE = re.compile(
-    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen|max_skipped|replay)"
+    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen|max_skipped|replay"
+    r"|trace_steps)"
     r"|OUT|STEPS|DATA|make_mesh\..*"
 )
 """Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
@@ -69,6 +72,7 @@ def train(
     checkpoint_every: int = 100,
     keep_checkpoints: int = 2,
     max_skipped: int = 5,
+    trace_steps: Sequence[int] = (),
     replay: int | None = None,
     skip_bad: bool = False,
     operative_config: Callable[[], str] = lambda: "",
@@ -97,6 +101,7 @@ def train(
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
         max_skipped: steps in a row that may be skipped because loss or gradient is not finite; see `fit`.
+        trace_steps: a first and a last step to record for XProf, in `out`/trace; nothing unless given.
         replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
             newest checkpoint before it is the start, and the steps in between are taken once more.
         skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
@@ -125,6 +130,10 @@ def train(
     if max_skipped < 0 or (replay is not None and not 1 <= replay <= steps):
         raise CromeError(f"max_skipped is {max_skipped}, replay {replay}; give 0 or more, and a step from 1 to {steps}")
     run = Path(out)
+    launched = time.monotonic()
+    if len(trace_steps) not in (0, 2):
+        raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
+    trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
     sources = {data: 1.0} if isinstance(data, str) else dict(data)
     if not sources or min(sources.values()) <= 0:
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
@@ -210,6 +219,8 @@ def train(
             checkpoint_every=checkpoint_every,
             max_skipped=max_skipped,
             preempted=preempted,
+            trace=trace,
+            launched=launched,
             incidents=Incidents(
                 run if is_first() else None,
                 int(state.step),

@@ -17,6 +17,7 @@ from crome_jax.training.loop import fit
 from crome_jax.training.preemption import Preemption
 from crome_jax.training.spikes import SpikeDetector
 from crome_jax.training.step import TrainState
+from crome_jax.training.trace import Trace
 
 KINDS = ("human", "causal", "neutral")
 SUMS = ("count", "loss_sum", "preferring", "agree_sum", "distance_sum")
@@ -109,6 +110,41 @@ def test_checkpoints_are_saved_every_so_often_and_at_the_end(done, steps):
     # The first step compiles, so it counts for nothing.
     assert throughput.tokens == 10.0 * (steps - done - 1)
     assert throughput.pairs == 3.0 * (steps - done - 1)
+
+
+def test_goodput_is_the_share_of_the_time_that_steps_took_which_counted(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("crome_jax.training.loop.time.monotonic", lambda: now[0])
+    take = counting_step({3: "loss"})
+
+    def slow(*given):
+        now[0] += 2.0
+        return take(*given)
+
+    class SlowSaves(Saves):
+        def save(self, *given):
+            now[0] += 3.0
+            super().save(*given)
+
+    lines = {}
+    # The loop begins 7 seconds after the launch. Time counts from when the first step's metrics are there, with
+    # the end of the second step: the first one compiles.
+    train(
+        0, 5, slow, checkpoints=SlowSaves(), checkpoint_every=2, launched=93.0, log_every=1,
+        log=lambda at, values: lines.update({at: values["goodput"]}),
+    )  # fmt: skip
+    # After step 4: two steps of 2 seconds beside a save of 3, one step of four skipped; 7 + 4 x 2 + 3 have passed.
+    assert lines[4] == pytest.approx(4.0 * (3 / 4) / 18.0)
+    # After step 5, before it is saved: three steps, and two saves; one step of five skipped.
+    assert lines[5] == pytest.approx(6.0 * (4 / 5) / 23.0)
+
+
+def test_steps_are_recorded_when_asked(tmp_path):
+    train(0, 4, trace=Trace(2, 3, tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-2", "step-3"]
+    assert len(list(tmp_path.rglob("*.xplane.pb"))) == 2
+    with pytest.raises(CromeError, match=r"trace_steps is \(3, 2\)"):
+        Trace(3, 2, tmp_path)
 
 
 def test_a_finished_run_has_nothing_to_do():
