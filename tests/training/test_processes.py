@@ -135,7 +135,7 @@ def test_where_one_process_is_asked_to_end_all_save_the_same_step(data, tmp_path
 def test_slurm_says_who_takes_part():
     environment = {"SLURM_JOB_ID": "123456", "SLURM_STEP_NODELIST": "gpu[007-009,12]", "SLURM_NTASKS": "4"}
     cluster = find_cluster("slurm", environment | {"SLURM_PROCID": "3"})
-    assert cluster == Cluster("gpu007:63456", 4, 3)
+    assert cluster == Cluster("gpu007:23456", 4, 3)
     with pytest.raises(CromeError, match="SLURM_PROCID is not set; is this a slurm job"):
         find_cluster("slurm", environment)
     with pytest.raises(CromeError, match="SLURM_STEP_NODELIST is not set; start the processes with srun"):
