@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, Preempted
 from crome_jax.verbs.gin_flags import split_bindings
 
 VERBS = {
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 1 where a plan does not fit; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141
-        where whoever reads the output went away.
+        where whoever reads the output went away; 143 where a run was saved after SIGTERM. A process of several ends by
+        itself: with 2 after such an error of its own, with 3 where another process of the run is gone.
     """
     arguments, bindings = split_bindings(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = args.run(args)
         if sys.stdout is not None:  # It is None where it was closed before the program began.
             sys.stdout.flush()
+    except Preempted as e:
+        print(f"crome: {e}", file=sys.stderr)
+        return 143
     except CromeError as e:
         # What a function raises that gin configured has a postscript with the function's address.
         message = str(e).partition("\n  In call to configurable")[0]

@@ -45,28 +45,32 @@ def configure(
     bindings: Sequence[tuple[str, str]],
     *,
     overriding: Sequence[tuple[str, str]] = (),
+    allow_imports: bool = False,
 ) -> functools.partial:
     """Give a function the arguments that gin files and bindings say.
+
+    A gin file is nearly code: an `import` line in it runs what it names, so one from outside this package is refused.
 
     Args:
         function: `train`, `study`, `sweep`, `plan` or `augmentation`.
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
         overriding: the same, over those; one of these may take the place of a macro, where a binding may not.
+        allow_imports: whether gin may import any module.
 
     Returns:
         The function with every argument bound, and ready to be called without any.
 
     Raises:
-        CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, missing, or says
-            what another binding takes the place of.
+        CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, missing, imports what
+            it must not, or says what another binding takes the place of.
     """
-    replaced = _parse(files, bindings)
+    replaced = _parse(files, bindings, allow_imports)
     for name, value in bindings:
         if name in replaced:
             raise CromeError(f"--gin.{name}={value}: {replaced[name]} takes its place; leave one of them out")
     for name, value in overriding:
-        with _explained(f"{name} = {value}"):
+        with _explained(f"{name} = {value}"), _imports_checked(allow_imports):
             gin.parse_config(f"{name} = {value}")
     place = " ".join(files) or "no gin file"
     with _explained(place):
@@ -103,16 +107,16 @@ def choose_entry(files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> C
     return found[0]
 
 
-def _parse(files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _parse(files: Sequence[str], bindings: Sequence[tuple[str, str]], allow_imports: bool) -> dict[str, str]:
     """Parse files and bindings; return each macro of the files that is used no more, and the binding that did it."""
     gin.clear_config()
     for file in files:
-        with _explained(file):
+        with _explained(file), _imports_checked(allow_imports):
             gin.parse_config_file(file)
     known = used = _macros()
     replaced: dict[str, str] = {}
     for name, value in bindings:
-        with _explained(f"--gin.{name}={value}"):
+        with _explained(f"--gin.{name}={value}"), _imports_checked(allow_imports):
             gin.parse_config(f"{name} = {value}")
         if "." not in name and name not in known:
             raise CromeError(
@@ -151,6 +155,32 @@ def _macros() -> list[str]:
     return sorted(set(re.findall(r"%(\w+)", gin.config_str(max_line_length=1000))) - {"gin"})
 
 
+class _ImportRefused(ValueError):
+    """An import line of a gin file that is not followed."""
+
+
+@contextlib.contextmanager
+def _imports_checked(allowed: bool) -> Iterator[None]:
+    """Refuse imports from outside this package, wherever gin comes upon one: in an included file, or in a binding."""
+    context = gin.config.ParseContext
+    process_import = context.process_import
+
+    def check(self, statement):
+        # Dynamic registration lets a file call any function of what it imports, and of what that imports.
+        if not allowed and statement.module.partition(".")[0] != "crome_jax":
+            raise _ImportRefused(
+                f"imports {statement.module}, which runs whatever is in there; take the line out, or pass "
+                "--allow-gin-imports where you trust it"
+            )
+        process_import(self, statement)
+
+    context.process_import = check
+    try:
+        yield
+    finally:
+        context.process_import = process_import
+
+
 @contextlib.contextmanager
 def _explained(place: str) -> Iterator[None]:
     """Turn whatever gin raises into a CromeError that begins with `place`."""
@@ -179,6 +209,8 @@ def _explain(error: Exception, place: str) -> str:
     line = re.search(r'In file "(.*)", line (\d+)', rest)
     file = f"{line[1]}, " if line and line[1] != place else ""
     where = f"{file}line {line[2]}: " if line else ""
+    if isinstance(error, _ImportRefused):
+        return where + problem
     return f"{where}{problem.removesuffix(' in config string: ').rstrip('.')}; correct the name or the value"
 
 
@@ -202,6 +234,8 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, tuple | list) and all(_fits(item, inner[0]) for item in value)
     if origin is collections.abc.Callable:
         return callable(value)
+    if origin is collections.abc.Mapping:
+        return isinstance(value, Mapping) and all(_fits(item, inner[1]) for item in value.values())
     if annotation in (int, float):
         return isinstance(value, int if annotation is int else int | float) and not isinstance(value, bool)
     return isinstance(value, annotation) if inspect.isclass(annotation) else True

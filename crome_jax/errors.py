@@ -5,6 +5,10 @@ class CromeError(Exception):
     """An error in what the user gave; the command line prints its message and exits with status 2."""
 
 
+class Preempted(CromeError):
+    """The machine was taken away; the run is saved. The command line exits with status 143, as after SIGTERM."""
+
+
 class DataError(CromeError):
     """A record that cannot be used.
 

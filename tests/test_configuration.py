@@ -19,6 +19,14 @@ def test_bindings_override_files_and_later_files_earlier_ones(tmp_path):
     assert (arguments["steps"], arguments["seed"], arguments["log_every"]) == (7, 8, 3)
 
 
+def test_data_may_be_a_mixture_with_weights():
+    mixture = ("DATA", "{'groups/': 3, 'more.jsonl': 0.5}")
+    assert configure(train, [FILE], [mixture]).keywords["data"] == {"groups/": 3, "more.jsonl": 0.5}
+    for wrong in ("3", "['a', 'b']", "{'groups/': 'much'}"):
+        with pytest.raises(CromeError, match=r"train\.data is "):
+            configure(train, [FILE], [("DATA", wrong)])
+
+
 def test_every_argument_is_there_and_one_configuration_leaves_nothing_to_the_next():
     configure(train, [FILE], [DATA, ("train.micro_batches", "2")])
     arguments = configure(train, [FILE], [DATA]).keywords

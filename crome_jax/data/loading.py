@@ -15,7 +15,7 @@ from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Kind, Origin, PreferenceGroup, to_json
-from crome_jax.training.mesh import batch_sharding, row_shards
+from crome_jax.training.mesh import batch_sharding, row_shards, rows_of_process
 
 
 def select_kinds(
@@ -24,6 +24,7 @@ def select_kinds(
     origins: Sequence[str] = tuple(Origin),
     *,
     name: str = "the data",
+    complete: bool = True,
 ) -> list[PreferenceGroup]:
     """Keep the comparisons of the named kinds between responses of the named origins: the data recipe of a method.
 
@@ -31,6 +32,7 @@ def select_kinds(
         kinds: of "human", "causal", "neutral".
         origins: of the values of `groups.Origin`; both responses of a comparison must be of one of them.
         name: of the data, in errors.
+        complete: whether it is an error that there is no comparison of a kind.
 
     Raises:
         CromeError: where a name is unknown, or the data holds no comparison of a kind that was asked for.
@@ -50,7 +52,7 @@ def select_kinds(
         seen.update(c.kind for c in comparisons)
         if comparisons:
             kept.append(dataclasses.replace(group, comparisons=comparisons))
-    for kind in sorted(wanted - seen):
+    for kind in sorted(wanted - seen) if complete else ():
         kind_name = kind.name.lower()
         between = "" if set(origins) == set(Origin) else f" between responses of {', '.join(origins)}"
         raise CromeError(
@@ -168,51 +170,87 @@ def fingerprint_groups(groups: Iterable[PreferenceGroup]) -> str:
     return digest.hexdigest()
 
 
-class _RowSource(grain.sources.RandomAccessDataSource):
-    """Rows by number, as dictionaries of arrays."""
+def row_order(rows: int, seed: int, mixture: Sequence[tuple[int, float]] = ()) -> grain.MapDataset:
+    """Return the numbers of the rows in the order they are trained on, without end.
 
-    def __init__(self, rows: Rows, hidden: np.ndarray | None):
-        self._rows, self._hidden = rows, hidden
+    Args:
+        rows: how many there are.
+        seed: of the order.
+        mixture: of several data sets, in the order their rows come: how many rows each has, and its weight. Each is
+            shuffled and repeated by itself; in any stretch of the order their rows come in proportion to the weights.
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    Raises:
+        CromeError: where a weight is not positive.
+    """
+    if not mixture:
+        return grain.MapDataset.range(rows).seed(seed).shuffle().repeat()
+    if min(weight for _, weight in mixture) <= 0:
+        raise CromeError(f"the weights of the data are {[weight for _, weight in mixture]}; give positive numbers")
+    parts, start = [], 0
+    for count, _ in mixture:
+        parts.append(grain.MapDataset.range(start, start + count).seed(seed + len(parts)).shuffle().repeat())
+        start += count
+    return grain.MapDataset.mix(parts, [weight for _, weight in mixture])
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        row = {name: getattr(self._rows.batch, name)[index] for name in FIELDS}
-        return row if self._hidden is None else row | {"hidden": self._hidden[index]}
+
+def rows_of_step(
+    step: int, *, rows: int, rows_per_step: int, seed: int, mixture: Sequence[tuple[int, float]] = ()
+) -> list[int]:
+    """Return the numbers of the rows that step number `step` (from 1) trains on, over all processes."""
+    order = row_order(rows, seed, mixture)
+    return [int(order[at]) for at in range((step - 1) * rows_per_step, step * rows_per_step)]
 
 
-def batches(rows: Rows, *, rows_per_step: int, seed: int, hidden: np.ndarray | None = None) -> grain.DatasetIterator:
-    """Iterate over shuffled batches without end; this process reads only its share of the rows.
+def batches(
+    rows: Rows,
+    *,
+    rows_per_step: int,
+    seed: int,
+    hidden: np.ndarray | None = None,
+    mesh: Mesh | None = None,
+    mixture: Sequence[tuple[int, float]] = (),
+) -> grain.DatasetIterator:
+    """Iterate over shuffled batches without end; this process takes only the rows its devices hold.
 
-    The order is a function of the seed and the step alone; `get_state` and `set_state` resume it.
+    The order is a function of the seed and the step alone, on however many processes and whatever mesh; `get_state`
+    and `set_state` resume it, there as well.
 
     Args:
         rows_per_step: over all processes.
         hidden: [N, T, D]; what enters the first trained layer, where that was computed ahead.
+        mesh: whose devices the rows are for; None takes all rows of a step.
+        mixture: see `row_order`.
 
     Returns:
         An iterator of dictionaries of numpy arrays: the fields of a Batch.
 
     Raises:
-        CromeError: where rows_per_step does not divide over the processes.
+        CromeError: where rows_per_step does not divide over the mesh.
     """
-    n, i = jax.process_count(), jax.process_index()
-    if rows_per_step % n:
-        raise CromeError(f"rows_per_step = {rows_per_step} does not divide over {n} processes")
-    dataset = grain.MapDataset.source(_RowSource(rows, hidden)).seed(seed).shuffle().repeat()
-    dataset = dataset[i::n].batch(rows_per_step // n, drop_remainder=True)  # There is none: the rows never end.
+    mine = np.arange(rows_per_step) if mesh is None else rows_of_process(mesh, rows_per_step)
+
+    def gather(numbers: np.ndarray) -> dict[str, np.ndarray]:
+        at = numbers[mine]
+        batch = {name: getattr(rows.batch, name)[at] for name in FIELDS}
+        return batch if hidden is None else batch | {"hidden": np.asarray(hidden[at])}
+
+    order = row_order(len(rows), seed, mixture)
+    dataset = order.batch(rows_per_step, drop_remainder=True).map(gather)  # There is no remainder: rows never end.
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)))
 
 
 def put(batch: dict[str, np.ndarray], mesh: Mesh) -> Batch:
     """Place this process's rows on the mesh, split over its data-like axes.
 
+    Args:
+        batch: the rows that `rows_of_process` says, in its order.
+
     Raises:
         CromeError: where the rows of all processes do not divide over those axes.
     """
-    rows, shards = len(batch["tokens"]) * jax.process_count(), row_shards(mesh)
-    if rows % shards:
-        raise CromeError(f"{rows} rows do not divide over data x fsdp = {shards} devices; take a multiple of {shards}")
-    sharding = batch_sharding(mesh)
-    return Batch(**{name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()})
+    sharding, shards = batch_sharding(mesh), row_shards(mesh)
+    mine = len(rows_of_process(mesh, shards))  # Of the parts into which rows are split.
+    rows = len(batch["tokens"]) * shards // mine
+    rows_of_process(mesh, rows)  # Says what is wrong with an indivisible number.
+    place = lambda x: jax.make_array_from_process_local_data(sharding, x, (rows, *x.shape[1:]))  # noqa: E731
+    return Batch(**{name: place(x) for name, x in batch.items()})

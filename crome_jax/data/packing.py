@@ -81,6 +81,34 @@ class Rows:
         return self.groups.shape[0]
 
 
+def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
+    """Put rows of several data sets one after the other.
+
+    Args:
+        parts: the rows of each, and how many groups it has; what points at groups then counts through all of them.
+    """
+    fields = {
+        name: np.concatenate([getattr(rows.batch, name) for rows, _ in parts])
+        for name in Batch.__dataclass_fields__
+        if name != "hidden"
+    }
+    firsts = np.cumsum([0, *(groups for _, groups in parts)])
+    return Rows(
+        batch=Batch(**fields),
+        groups=np.concatenate(
+            [
+                np.where(rows.groups >= 0, rows.groups + first, -1)
+                for (rows, _), first in zip(parts, firsts, strict=False)
+            ]
+        ).astype(np.int32),
+        responses=np.concatenate([rows.responses for rows, _ in parts]),
+        **{
+            name: sum(getattr(rows, name) for rows, _ in parts)
+            for name in ("truncated", "real_tokens", "unpacked_tokens")
+        },
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Piece:
     """What goes into one row together: a prompt, some of its responses, and the comparisons between those."""

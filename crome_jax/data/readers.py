@@ -1,7 +1,9 @@
 """Preference data on disk, read into groups one by one: JSON lines, Parquet, TFDS folders, folders of files."""
 
+import bisect
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -268,15 +270,43 @@ def _read_tfds(folder: Path, split: str | None) -> Iterator[_Result]:
         raise DataError(f"has the splits {', '.join(splits)}", file=str(folder), fix="name one of them")
     if split is not None and split not in splits:
         raise DataError(f"has no split {split!r}", file=str(folder), fix=f"name one of {', '.join(splits)}")
+    info = builder.info.splits[split or splits[0]]
+    shards = [Path(path) for path in info.filepaths]
+    if missing := [path.name for path in shards if not path.is_file()]:
+        names = ", ".join(missing[:8])
+        problem = f"lacks {len(missing)} of its {len(shards)} shards: {names}"
+        raise DataError(problem, file=str(folder), fix="copy them there, or write it again")
     try:
         source = builder.as_data_source(split or splits[0])
         for start in range(0, len(source), _TFDS_EXAMPLES):
             stop = min(start + _TFDS_EXAMPLES, len(source))
-            for number, example in enumerate(source.__getitems__(range(start, stop)), start + 1):
+            try:
+                examples = source.__getitems__(range(start, stop))
+            except Exception:  # One of them is corrupt: they are read one by one.
+                yield from _read_apart(source, range(start, stop), shards, info.shard_lengths)
+                continue
+            for number, example in enumerate(examples, start + 1):
                 yield _Result(folder, number, example, _decoded(example))
     except Exception as e:  # ArrayRecord reports damage as RuntimeError, IndexError and others.
         problem = f"is damaged ({_first_line(e)})"
         raise DataError(problem, file=str(folder), fix="write it again") from e
+
+
+def _read_apart(
+    source: Sequence[Mapping[str, Any]], numbers: range, shards: Sequence[Path], lengths: Sequence[int]
+) -> Iterator[_Result]:
+    """Read examples one by one; what is wrong with one names its shard and its number there, from 1."""
+    ends = list(itertools.accumulate(lengths))
+    for number in numbers:
+        shard = bisect.bisect_right(ends, number)
+        place = shards[shard], number + 1 - (ends[shard] - lengths[shard])
+        try:
+            (example,) = source.__getitems__([number])
+        except Exception as e:
+            problem = f"is damaged ({_first_line(e)})"
+            yield _Result(*place, None, DataError(problem, fix="write the data set again, or pass --skip-bad"))
+        else:
+            yield _Result(*place, example, _decoded(example))
 
 
 def _decoded(example: Mapping[str, Any]) -> PreferenceGroup | DataError:

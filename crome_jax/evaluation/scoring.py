@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
@@ -22,7 +23,7 @@ from crome_jax.groups import PreferenceGroup
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import Params
-from crome_jax.training.mesh import row_shards
+from crome_jax.training.mesh import row_shards, rows_of_process
 from crome_jax.training.progress import Progress
 
 _SHORTEST_ROW = 256
@@ -202,7 +203,9 @@ def score_rows(
             batch = {field: getattr(rows.batch, field)[at] for field in FIELDS}
             if hidden is not None:
                 batch["hidden"] = hidden[at]
-            known = np.asarray(scorer(params, put(batch, mesh)))
+            mine = rows_of_process(mesh, rows_at_once)
+            scored = scorer(params, put({field: value[mine] for field, value in batch.items()}, mesh))
+            known = np.asarray(scored if jax.process_count() == 1 else process_allgather(scored, tiled=True))
             if journal:
                 journal.add(key, known)
         values[at] = known

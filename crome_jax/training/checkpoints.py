@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,7 @@ from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head, Params
 from crome_jax.training.digests import DigestedPath, find_damage
+from crome_jax.training.processes import first_goes_ahead, on_any_process
 from crome_jax.training.step import TrainState
 from crome_jax.weights.runs import MODEL_FILE
 
@@ -140,6 +142,10 @@ def read_card(run: Path | str) -> ModelCard:
         raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
 
 
+class DamagedCheckpoint(CromeError):
+    """A checkpoint that cannot be read back."""
+
+
 class Checkpoints:
     """The checkpoints of one run: written in the background, each whole or not there.
 
@@ -192,18 +198,52 @@ class Checkpoints:
         except Exception as e:
             raise self._not_saved(e) from e
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
-        """Restore the newest step onto the shardings of `like`.
+    def newest_before(self, step: int | None) -> int | None:
+        """Return the newest step that was saved whole, before `step` where one is given; None where there is none."""
+        return max((saved for saved in self._manager.all_steps() if step is None or saved < step), default=None)
+
+    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+        """Restore a step, the newest unless told which, onto the shardings of `like`.
 
         Raises:
             CromeError: where there is none, it is damaged, or it is of another architecture.
         """
-        step = self._newest()
+        step = self._newest() if step is None else step
         self._check_digests(step)
         self._check_shapes(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
         return restored["state"], restored["data"]
+
+    def restore_newest(self, like: TrainState, before: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
+        """Restore the newest step that is not damaged, before `before` where that is given; None where none was saved.
+
+        One that is damaged is named on stderr and moved to `damaged/` in the run's folder, and the one before it taken:
+        a run that was left to itself goes on, and what was damaged can be looked at.
+
+        Raises:
+            CromeError: where none is whole, or one is of another architecture.
+        """
+        while (step := self.newest_before(before)) is not None:
+            problem = None
+            try:
+                restored = self.restore(like, step)
+            except DamagedCheckpoint as e:
+                problem = e
+            # Each process reads its own part, and all must take the same step.
+            if not on_any_process(problem is not None):
+                return restored
+            problem = problem or DamagedCheckpoint(f"{self._folder}/{step}: damaged on another host")
+            if self.newest_before(step) is None:
+                raise problem
+            aside = self._folder.parent / "damaged" / f"{step}-{time.time_ns()}"
+            with first_goes_ahead("damaged") as first:
+                if first:
+                    aside.parent.mkdir(exist_ok=True)
+                    (self._folder / str(step)).rename(aside)
+                    print(f"{problem}\nmoved to {aside}; the checkpoint before it is taken", file=sys.stderr)
+            self._manager.reload()
+        return None
 
     def restore_trained(self, like: Params) -> tuple[Params, int]:
         """Restore only the trained parameters of the newest step, and its number.
@@ -297,10 +337,10 @@ class Checkpoints:
         sys.unraisablehook = hook
         raise self._damaged(step, problem)
 
-    def _damaged(self, step: int, problem: str) -> CromeError:
+    def _damaged(self, step: int, problem: str) -> DamagedCheckpoint:
         older = [s for s in self._manager.all_steps() if s < step and not find_damage(self._folder / str(s))]
         fix = f"delete it to go on from step {max(older)}, which is whole" if older else "train again in another folder"
-        return CromeError(f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or {fix}")
+        return DamagedCheckpoint(f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or {fix}")
 
     def _not_saved(self, error: Exception) -> CromeError:
         return CromeError(

@@ -1,5 +1,6 @@
 """The training loop: restore; for each step: batch, step, late metrics, save."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -11,12 +12,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crome_jax.data.loading import put
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, Preempted
 from crome_jax.models.weights import Params
 from crome_jax.training.checkpoints import Checkpoints
+from crome_jax.training.incidents import Incidents
+from crome_jax.training.mesh import spread
 from crome_jax.training.metrics import KINDS, summarize
+from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
+from crome_jax.training.spikes import SpikeDetector
 from crome_jax.training.step import TrainState
+from crome_jax.training.trace import Trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,66 +53,137 @@ def fit(
     log_every: int = 10,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
+    max_skipped: int = 5,
+    incidents: Incidents | None = None,
+    preempted: Callable[[int], bool] = lambda step: False,
+    trace: Trace | None = None,
+    launched: float | None = None,
 ) -> tuple[TrainState, Throughput]:
     """Train from the state's step up to `steps`.
 
-    Metrics of a step are fetched after the next one was dispatched, so the device never waits for the host.
+    Metrics of a step are fetched after the next one was dispatched, so the device never waits for the host; only while
+    updates are being skipped each step is waited for.
 
     Args:
         step: from make_train_step.
         log: called with a step and its numbers, every `log_every` steps.
         log_every: steps between two calls of log, over which metrics are summed.
         checkpoints: where state and iterator are saved together; None saves nothing.
-        checkpoint_every: steps between two checkpoints; the last step is always saved.
+        checkpoint_every: steps between two checkpoints; the last step is always saved. One that is due after a skipped
+            step waits for the next good one, so that a resumed run counts skipped steps as the uninterrupted one does.
+        max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
+        incidents: told of every skipped step and every spike of the loss.
+        preempted: asked after each step whether this is the one to save and stop at; see `preemption.Preemption`.
+        trace: steps to record for XProf; None records nothing.
+        launched: when the run was started, on time.monotonic's clock, None for now: the beginning of goodput, which is
+            the share of the time since then that was spent in steps that were not skipped, compilation left out.
 
     Raises:
-        CromeError: where loss or gradient is not finite, or a checkpoint cannot be written.
+        Preempted: where it was, once the run is saved.
+        CromeError: where more steps in a row are not finite, or a checkpoint cannot be written. What the run was before
+            the first of those steps is saved then.
     """
     done = int(state.step)
-    progress = Progress(name, steps, done=done)
+    incidents = incidents or Incidents()
+    progress, spikes = Progress(name, steps, done=done, silent=not is_first()), SpikeDetector()
     sums: dict[str, float] = {}
-    summed = 0
+    summed = skipped = in_a_row = 0
     started = time.monotonic()
+    launched = started if launched is None else launched
+    saving, missed = 0.0, 0  # Seconds, and steps that were skipped.
     seen = {"tokens": 0.0, "comparisons": 0.0}
 
     def take(at: int, metrics: dict[str, Any]) -> None:
-        nonlocal sums, summed, started
+        nonlocal sums, summed, skipped, in_a_row, started, missed
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        # A gradient that is not finite has ruined the weights already, though the loss will show it a step later only.
-        for name in ("loss", "grad_norm"):
-            if not np.isfinite(values[name]):
-                raise CromeError(f"step {at}: {name} is {values[name]}; lower adamw.learning_rate, or train in float32")
+        loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
             started = time.monotonic()
+        if bad:
+            skipped, in_a_row, missed = skipped + 1, in_a_row + 1, missed + 1
+            progress.close()
+            incidents.add(at, "skipped", loss, grad_norm)
         else:
-            for key in seen:
+            in_a_row = 0
+            if spikes.update(loss) is not None:
+                progress.close()
+                incidents.add(at, "spike", loss, grad_norm)
+            for key in seen if at > done + 1 else ():
                 seen[key] += values[key]
-        sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
-        summed += 1
+            sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
+            summed += 1
         elapsed = max(time.monotonic() - started, 1e-9)
         rates = {"tokens/s": seen["tokens"] / elapsed, "pairs/s": seen["comparisons"] / elapsed}
         progress.update(at, _facts(summarize(sums, summed), rates))
         # By the step's number, so that a resumed run writes its lines where the uninterrupted one would.
         if at % log_every == 0 or at == steps:
-            log(at, {**summarize(sums, summed), **rates})
-            sums, summed = {}, 0
+            useful = (elapsed - saving) * (1 - missed / (at - done))
+            rates["goodput"] = max(useful, 0.0) / max(time.monotonic() - launched, 1e-9)
+            log(at, {**summarize(sums, summed), **({"skipped": skipped} if skipped else {}), **rates})
+            sums, summed, skipped = {}, 0, 0
 
     late: tuple[int, dict] | None = None
+    good = iterator.get_state()  # After the last step that was not skipped, as far as is known.
+    due = False
     for number in range(done + 1, steps + 1):
-        state, metrics = step(state, frozen, put(next(iterator), mesh))
+        before = iterator.get_state()
+        with trace.recording(number) if trace else contextlib.nullcontext():
+            state, metrics = step(state, frozen, put(next(iterator), mesh))
+            if trace and trace.first <= number <= trace.last:
+                jax.block_until_ready(metrics)
         if late is not None:
             take(*late)
+            if not in_a_row:
+                good = before
         late = (number, metrics)
-        if checkpoints is not None and (number % checkpoint_every == 0 or number == steps):
+        stop = checkpoints is not None and preempted(number) and number < steps
+        due = checkpoints is not None and (due or stop or number % checkpoint_every == 0 or number == steps)
+        if due or in_a_row or not max_skipped:
             take(*late)
             late = None
+            if in_a_row > max_skipped:
+                progress.close()
+                first = number - in_a_row + 1
+                _save_before(first, state, good, checkpoints)
+                raise CromeError(_too_many(first, number, metrics, incidents))
+            if not in_a_row:
+                good = iterator.get_state()
+        if due and (not in_a_row or number == steps):
+            began = time.monotonic()
             checkpoints.save(state, iterator.get_state())
+            saving += time.monotonic() - began
+            due = False
+        if stop:
+            if in_a_row:
+                _save_before(number - in_a_row + 1, state, good, checkpoints)
+            checkpoints.wait()
+            progress.close()
+            raise Preempted(f"asked to end: saved at step {checkpoints.latest}; the same command goes on from there")
     if late is not None:
         take(*late)
     if checkpoints is not None:
         checkpoints.wait()
     progress.close()
     return state, Throughput(time.monotonic() - started, seen["tokens"], seen["comparisons"])
+
+
+def _save_before(first: int, state: TrainState, data: dict[str, Any], checkpoints: Checkpoints | None) -> None:
+    """Save the run as it was before the first of several skipped steps: since then nothing but the step has changed."""
+    if checkpoints is None:
+        return
+    if checkpoints.latest is None or checkpoints.latest < first - 1:
+        number = spread(np.asarray(first - 1, np.int32), state.step.sharding)
+        checkpoints.save(state.replace(step=number), data)
+    checkpoints.wait()
+
+
+def _too_many(first: int, last: int, metrics: dict[str, Any], incidents: Incidents) -> str:
+    loss, grad_norm = (float(metrics[name]) for name in ("loss", "grad_norm"))
+    return (
+        f"steps {first} to {last}: loss or gradient is not finite (the last: {loss:.4g}, {grad_norm:.4g}), and no "
+        f"update was made; the run stops as it was at step {first - 1}. See a batch with --replay {first}; take its "
+        f"records out, lower adamw.learning_rate, or train in float32{incidents.name(first, last)}"
+    )
 
 
 def _facts(values: dict[str, float], rates: dict[str, float]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from crome_jax.errors import CromeError
@@ -16,11 +18,12 @@ from crome_jax.models.weights import is_weight
 Attention = Implementation | Literal["auto"]
 """How training attends; auto goes by the mesh's devices: the kernel on TPU, XLA's products elsewhere."""
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("replica", "data", "fsdp", "tensor")
+"""From the slowest network to the fastest: between slices, between hosts, between the chips of a slice."""
 
 SHARDING = {
     # logical axis -> mesh axis, and why
-    "batch": ("data", "fsdp"),  # rows are independent: both data-like axes share them
+    "batch": ("replica", "data", "fsdp"),  # rows are independent: all axes but tensor share them
     "embed": "fsdp",  # every matrix has this axis once: gathered when used, so a chip stores only its share
     "heads": "tensor",  # heads attend apart from each other: one all-reduce, after the output projection
     "kv_heads": "tensor",  # with the query heads that read them
@@ -33,35 +36,66 @@ SHARDING = {
 }
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Lay the devices out as data x fsdp x tensor.
+def make_mesh(
+    data: int = -1, fsdp: int = 1, tensor: int = 1, replica: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """Lay the devices out as replica x data x fsdp x tensor.
+
+    Weights are whole in every replica and over data, so that between slices only gradients travel, once a step. Where
+    the devices are of several TPU slices, no axis but replica crosses from one to another.
 
     Args:
-        data: -1 takes what the other two leave.
+        data: -1 takes what the others leave.
+        replica: of several slices, their number or a multiple of it.
 
     Raises:
-        CromeError: where the sizes do not multiply to the number of devices.
+        CromeError: where the sizes do not multiply to the number of devices, or fsdp or tensor would cross slices;
+            naming sizes that do.
     """
     devices = list(devices or jax.devices())
-    sizes = (len(devices) // max(fsdp * tensor, 1) if data == -1 else data, fsdp, tensor)
-    if min(sizes) < 1 or math.prod(sizes) != len(devices):
-        raise CromeError(f"a mesh of data x fsdp x tensor = {sizes} does not use {len(devices)} devices exactly")
-    return jax.make_mesh(sizes, AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3, devices=devices)
+    n = len(devices)
+    others = replica * fsdp * tensor
+    sizes = (replica, n // max(others, 1) if data == -1 else data, fsdp, tensor)
+    if min(sizes) < 1 or math.prod(sizes) != n:
+        fits = ", ".join(str(size) for size in _divisors(n))
+        raise CromeError(
+            f"a mesh of {' x '.join(AXES)} = {sizes} does not use {n} devices exactly; give sizes whose product is "
+            f"{n} (each one of {fits}), or leave make_mesh.data at -1 and the product of the others at one of {fits}"
+        )
+    auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    slices = len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    if slices == 1:
+        return jax.make_mesh(sizes, AXES, axis_types=auto, devices=devices)
+    if replica % slices:
+        raise CromeError(
+            f"make_mesh.replica is {replica}, but the devices are of {slices} slices, between which only replicas are "
+            f"to talk; use one of {[size for size in _divisors(n) if size % slices == 0]}"
+        )
+    within = (replica // slices, *sizes[1:])
+    laid_out = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
+    return Mesh(laid_out, AXES, axis_types=auto)
 
 
 def weight_shardings(declared: Any, mesh: Mesh) -> Any:
     """Return the sharding of every declared weight, in the declaration's tree.
 
     Raises:
-        CromeError: where an axis does not divide by the mesh axis it lies on, with the sizes that would.
+        CromeError: where an axis does not divide by the mesh axis it lies on, with the sizes of that which every weight
+            divides by and the devices do, too.
     """
+    leaves = jax.tree.leaves(declared, is_leaf=is_weight)
+    lying = {axis: [] for axis in AXES}  # mesh axis -> the sizes of what lies on it
+    for weight in leaves:
+        for size, axis in zip(weight.shape, weight.axes, strict=True):
+            if SHARDING[axis] is not None:
+                lying[SHARDING[axis]].append(size)
 
     def one(weight):
         spec = []
         for size, axis in zip(weight.shape, weight.axes, strict=True):
             on = SHARDING[axis]
             if on is not None and size % mesh.shape[on]:
-                fits = [n for n in range(1, mesh.shape[on]) if size % n == 0]
+                fits = _divisors(math.gcd(mesh.size, *lying[on]))
                 raise CromeError(
                     f"{axis} has {size} entries, not divisible by {on} = {mesh.shape[on]}; use one of {fits}"
                 )
@@ -69,6 +103,14 @@ def weight_shardings(declared: Any, mesh: Mesh) -> Any:
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     return jax.tree.map(one, declared, is_leaf=is_weight)
+
+
+def spread(array: Any, sharding: NamedSharding) -> jax.Array:
+    """Put an array, the same on every process, on the mesh; each process gives its own devices their parts."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    host = np.asarray(array)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -109,6 +151,27 @@ def _spread(mesh: Mesh, function: Callable) -> Callable:
     return run
 
 
+def rows_of_process(mesh: Mesh, rows: int) -> np.ndarray:
+    """Return which of a step's rows this process's devices hold, in order; all of them where there is one process.
+
+    Two processes hold the same rows where a tensor axis reaches over both.
+
+    Raises:
+        CromeError: where the rows do not divide over the mesh.
+    """
+    shards = row_shards(mesh)
+    if rows % shards:
+        raise CromeError(
+            f"{rows} rows do not divide over replica x data x fsdp = {shards} devices; take a multiple of {shards}"
+        )
+    places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return np.unique(np.concatenate([np.arange(rows)[place] for place in places]))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Return the sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def _divisors(n: int) -> list[int]:
+    return [size for size in range(1, n + 1) if n % size == 0]

@@ -21,7 +21,7 @@ def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
 
     Args:
         sums: metrics of the steps, added up.
-        steps: how many steps were added.
+        steps: how many steps were added; skipped ones are not.
 
     Returns:
         `loss` in nats per comparison; by kind: `<kind>/loss`, `<kind>/accuracy` (a fraction), `<kind>/distance` (mean
@@ -29,6 +29,8 @@ def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
         reward and tokens, over all responses); `grad_norm`. What did not occur, or did not vary, is absent.
     """
     out = {name: sums[name] / steps for name in ("loss", "grad_norm") if name in sums}
+    if not sums:  # Every step was skipped.
+        return out
     for kind in KINDS:
         count, preferring = sums[f"{kind}/count"], sums[f"{kind}/preferring"]
         if count:
@@ -104,12 +106,16 @@ class MetricsLog:
 
 
 def read_curve(run: Path) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl in order; a last line cut short by a kill is left out.
+    """Return the lines of metrics.jsonl in order, as `read_lines` does."""
+    return read_lines(run / "metrics.jsonl")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log in order; a last line cut short by a kill is left out; none where there is no file.
 
     Raises:
         CromeError: where it cannot be read, or another line is damaged.
     """
-    path = run / "metrics.jsonl"
     try:
         content = path.read_bytes() if path.exists() else b""
     except OSError as e:

@@ -44,7 +44,7 @@ class Layout:
     remat: Remat
 
     def __str__(self) -> str:
-        sizes = " x ".join(f"{name} {n}" for name, n in zip(AXES, self.mesh, strict=True))
+        sizes = " x ".join(f"{name} {n}" for name, n in zip(AXES[1:], self.mesh, strict=True))
         return f"mesh {sizes}, micro_batches {self.micro_batches}, remat {self.remat!r}"
 
 
@@ -131,7 +131,9 @@ def plan(
             f"plan.chip is {chip!r}: the formula is for plan.trainable = 'all', dtype 'bfloat16' and remat 'full'"
         )
     devices = tpu_devices(f"{chip}:{topology}") if spec.compiled else [None] * int(topology)
-    sizes = mesh(devices=devices).devices.shape if spec.compiled else (1, len(devices), 1)
+    # Slices, the first axis, hold copies as the second does.
+    replica, data, fsdp, tensor = mesh(devices=devices).devices.shape if spec.compiled else (1, 1, len(devices), 1)
+    sizes = replica * data, fsdp, tensor
 
     def compile_(layout: Layout) -> Compiled:
         if not spec.compiled:
@@ -140,7 +142,8 @@ def plan(
             )
             return Compiled(needed, work, 0.0)
         on_progress(f"{model} on {len(devices)} {chip}: compiling with {layout}")
-        on = make_mesh(*layout.mesh, devices=devices)
+        data, fsdp, tensor = layout.mesh
+        on = make_mesh(data, fsdp, tensor, devices=devices)
         return _compile(cfg, method, trainable, row_shape, rows_per_step, optimizer, dtype, attention, on, layout)
 
     wanted = Layout(sizes, micro_batches, remat)

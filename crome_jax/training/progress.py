@@ -16,6 +16,7 @@ class Progress:
         stream: stderr unless told otherwise, so that it mixes with no output.
         every: seconds between two lines where the stream is no terminal.
         done: units done before, by a run that this one resumes; they say nothing about its speed.
+        silent: say nothing: of several processes one talks.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Progress:
         stream: TextIO | None = None,
         every: float = 15.0,
         done: int = 0,
+        silent: bool = False,
     ):
         self._job, self._total, self._unit = job, total, unit
         self._stream = sys.stderr if stream is None else stream
@@ -34,11 +36,12 @@ class Progress:
         self._start = self._said = time.monotonic()
         self._before = self._done = done
         self._open = False
+        self._silent = silent
 
     def update(self, done: int, facts: str = "") -> None:
         """Show `done` of the total, time left, and further facts; silent when the last line is too recent."""
         now = time.monotonic()
-        if now - self._said < self._every and done < self._total:
+        if self._silent or (now - self._said < self._every and done < self._total):
             return
         self._said = now
         elapsed = now - self._start

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.sharding import Mesh
@@ -17,8 +18,9 @@ from crome_jax.models.config import DecoderConfig
 from crome_jax.models.execution import Remat
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Metrics, Objective
+from crome_jax.training.finite import skip_if_not_finite
 from crome_jax.training.gradients import differentiate
-from crome_jax.training.mesh import Attention, batch_sharding, execution_on, replicated
+from crome_jax.training.mesh import Attention, batch_sharding, execution_on, replicated, spread
 
 
 @struct.dataclass
@@ -44,15 +46,16 @@ def init_state(trained: Params, optimizer: optax.GradientTransformation) -> Trai
         optimizer: of the parameters.
     """
     whole = replicated(jax.tree.leaves(trained)[0].sharding.mesh)
-    on_mesh = lambda count: jax.device_put(count, whole)  # noqa: E731
-    moments = optax.tree_map_params(
+    shardings = optax.tree_map_params(
         optimizer,
-        lambda moment, weight: jax.device_put(moment, weight.sharding),
-        optimizer.init(trained),
+        lambda _, weight: weight.sharding,
+        jax.eval_shape(optimizer.init, trained),
         trained,
-        transform_non_params=on_mesh,
+        transform_non_params=lambda _: whole,
     )
-    return TrainState(on_mesh(jnp.zeros((), jnp.int32)), trained, moments)
+    # Compiled: arrays that lie on several hosts cannot be made and moved one by one.
+    moments = jax.jit(optimizer.init, out_shardings=shardings)(trained)
+    return TrainState(spread(np.zeros((), np.int32), whole), trained, moments)
 
 
 def make_train_step(
@@ -77,8 +80,10 @@ def make_train_step(
 
     Returns:
         The step; its attribute `compiled` gives the jitted function for a state, from which a plan is made. What the
-        step returns lies on the mesh as the first state it was given did. Its metrics are sums and counts, and
-        `grad_norm` before clipping. It raises CromeError where the batch's rows do not divide into micro-batches.
+        step returns lies on the mesh as the first state it was given did. Its metrics are sums and counts, `grad_norm`
+        before clipping, and `skipped`, 1 where loss or gradient was not finite: weights and optimizer then are what
+        they were, and the other metrics count nothing. It raises CromeError where the batch's rows do not divide into
+        micro-batches.
     """
     on_data = batch_sharding(mesh)
     how = execution_on(mesh, attention, remat)
@@ -104,6 +109,9 @@ def make_train_step(
         updates, opt_state = optimizer.update(grads, state.optimizer, state.trained, **further)
         trained = optax.apply_updates(state.trained, updates)
         metrics = metrics | {"loss": loss, "grad_norm": optax.tree.norm(grads), "comparisons": comparisons}
+        (trained, opt_state), metrics = skip_if_not_finite(
+            (trained, opt_state), (state.trained, state.optimizer), metrics
+        )
         return TrainState(state.step + 1, trained, opt_state), metrics
 
     jitted: Callable | None = None

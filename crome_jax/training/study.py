@@ -343,7 +343,7 @@ class _Bench:
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
         trained = jax.tree.map(jnp.copy, self.trained) | place_head(self.base, self.mesh, method.head)
         state = init_state(trained, optimizer)
-        iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden)
+        iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden, mesh=self.mesh)
         curve: list[dict[str, Any]] = []
         state, throughput = fit(
             state,

@@ -1,10 +1,14 @@
 """From a data set on disk to a trained reward model in a run folder."""
 
 import dataclasses
+import functools
+import itertools
+import json
 import re
 import sys
+import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -13,8 +17,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crome_jax.data.loading import batches, fingerprint, pack_groups, select_kinds
-from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.loading import batches, fingerprint, pack_groups, rows_of_step, select_kinds
+from crome_jax.data.packing import Rows, RowShape, join_rows
 from crome_jax.data.quarantine import Quarantine, list_beside
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
@@ -36,26 +40,33 @@ from crome_jax.models.weights import (
 )
 from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
+from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
-from crome_jax.training.mesh import Attention, execution_on, make_mesh, weight_shardings
+from crome_jax.training.mesh import Attention, execution_on, make_mesh, spread, weight_shardings
 from crome_jax.training.method import Method, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.preemption import Preemption
+from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
+from crome_jax.training.replay import replay as replay_step
+from crome_jax.training.replay import run_up_to
 from crome_jax.training.step import init_state, make_train_step
+from crome_jax.training.trace import Trace
 from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
 from crome_jax.weights.sources import place
 
 MAY_CHANGE = re.compile(
-    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen)|OUT|STEPS|DATA"
-    r"|(train\.)?(attention|remat)|make_mesh\..*"
+    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen|max_skipped|replay"
+    r"|trace_steps|attention|remat)"
+    r"|OUT|STEPS|DATA|make_mesh\..*"
 )
 """Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
 
 
 def train(
     *,
-    data: str,
+    data: str | Mapping[str, float],
     out: str,
     method: Method = Method(),  # noqa: B008
     backbone: str = "smollm2-135m",
@@ -77,6 +88,9 @@ def train(
     log_every: int = 10,
     checkpoint_every: int = 100,
     keep_checkpoints: int = 2,
+    max_skipped: int = 5,
+    trace_steps: Sequence[int] = (),
+    replay: int | None = None,
     skip_bad: bool = False,
     operative_config: Callable[[], str] = lambda: "",
     settings: Mapping[str, str] = types.MappingProxyType({}),
@@ -84,7 +98,8 @@ def train(
     """Train a reward model; the same call again resumes a run that was cut off.
 
     Args:
-        data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet.
+        data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet; or several with the weight of
+            each: rows of them come in proportion to the weights, however large they are.
         out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
         method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
@@ -106,13 +121,17 @@ def train(
         seed: of the data order.
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
+        max_skipped: steps in a row that may be skipped because loss or gradient is not finite; see `fit`.
+        trace_steps: a first and a last step to record for XProf, in `out`/trace; nothing unless given.
+        replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
+            newest checkpoint before it is the start, and the steps in between are taken once more.
         skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
         operative_config: called before the first step and after the last; its text is saved beside the checkpoint.
         settings: name -> value of what configured the call, such as the optimizer's numbers. A run is resumed only
             under the same, apart from MAY_CHANGE.
 
     Returns:
-        Throughput, or None where the run was finished already.
+        Throughput, or None where the run was finished already, or a step was replayed.
 
     Raises:
         CromeError: where the data, the configuration or the folder cannot be used; nothing is lost then.
@@ -131,41 +150,70 @@ def train(
         keep_checkpoints=keep_checkpoints,
     )
     check_method(method, steps)
+    if max_skipped < 0 or (replay is not None and not 1 <= replay <= steps):
+        raise CromeError(f"max_skipped is {max_skipped}, replay {replay}; give 0 or more, and a step from 1 to {steps}")
     run = Path(out)
+    launched = time.monotonic()
+    if len(trace_steps) not in (0, 2):
+        raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
+    trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
+    sources = {data: 1.0} if isinstance(data, str) else dict(data)
+    if not sources or min(sources.values()) <= 0:
+        raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
     devices = mesh()
     execution_on(devices, attention, remat)
+    if cache_frozen and jax.process_count() > 1:
+        raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
     trained, frozen = place_params(base, trainable, devices, method.head)
     # Open until the card is written: a refused folder keeps the list of its own run.
-    with Quarantine(list_beside(run) if skip_bad else None, overwrite=True, inputs=[data]) as quarantine:
-        groups = list(read_groups(data, quarantine=quarantine if skip_bad else None))
-        rows = pack_groups(
-            select_kinds(groups, method.kinds, method.origins, name=data),
-            base.tokenizer,
-            row_shape,
-            on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
-            name=data,
-        )
-        say_packing(method.name, rows)
+    # Every process reads all of the data, and one lists what is bad.
+    aside = list_beside(run) if skip_bad and is_first() else None
+    with Quarantine(aside, overwrite=True, inputs=sources) as quarantine:
+        read = [list(read_groups(path, quarantine=quarantine if skip_bad else None)) for path in sources]
+        name = " + ".join(sources)
+        select_kinds(
+            itertools.chain(*read), method.kinds, method.origins, name=name
+        )  # Of all together no kind may be absent.
+        read = [select_kinds(some, method.kinds, method.origins, complete=False) for some in read]
+        parts = [
+            pack_groups(
+                some,
+                base.tokenizer,
+                row_shape,
+                on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
+                name=path,
+            )
+            for path, some in zip(sources, read, strict=True)
+        ]
+        rows = join_rows([(part, len(some)) for part, some in zip(parts, read, strict=True)])
+        groups = list(itertools.chain(*read))
+        mixture = [(len(part), weight) for part, weight in zip(parts, sources.values(), strict=True)]
+        mixture = mixture if len(mixture) > 1 else []
+        if is_first():
+            say_packing(method.name, rows)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
         deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
+        deciding |= {"mixture": str(mixture)} if mixture else {}
         card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding, method.head)
-        _make_folder(run)
-        write_card(run, card)
-    if quarantine.count:
+        with first_goes_ahead("card"):
+            _make_folder(run)
+            write_card(run, card)
+    if quarantine.count and is_first():
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     checkpoints = Checkpoints(run, keep_checkpoints)
     state = init_state(trained, optimizer(steps=steps))
-    if checkpoints.latest is not None and checkpoints.latest >= steps:
+    if replay is None and checkpoints.latest is not None and checkpoints.latest >= steps:
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
     if cache_frozen:
         hidden, _ = compute_hidden(rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width)
         frozen = above_trunk(frozen)
-    iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden)
-    if checkpoints.latest is not None:
-        state, iterator_state = checkpoints.restore(state)
+    iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden, mesh=devices, mixture=mixture)
+    restored = checkpoints.restore_newest(state, before=replay)
+    if restored is not None:
+        state, iterator_state = restored
         iterator.set_state(iterator_state)
         print(f"{run}: resumed at step {int(state.step)}", file=sys.stderr)
     step = make_train_step(
@@ -178,23 +226,46 @@ def train(
         attention=attention,
         remat=remat,
     )
-    _write_operative_config(run, operative_config())
-    log = MetricsLog(run, resumed_at=int(state.step))
-    state, throughput = fit(
-        state,
-        frozen,
-        step,
-        iterator,
-        devices,
-        steps=steps,
-        log=log.write,
-        log_every=log_every,
-        checkpoints=checkpoints,
-        checkpoint_every=checkpoint_every,
-    )
-    log.close()
+    in_play = functools.partial(rows_of_step, rows=len(rows), rows_per_step=rows_per_step, seed=seed, mixture=mixture)
+    records = lambda row: [groups[group].id for group in dict.fromkeys(rows.groups[row]) if group >= 0]  # noqa: E731
+    if replay is not None:
+        state = run_up_to(replay, state, frozen, step, iterator, devices)
+        told = replay_step(
+            state, frozen, rows, in_play(replay), records, method.objective, base.cfg, devices,
+            dtype=jnp.dtype(dtype), hidden=hidden,
+        )  # fmt: skip
+        if is_first():
+            print(json.dumps(told, indent=1))
+        return None
+    if is_first():
+        _write_operative_config(run, operative_config())
+    log = MetricsLog(run, resumed_at=int(state.step)) if is_first() else None
+    with Preemption().listening() as preempted:
+        state, throughput = fit(
+            state,
+            frozen,
+            step,
+            iterator,
+            devices,
+            steps=steps,
+            log=log.write if log else lambda step, values: None,
+            log_every=log_every,
+            checkpoints=checkpoints,
+            checkpoint_every=checkpoint_every,
+            max_skipped=max_skipped,
+            preempted=preempted,
+            trace=trace,
+            launched=launched,
+            incidents=Incidents(
+                run if is_first() else None,
+                int(state.step),
+                lambda step: list(itertools.chain(*(records(row) for row in in_play(step)))),
+            ),
+        )
     checkpoints.close()
-    _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
+    if log:
+        log.close()
+        _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
     return throughput
 
 
@@ -241,14 +312,14 @@ def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = 
     placed = place(kept, layer_runs(base.cfg, trainable), base.source, {name: shardings[name] for name in kept})
     if base.cfg.lora is not None:
         adapters = init_declared(declared["adapters"], jax.random.key(0))
-        placed["adapters"] = jax.tree.map(jax.device_put, adapters, shardings["adapters"])
+        placed["adapters"] = jax.tree.map(spread, adapters, shardings["adapters"])
     return partition(placed | place_head(base, mesh, head), trainable)
 
 
 def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
     """Put what reads rewards on the mesh, as `place_params` does."""
     shardings = weight_shardings(declare_head(base.cfg, head), mesh)
-    return jax.tree.map(jax.device_put, _heads(base, head), shardings)
+    return jax.tree.map(spread, _heads(base, head), shardings)
 
 
 def _heads(base: Backbone, head: Head) -> Params:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Origin, PreferenceGroup, to_json
+from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
@@ -75,6 +76,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_ensemble(parser, "several RUN as one more method beside each of them")
     add_rows_at_once(parser)
     add_skip_bad(parser)
+    add_distributed(parser)
 
 
 def add_ensemble(parser: argparse.ArgumentParser, what: str) -> None:
@@ -148,6 +150,15 @@ def data_set(text: str) -> DataSet:
 
 def run(args: argparse.Namespace) -> None:
     """Score every data set by every model; write the report and print its main tables."""
+    if args.distributed != "none" and args.skip_bad:
+        raise CromeError("--skip-bad lists bad records from one process; evaluate with one, or mend the data")
+    with joined(args):
+        _measure(args)
+
+
+def _measure(args: argparse.Namespace) -> None:
+    import jax
+
     from crome_jax.evaluation.benchmark_figures import benchmark_figures
     from crome_jax.evaluation.outcome_files import write_outcomes
     from crome_jax.evaluation.report import build_report, write_report
@@ -155,6 +166,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
     from crome_jax.evaluation.scoring import score_groups
     from crome_jax.training.checkpoints import read_card
+    from crome_jax.training.processes import is_first
 
     if not args.data and not args.benchmark:
         raise CromeError("there is nothing to measure on; name data with --data or a benchmark with --benchmark")
@@ -174,6 +186,7 @@ def run(args: argparse.Namespace) -> None:
         data = [_data_facts(data, groups[data.name]) for data in _all_data(args)]
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing, curves = [], [], {}
+        several = jax.process_count() > 1  # Which go through the same batches together.
         for number, (folder, method) in enumerate(methods.items()):
             if is_run(folder):
                 say_terms(read_card(folder).backbone)
@@ -189,7 +202,7 @@ def run(args: argparse.Namespace) -> None:
             for at, (name, some) in enumerate(groups.items()):
                 started = time.monotonic()
                 job = {"model": found.key, "data": data[at]["sha256"], "rows at once": args.rows_at_once}
-                journal = ScoreJournal(journals / f"{number}-{at}.jsonl", job)
+                journal = None if several else ScoreJournal(journals / f"{number}-{at}.jsonl", job)
                 scores = score_groups(
                     found.model,
                     some,
@@ -201,9 +214,11 @@ def run(args: argparse.Namespace) -> None:
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
                 packing.append(_packing_facts(method, name, some, scores, seconds, found.model.tokenizer))
-                if journal.known:
+                if journal and journal.known:
                     packing[-1]["batches found done"] = journal.known
             del found
+        if not is_first():
+            return
         if args.ensemble:
             together = f"ensemble of {len(scored)} ({args.ensemble})"
             scored[together] = _combine(list(scored.values()), args.ensemble)

@@ -25,6 +25,11 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
         "the current folder, then in the folder that holds crome_jax's own gin/",
     )
     parser.add_argument(
+        "--allow-gin-imports",
+        action="store_true",
+        help="follow `import` lines of gin files, which run code (default: those from outside crome_jax are an error)",
+    )
+    parser.add_argument(
         "--gin.NAME",
         dest="_shown_in_help_only",
         metavar="VALUE",

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.configuration import configure
     from crome_jax.training.study import study
 
-    configured = configure(study, args.gin_file, args.bindings)
+    configured = configure(study, args.gin_file, args.bindings, allow_imports=args.allow_gin_imports)
     say_terms(configured.keywords["backbone"])
     try:
         say(f"report: {configured()}")

@@ -18,7 +18,9 @@ Each method has a run file in gin/runs/: odin, mmd, mmd_conditional, rrm, davids
 
 import argparse
 
+from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.gin_flags import Binding, add_gin_flags
+from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad
 from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
@@ -28,17 +30,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     add_gin_flags(parser)
     add_skip_bad(parser)
+    add_distributed(parser)
+    parser.add_argument(
+        "--replay",
+        type=at_least(1),
+        metavar="STEP",
+        help="train nothing: print loss and gradient of this step's batch, whole and row by row, with its records",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train as configured."""
     from crome_jax.configuration import configure
+    from crome_jax.training.processes import is_first
     from crome_jax.training.train import train
 
-    skip_bad = [Binding("train.skip_bad", "True")] if args.skip_bad else []
-    configured = configure(train, args.gin_file, [*args.bindings, *skip_bad])
+    flags = [Binding("train.skip_bad", "True")] if args.skip_bad else []
+    if args.replay is not None:
+        flags.append(Binding("train.replay", str(args.replay)))
+    configured = configure(train, args.gin_file, [*args.bindings, *flags], allow_imports=args.allow_gin_imports)
     say_terms(configured.keywords["backbone"])
-    throughput = configured()
-    if throughput is not None:
+    with joined(args):
+        throughput = configured()
+    if throughput is not None and is_first():
         rates = f"{throughput.tokens / throughput.seconds:,.0f} tokens/s, {throughput.pairs / throughput.seconds:.1f}"
         say(f"{configured.keywords['out']}: trained at {rates} pairs/s")

@@ -3,16 +3,27 @@
 import dataclasses
 import itertools
 
-import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 from toy import ROWS, WordTokenizer, mesh_of, text_groups, token_groups
 
 from crome_jax.batch import FIELDS
-from crome_jax.data.loading import batches, count_comparisons, fingerprint, pack_groups, put, select_kinds, tokenize
-from crome_jax.data.packing import RowShape, pack
+from crome_jax.data.loading import (
+    batches,
+    count_comparisons,
+    fingerprint,
+    pack_groups,
+    put,
+    row_order,
+    rows_of_step,
+    select_kinds,
+    tokenize,
+)
+from crome_jax.data.packing import RowShape, join_rows, pack
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Comparison, Kind, Message, Origin, Response
+from crome_jax.training.mesh import batch_sharding
 
 N = len(ROWS)
 SHAPE = RowShape(64, 8, 8)
@@ -61,18 +72,69 @@ def test_a_restored_iterator_goes_on_where_the_other_was(at):
             np.testing.assert_array_equal(restored[name], batch[name])
 
 
-def test_processes_share_each_step_s_rows(monkeypatch):
-    alone = order(6, rows_per_step=6)
+@pytest.mark.parametrize("rows_per_step", [1, 4, 7])
+def test_which_rows_a_step_trains_on_can_be_asked_without_running_to_it(rows_per_step):
+    for step, rows in enumerate(order(3 * N // rows_per_step, rows_per_step, seed=2), start=1):
+        assert rows_of_step(step, rows=N, rows_per_step=rows_per_step, seed=2) == rows
+
+
+@pytest.mark.parametrize("sizes", [(8, 1, 1), (4, 1, 2), (2, 2, 1, 2), (1, 1, 8)])
+def test_processes_share_each_step_s_rows(sizes, monkeypatch):
+    """Three quarters of the devices here are another process's; what it takes is what its devices hold, no more."""
+    alone = order(6, rows_per_step=16)
+    mesh = mesh_of(*sizes)
+    whole = NamedSharding.addressable_devices_indices_map
     shares = []
-    for index in range(3):
-        monkeypatch.setattr(jax, "process_count", lambda: 3)
-        monkeypatch.setattr(jax, "process_index", lambda index=index: index)
-        shares.append(order(6, rows_per_step=6))
+    for first in range(0, 8, 2):
+        mine = {*mesh.devices.flat[first : first + 2]}
+        monkeypatch.setattr(
+            NamedSharding,
+            "addressable_devices_indices_map",
+            lambda self, shape, mine=mine: {d: i for d, i in whole(self, shape).items() if d in mine},
+        )
+        iterator = batches(ROWS, rows_per_step=16, seed=0, mesh=mesh)
+        shares.append([row_numbers(next(iterator)) for _ in range(6)])
+    placed = batch_sharding(mesh).devices_indices_map((16,))
     for step, rows in enumerate(alone):
-        assert [len(share[step]) for share in shares] == [2, 2, 2]
-        assert sorted(itertools.chain(*(share[step] for share in shares))) == sorted(rows)
-    with pytest.raises(CromeError, match="rows_per_step = 8 does not divide over 3 processes"):
-        batches(ROWS, rows_per_step=8, seed=0)
+        for first, share in zip(range(0, 8, 2), shares, strict=True):
+            held = {row for d in mesh.devices.flat[first : first + 2] for row in range(16)[placed[d][0]]}
+            assert share[step] == [rows[at] for at in sorted(held)]
+    with pytest.raises(CromeError, match=r"12 rows do not divide over .* = 8 devices"):
+        batches(ROWS, rows_per_step=12, seed=0, mesh=mesh_of(8, 1, 1))
+
+
+def test_a_mixture_takes_from_each_data_set_by_its_weight():
+    mixture = ((N - 8, 3.0), (8, 1.0))
+    numbers = [int(row_order(N, 5, mixture)[at]) for at in range(8 * N)]
+    assert sum(number >= N - 8 for number in numbers) == 2 * N
+    for start in range(0, 8 * N, 16):  # In any stretch, not over the whole alone.
+        assert abs(sum(number >= N - 8 for number in numbers[start : start + 16]) - 4) <= 1
+    few = [number for number in numbers if number >= N - 8]
+    assert all(sorted(few[at : at + 8]) == [*range(N - 8, N)] for at in range(0, len(few), 8))
+    assert numbers == [int(row_order(N, 5, mixture)[at]) for at in range(8 * N)]
+    iterator = batches(ROWS, rows_per_step=4, seed=5, mixture=mixture)
+    assert [row_numbers(next(iterator)) for _ in range(4)] == [numbers[at : at + 4] for at in range(0, 16, 4)]
+    with pytest.raises(CromeError, match=r"weights of the data are \[1, 0\]; give positive numbers"):
+        row_order(N, 5, ((8, 1), (8, 0)))
+
+
+def test_rows_of_several_data_sets_point_at_the_groups_of_all():
+    shape = RowShape(48, 8, 8)
+    first, second = token_groups(9, seed=1), token_groups(7, seed=2)
+    together = join_rows([(pack(first, shape), len(first)), (pack(second, shape), len(second))])
+    apart = pack(first, shape), pack(second, shape)
+    assert len(together) == len(apart[0]) + len(apart[1])
+    assert {*together.groups[: len(apart[0])].flat} == {-1, *range(9)}
+    assert {*together.groups[len(apart[0]) :].flat} == {-1, *range(9, 16)}
+    for name in FIELDS:
+        both = np.concatenate([getattr(rows.batch, name) for rows in apart])
+        np.testing.assert_array_equal(getattr(together.batch, name), both)
+    assert together.real_tokens == sum(rows.real_tokens for rows in apart)
+
+
+def test_a_data_set_of_a_mixture_need_not_hold_every_kind():
+    groups = [dataclasses.replace(group, comparisons=group.comparisons[:1]) for group in text_groups(3)]
+    assert select_kinds(groups, ["human", "causal"], complete=False) == groups
 
 
 def test_hidden_states_go_with_their_row():

@@ -1,5 +1,6 @@
 """What is on disk is read whole, or the user is told what is wrong with which record of which file."""
 
+import dataclasses
 import gzip
 import io
 import json
@@ -99,6 +100,36 @@ def test_a_damaged_tfds_folder_is_an_error(tmp_path):
     shard.write_bytes(whole)
     (tmp_path / "set" / "features.json").write_text("{}")
     assert "is no whole TFDS folder" in _error(tmp_path / "set").problem
+
+
+def test_a_missing_shard_is_an_error_that_names_it(tmp_path):
+    groups = list(read_groups(_file(tmp_path, _lines(*[GOOD | {"id": f"{n}"} for n in range(12)]))))
+    write_groups(tmp_path / "set", groups)
+    [shard] = (tmp_path / "set").glob("*.array_record*")
+    shard.unlink()
+    assert _error(tmp_path / "set").problem == f"lacks 1 of its 1 shards: {shard.name}"
+
+
+@pytest.mark.parametrize("bad", [0, 5, 11])
+def test_a_corrupt_record_of_a_shard_is_set_aside_with_its_file_and_number(tmp_path, bad):
+    groups = list(read_groups(_file(tmp_path, _lines(*[GOOD | {"id": f"only-{n}-here"} for n in range(12)]))))
+    write_groups(tmp_path / "set", groups)
+    write_groups(tmp_path / "other", [dataclasses.replace(g, id="x") if g is groups[bad] else g for g in groups])
+    shard, other = (next((tmp_path / name).glob("*.array_record*")) for name in ("set", "other"))
+    content = bytearray(shard.read_bytes())
+    # The first byte in which the two differ is in the header of this record's chunk; past that come its bytes.
+    first = next(at for at, (a, b) in enumerate(zip(content, other.read_bytes(), strict=False)) if a != b)
+    content[first + 60] ^= 1
+    shard.write_bytes(content)
+    error = _error(tmp_path / "set")
+    assert (error.file, error.record) == (str(shard), bad + 1)
+    assert error.problem.startswith("is damaged (")
+    with Quarantine(tmp_path / "bad.jsonl") as quarantine:
+        read = list(read_groups(tmp_path / "set", quarantine=quarantine))
+    assert read == [group for group in groups if group.id != f"only-{bad}-here"]
+    assert quarantine.count == 1
+    line = json.loads((tmp_path / "bad.jsonl").read_text())
+    assert (line["file"], line["record"]) == (str(shard), bad + 1)
 
 
 def test_marks_and_blank_lines_are_passed_over(tmp_path):

@@ -38,8 +38,9 @@ def train(run, steps: int, *, sizes=ONE, trainable=1, log=None, **options):
     state, frozen = start(mesh, trainable)
     iterator = batches(ROWS, rows_per_step=8, seed=0)
     checkpoints = Checkpoints(run, keep=options.pop("keep", 2))
-    if checkpoints.latest is not None:
-        state, iterator_state = checkpoints.restore(state)
+    restored = checkpoints.restore_newest(state)
+    if restored is not None:
+        state, iterator_state = restored
         iterator.set_state(iterator_state)
     options = {"log": log} if log else {}
     state, _ = fit(
@@ -201,12 +202,23 @@ def test_reading_changes_nothing(tmp_path):
         Checkpoints(tmp_path)
 
 
-def test_the_checkpoint_before_a_damaged_one_is_one_deletion_away(saved, damaged):
-    delete(damaged / "checkpoints" / "6" / "state" / "_METADATA")
-    with pytest.raises(CromeError, match="damaged"):
-        train(damaged, 6)
-    shutil.rmtree(damaged / "checkpoints" / "6")
+@pytest.mark.parametrize("harm", [delete, halve])
+def test_where_the_newest_is_damaged_the_one_before_it_is_taken(saved, damaged, harm, capsys):
+    harm(damaged / "checkpoints" / "6" / "state" / "_METADATA")
     assert_bit_equal(train(damaged, 6), saved[1])
+    said = capsys.readouterr().err
+    assert f"{damaged}/checkpoints/6: damaged (" in said
+    assert "the checkpoint before it is taken" in said
+    (aside,) = (damaged / "damaged").iterdir()
+    assert aside.name.startswith("6-")
+    assert Checkpoints(damaged).latest == 6
+
+
+def test_where_every_checkpoint_is_damaged_the_run_does_not_start_over(damaged):
+    for step in ("3", "6"):
+        delete(damaged / "checkpoints" / step / "state" / "_METADATA")
+    with pytest.raises(CromeError, match="checkpoints/3: damaged"):
+        train(damaged, 6)
 
 
 def test_what_a_killed_save_left_is_passed_over(saved, damaged):

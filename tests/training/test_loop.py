@@ -1,6 +1,9 @@
 """The loop by itself, around a step that costs nothing."""
 
 import itertools
+import json
+import os
+import signal
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +11,13 @@ import pytest
 from toy import ONE, ROWS, mesh_of
 
 from crome_jax.batch import FIELDS
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, Preempted
+from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import fit
+from crome_jax.training.preemption import Preemption
+from crome_jax.training.spikes import SpikeDetector
 from crome_jax.training.step import TrainState
+from crome_jax.training.trace import Trace
 
 KINDS = ("human", "causal", "neutral")
 SUMS = ("count", "loss_sum", "preferring", "agree_sum", "distance_sum")
@@ -21,6 +28,10 @@ class Saves:
 
     def __init__(self):
         self.steps, self.data, self.waited = [], [], False
+
+    @property
+    def latest(self):
+        return max(self.steps, default=None)
 
     def save(self, state, iterator_state):
         self.steps.append(int(state.step))
@@ -44,8 +55,8 @@ class Numbers:
         return {"next_index": self.asked}
 
 
-def counting_step(spoiled: dict[int, str] | None = None):
-    """Make a step whose loss is its own number; in `spoiled` steps one metric is not finite."""
+def counting_step(spoiled: dict[int, str] | None = None, losses: dict[int, float] | None = None):
+    """Make a step whose loss is its own number unless told otherwise; in `spoiled` steps one metric is not finite."""
 
     def step(state, frozen, batch):
         number = int(state.step) + 1
@@ -54,8 +65,10 @@ def counting_step(spoiled: dict[int, str] | None = None):
         metrics |= {"reward/count": 1.0, "reward/sum": 0.0, "reward/square_sum": 0.0}
         metrics |= {"length/sum": 5.0, "length/square_sum": 25.0, "length/reward_sum": 0.0}
         metrics |= {"loss": float(number), "grad_norm": 1.0, "tokens": 10.0, "comparisons": 3.0}
+        metrics["loss"] = (losses or {}).get(number, metrics["loss"])
         if number in (spoiled or {}):
             metrics[spoiled[number]] = float("nan")
+            metrics["skipped"] = 1.0
         return TrainState(jnp.asarray(number), {}, ()), metrics
 
     return step
@@ -99,6 +112,41 @@ def test_checkpoints_are_saved_every_so_often_and_at_the_end(done, steps):
     assert throughput.pairs == 3.0 * (steps - done - 1)
 
 
+def test_goodput_is_the_share_of_the_time_that_steps_took_which_counted(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("crome_jax.training.loop.time.monotonic", lambda: now[0])
+    take = counting_step({3: "loss"})
+
+    def slow(*given):
+        now[0] += 2.0
+        return take(*given)
+
+    class SlowSaves(Saves):
+        def save(self, *given):
+            now[0] += 3.0
+            super().save(*given)
+
+    lines = {}
+    # The loop begins 7 seconds after the launch. Time counts from when the first step's metrics are there, with
+    # the end of the second step: the first one compiles.
+    train(
+        0, 5, slow, checkpoints=SlowSaves(), checkpoint_every=2, launched=93.0, log_every=1,
+        log=lambda at, values: lines.update({at: values["goodput"]}),
+    )  # fmt: skip
+    # After step 4: two steps of 2 seconds beside a save of 3, one step of four skipped; 7 + 4 x 2 + 3 have passed.
+    assert lines[4] == pytest.approx(4.0 * (3 / 4) / 18.0)
+    # After step 5, before it is saved: three steps, and two saves; one step of five skipped.
+    assert lines[5] == pytest.approx(6.0 * (4 / 5) / 23.0)
+
+
+def test_steps_are_recorded_when_asked(tmp_path):
+    train(0, 4, trace=Trace(2, 3, tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-2", "step-3"]
+    assert len(list(tmp_path.rglob("*.xplane.pb"))) == 2
+    with pytest.raises(CromeError, match=r"trace_steps is \(3, 2\)"):
+        Trace(3, 2, tmp_path)
+
+
 def test_a_finished_run_has_nothing_to_do():
     saves = Saves()
     state, throughput = train(5, 5, checkpoints=saves)
@@ -107,13 +155,117 @@ def test_a_finished_run_has_nothing_to_do():
     assert throughput.tokens == 0
 
 
-@pytest.mark.parametrize("spoiled", [3, 4, 5])
 @pytest.mark.parametrize("metric", ["loss", "grad_norm"])
-def test_numbers_that_are_not_finite_stop_the_run_before_they_are_saved(spoiled, metric):
+@pytest.mark.parametrize(
+    ("spoiled", "allowed", "saved"),
+    [
+        ((3, 4), 1, [2]),
+        ((3,), 0, [2]),
+        ((4, 5), 1, [3]),
+        ((5, 6), 1, [4]),
+        ((1, 2, 3), 2, [0]),
+        ((2, 4, 6, 7), 1, [5]),
+        ((3, 4, 5, 6), 3, [2]),
+    ],
+)
+def test_too_many_skipped_steps_in_a_row_stop_the_run_as_it_was_before_them(spoiled, allowed, saved, metric):
     saves = Saves()
-    with pytest.raises(CromeError, match=rf"step {spoiled}: {metric} is nan; lower adamw\.learning_rate"):
-        train(0, 6, counting_step({spoiled: metric}), checkpoints=saves, checkpoint_every=4)
-    assert all(step < spoiled for step in saves.steps)
+    first, last = spoiled[-allowed - 1], spoiled[-1]
+    named = rf"step {last}: records record-{last}$"
+    with pytest.raises(CromeError, match=rf"steps {first} to {last}: .*--replay {first}; .*{named}"):
+        train(
+            0,
+            8,
+            counting_step(dict.fromkeys(spoiled, metric)),
+            checkpoints=saves,
+            checkpoint_every=4 if saved != [5] else 5,
+            max_skipped=allowed,
+            incidents=Incidents(records=lambda step: [f"record-{step}"]),
+        )
+    assert saves.steps == saved
+    # What is trained on next is the first of the batches that were skipped.
+    assert saves.data[-1]["next_index"] == saves.steps[-1] == first - 1
+    assert saves.waited
+
+
+def test_a_skipped_step_counts_for_nothing_but_is_counted(tmp_path, capsys):
+    lines = {}
+    saves = Saves()
+    state, throughput = train(
+        0,
+        6,
+        counting_step({2: "loss", 4: "grad_norm"}),
+        log=lambda at, values: lines.update({at: values}),
+        log_every=3,
+        checkpoints=saves,
+        checkpoint_every=4,
+        incidents=Incidents(tmp_path, records=lambda step: ["a", "b"]),
+    )
+    assert int(state.step) == 6
+    assert [(line["loss"], line["skipped"]) for line in lines.values()] == [(2.0, 1), (5.5, 1)]
+    assert throughput.tokens == 10.0 * 3
+    assert saves.steps == [5, 6]  # The checkpoint due at step 4 waits for a good step.
+    assert [data["next_index"] for data in saves.data] == [5, 6]
+    written = [json.loads(line) for line in (tmp_path / "incidents.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kind"], line["loss"]) for line in written] == [
+        (2, "skipped", "nan"),
+        (4, "skipped", 4.0),
+    ]
+    assert all(line["records"] == ["a", "b"] for line in written)
+    assert "step 2: loss nan, gradient 1: its update is skipped: records a, b" in capsys.readouterr().err
+
+
+def test_a_resumed_run_writes_its_incidents_anew(tmp_path):
+    spoiled = counting_step({2: "loss", 4: "loss"})
+    train(0, 5, spoiled, incidents=Incidents(tmp_path))
+    whole = (tmp_path / "incidents.jsonl").read_text()
+    train(3, 5, spoiled, incidents=Incidents(tmp_path, resumed_at=3))
+    assert (tmp_path / "incidents.jsonl").read_text() == whole
+
+
+@pytest.mark.parametrize(
+    ("asked", "spoiled", "saved"), [(5, (), [4, 5]), (4, (), [4]), (6, (5, 6), [4]), (3, (2, 3), [1])]
+)
+def test_a_run_that_is_asked_to_end_saves_where_it_is(asked, spoiled, saved):
+    saves = Saves()
+    with pytest.raises(Preempted, match=rf"saved at step {saved[-1]}; the same command goes on"):
+        train(
+            0,
+            8,
+            counting_step(dict.fromkeys(spoiled, "loss")),
+            checkpoints=saves,
+            checkpoint_every=4,
+            preempted=lambda step: step >= asked,
+        )
+    assert saves.steps == saved
+    assert saves.data[-1]["next_index"] == saved[-1]
+    assert saves.waited
+
+
+def test_sigterm_asks_once_and_ends_the_second_time():
+    before = signal.getsignal(signal.SIGTERM)
+    with Preemption().listening() as preempted:
+        assert not preempted(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preempted(2)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_spike_is_told_with_its_records_and_trained_on(capsys):
+    losses = {step: 1.0 + 0.01 * (step % 5) for step in range(1, 60)} | {50: 9.0}
+    state, _ = train(0, 59, counting_step(losses=losses), incidents=Incidents(records=lambda step: [f"record-{step}"]))
+    told = [line for line in capsys.readouterr().err.splitlines() if "spike" in line]
+    assert told == ["step 50: loss 9, gradient 1: a spike: records record-50"]
+    assert int(state.step) == 59
+
+
+def test_neither_scatter_nor_a_steady_rise_nor_a_flat_loss_is_a_spike():
+    rng = np.random.default_rng(0)
+    for losses in (rng.normal(1, 0.3, 400), np.linspace(0.5, 2, 400), np.full(400, 0.7), 2 + np.sin(np.arange(400))):
+        detector = SpikeDetector()
+        assert [detector.update(float(loss)) for loss in losses] == [None] * 400
+        assert detector.update(float(losses.max() + 20)) == pytest.approx(20, abs=3)
 
 
 def test_progress_goes_to_stderr_and_names_what_was_learned(capsys):

@@ -168,7 +168,7 @@ def test_a_file_of_a_plan_shards_its_model_over_all_chips(path):
         return
     assert chips == int(path.stem.rpartition("_")[2]) // (2 if arguments["chip"] == "v5p" else 1)  # v5p counts cores
     assert f"make_mesh.fsdp = {chips}" in path.read_text()
-    abstract_params(PRESETS[arguments["model"]].cfg, jax.sharding.AbstractMesh((1, chips, 1), AXES))
+    abstract_params(PRESETS[arguments["model"]].cfg, jax.sharding.AbstractMesh((1, 1, chips, 1), AXES))
 
 
 @pytest.mark.slow

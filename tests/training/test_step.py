@@ -201,3 +201,31 @@ def test_rows_that_do_not_divide_into_micro_batches_are_an_error():
     mesh = mesh_of(*ONE)
     with pytest.raises(CromeError, match="8 rows do not divide into 3 micro-batches; change rows_per_step"):
         step_on(micro_batches=3)(*start(mesh), batch(mesh))
+
+
+@pytest.mark.parametrize(("field", "value"), [("margin", 3e38), ("weight", np.inf), ("target", np.nan)])
+def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_and_says_so(field, value):
+    mesh = mesh_of(*ONE)
+    state, frozen = start(mesh)
+    state, _ = step_on()(state, frozen, batch(mesh))
+    before = jax.tree.map(np.copy, jax.device_get(state))
+    spoiled = getattr(ROWS.batch, field)[1:9].copy()
+    spoiled[3, :2] = value
+    weights_of = {"weight": np.where(ROWS.batch.weight[1:9] > 0, 4.0, 0.0).astype(np.float32)}
+    state, metrics = step_on()(state, frozen, batch(mesh, 1, **{**weights_of, field: spoiled}))
+    assert metrics["skipped"] == 1
+    assert not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"])
+    assert all(metrics[name] == 0 for name in metrics if name not in ("loss", "grad_norm", "skipped"))
+    assert state.step == 2
+    for a, b in zip(
+        jax.tree.leaves((state.trained, state.optimizer)),
+        jax.tree.leaves((before.trained, before.optimizer)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+    # The step after it is the one that would have come in its place.
+    after, metrics = step_on()(state, frozen, batch(mesh, 1))
+    straight, _ = step_on()(jax.tree.map(jax.device_put, before), frozen, batch(mesh, 1))
+    assert metrics["skipped"] == 0
+    for a, b in zip(jax.tree.leaves(after.trained), jax.tree.leaves(straight.trained), strict=True):
+        np.testing.assert_array_equal(a, b)

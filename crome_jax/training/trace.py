@@ -1,0 +1,42 @@
+"""Some steps of a run, recorded for XProf: what the devices did, operation by operation."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from crome_jax.errors import CromeError
+
+
+@dataclasses.dataclass(frozen=True)
+class Trace:
+    """Which steps are recorded, and where.
+
+    Each is waited for, so a run with a trace is slower by what the host otherwise does beside the device.
+
+    Args:
+        first, last: steps; a resumed run records those that it still takes.
+        folder: each step gets a folder of its own in it, which `tensorboard --logdir` with the XProf plugin shows.
+
+    Raises:
+        CromeError: where there is no such step.
+    """
+
+    first: int
+    last: int
+    folder: Path
+
+    def __post_init__(self):
+        if not 1 <= self.first <= self.last:
+            raise CromeError(f"trace_steps is {(self.first, self.last)}; give a first and a last step, from 1")
+
+    @contextlib.contextmanager
+    def recording(self, step: int) -> Iterator[None]:
+        """Record what the block does, where the step is one of those."""
+        if not self.first <= step <= self.last:
+            yield
+            return
+        with jax.profiler.trace(str(self.folder / f"step-{step}")):
+            yield

@@ -1,0 +1,46 @@
+"""The flags that make one process of several: who the others are, and how long to wait for them."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+
+from crome_jax.errors import CromeError
+from crome_jax.verbs.numbers import at_least
+
+
+def add_distributed(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    group = parser.add_argument_group("several processes", "The same command is started once on every host.")
+    group.add_argument(
+        "--distributed",
+        choices=("none", "tpu", "slurm", "jobset", "flags"),
+        default="none",
+        help="what says who takes part: the TPU's metadata, SLURM's or a JobSet's environment, or the flags below "
+        "(default: %(default)s)",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens (with flags)")
+    group.add_argument("--processes", type=at_least(1), metavar="N", help="how many take part (with flags)")
+    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 (with flags)")
+    group.add_argument(
+        "--heartbeat",
+        type=at_least(5),
+        default=60,
+        metavar="SECONDS",
+        help="silence after which a process counts as dead; the others end within twice as long (default: %(default)s)",
+    )
+
+
+@contextlib.contextmanager
+def joined(args: argparse.Namespace) -> Iterator[None]:
+    """Join the other processes, if there are any, for what the block does."""
+    from crome_jax.training.processes import Cluster, ends_with_the_others, join
+
+    given = (args.coordinator, args.processes, args.process)
+    if args.distributed == "none" and any(value is not None for value in given):
+        raise CromeError("--coordinator, --processes and --process need --distributed=flags")
+    cluster = None
+    if args.distributed == "flags" and None not in given:
+        cluster = Cluster(*given)
+    join(args.distributed, cluster=cluster, heartbeat=args.heartbeat)
+    with ends_with_the_others():
+        yield

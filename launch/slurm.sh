@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+usage="usage: launch/slurm.sh [--dry-run] [--nodes N] [--gpus N] [--time H:M:S] [--sbatch OPTION] -- TRAIN_ARGUMENT ...
+
+Submit a training run to SLURM: one process a node, with all of its GPUs. The folder must be on a file system that all
+nodes share. Two minutes before the time is up every process gets SIGTERM: the run saves and ends; submitting the same
+command again goes on.
+
+  --nodes N         nodes (default: 1)
+  --gpus N          GPUs of each (default: 8)
+  --time H:M:S      at most (default: 24:00:00)
+  --sbatch OPTION   passed on to sbatch, such as --sbatch --partition=gpu; may be given several times
+  --dry-run         print what would be submitted
+  TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin"
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+dry="" nodes=1 gpus=8 limit=24:00:00 further=()
+while (($#)); do
+  case "$1" in
+    -h | --help) echo "$usage" && exit ;;
+    --dry-run) dry=1 && shift ;;
+    --nodes) nodes="$2" && shift 2 ;;
+    --gpus) gpus="$2" && shift 2 ;;
+    --time) limit="$2" && shift 2 ;;
+    --sbatch) further+=("$2") && shift 2 ;;
+    --) shift && break ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+  esac
+done
+
+train=(.venv/bin/python -m crome_jax train --distributed=slurm "$@")
+command=(
+  sbatch --job-name=crome --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" --exclusive --time="$limit"
+  --signal=TERM@120 --requeue --open-mode=append --output=crome-%j.log ${further[@]+"${further[@]}"}
+  # Where one process ends badly the others are ended too, not left waiting.
+  --wrap "srun --kill-on-bad-exit=1 --export=ALL,JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax ${train[*]@Q}"
+)
+if [[ $dry ]]; then echo "+ ${command[*]@Q}"; else "${command[@]}"; fi

@@ -1,0 +1,150 @@
+"""The scripts for clusters: what they would submit is whole, valid, and says what was asked for."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from test_launch import ROOT, bash
+
+from crome_jax.cli import make_parser
+from crome_jax.training.processes import find_cluster
+
+SCHEMA = json.loads((Path(__file__).parent / "schemas" / "jobset.json").read_text())
+AWKWARD = '--gin.DATA="/data/it\'s $HOME \\ groups/"'
+TRAIN = ("--", "--gin_file=gin/runs/crome.gin", AWKWARD)
+JOBSET = ("--dry-run", "--image", "registry/crome:1", "--bucket", "runs")
+
+
+def dry(script: str, *arguments: str) -> list[str]:
+    """Return what a script says it would run, word by word."""
+    shown = bash(ROOT / "launch" / script, *arguments)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("+ ")
+    return shlex.split(shown.stdout.splitlines()[0])[1:]
+
+
+def check_train(words: list[str], distributed: str | None) -> None:
+    """Check that words are a training command which crome understands."""
+    assert words[:3] == [".venv/bin/python", "-m", "crome_jax"]
+    bindings = [word for word in words if word.startswith("--gin.")]
+    assert bindings == [AWKWARD]
+    args = make_parser().parse_args([word for word in words[3:] if word not in bindings])
+    assert (args.verb, args.gin_file) == ("train", ["gin/runs/crome.gin"])
+    assert args.distributed == (distributed or "none")
+
+
+def test_a_workstation_trains_in_one_process():
+    check_train(dry("workstation.sh", "--dry-run", *TRAIN), None)
+
+
+@pytest.mark.parametrize(("status", "starts"), [(0, 1), (2, 1), (143, 1), (137, 3), (1, 3)])
+def test_a_workstation_starts_again_what_was_cut_off_and_nothing_else(tmp_path, status, starts):
+    (tmp_path / "launch").mkdir()
+    script = tmp_path / "launch" / "workstation.sh"
+    script.write_text((ROOT / "launch" / "workstation.sh").read_text())
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$*" >> calls\nexit {status}\n')
+    python.chmod(0o755)
+    assert bash(script, "--restarts", "2", "--", "x").returncode == status
+    assert (tmp_path / "calls").read_text().splitlines() == ["-m crome_jax train x"] * starts
+
+
+def test_slurm_gets_one_process_a_node_that_is_told_before_the_end():
+    words = dry("slurm.sh", "--dry-run", "--nodes", "4", "--gpus", "2", "--sbatch", "--partition=gpu", *TRAIN)
+    assert words[0] == "sbatch"
+    assert {"--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=2", "--partition=gpu", "--signal=TERM@120"} <= {*words}
+    inner = shlex.split(words[words.index("--wrap") + 1])
+    assert inner[0] == "srun"
+    check_train(inner[3:], "slurm")
+
+
+@pytest.mark.parametrize(
+    ("type_", "runtime"),
+    [("v5litepod-16", "v2-alpha-tpuv5-lite"), ("v5p-32", "v2-alpha-tpuv5"), ("v6e-64", "v2-alpha-tpuv6e")],
+)
+def test_a_tpu_slice_is_asked_for_set_up_used_and_given_back(type_, runtime):
+    place = ("--dry-run", "--name", "one", "--zone", "us-west4-a", "--type", type_)
+    words = dry("tpu_vm.sh", *place, "--spot", "create")
+    assert words[:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "one"]
+    assert {f"--accelerator-type={type_}", f"--runtime-version={runtime}", "--spot", "--node-id=one"} <= {*words}
+    assert "--recurse" in dry("tpu_vm.sh", *place, "setup")
+    words = dry("tpu_vm.sh", *place, "train", *TRAIN)
+    assert "--worker=all" in words
+    command = next(word for word in words if word.startswith("--command=")).removeprefix("--command=")
+    check_train(shlex.split(command)[4:], "tpu")
+    assert "delete" in dry("tpu_vm.sh", *place, "delete")
+    assert bash(ROOT / "launch" / "tpu_vm.sh", *place).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("type_", "accelerator", "topology", "pods", "slices"),
+    [
+        ("v5e", "tpu-v5-lite-podslice", "4x4", 4, 1),
+        ("v5p", "tpu-v5p-slice", "2x2x4", 4, 2),
+        ("v6e", "tpu-v6e-slice", "8x8", 16, 4),
+    ],
+)
+def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accelerator, topology, pods, slices):
+    given = (*JOBSET, "--type", type_, "--topology", topology, "--slices", str(slices), "--name", "trial")
+    shown = bash(ROOT / "launch" / "jobset.sh", *given, *TRAIN)
+    assert shown.returncode == 0, shown.stderr
+    assert not re.search(r"@[A-Z_]+@", shown.stdout)
+    manifest = yaml.safe_load(shown.stdout)
+    jsonschema.validate(manifest, SCHEMA)
+    (job,) = manifest["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    assert (job["replicas"], spec["parallelism"], spec["completions"]) == (slices, pods, pods)
+    pod = spec["template"]["spec"]
+    assert [*pod["nodeSelector"].values()] == [accelerator, topology]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"]["google.com/tpu"] * pods == eval(topology.replace("x", "*"))
+    check_train([".venv/bin/python", "-m", "crome_jax", *container["args"]], "jobset")
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    last = environment | {"JOB_INDEX": str(slices - 1), "JOB_COMPLETION_INDEX": str(pods - 1)}
+    cluster = find_cluster("jobset", last)
+    assert (cluster.process, cluster.processes) == (slices * pods - 1, slices * pods)
+    # The name that JobSet gives to the first pod of the first job, below the JobSet's own subdomain.
+    assert cluster.coordinator == f"trial-{job['name']}-0-0.trial:{container['ports'][0]['containerPort']}"
+
+
+@pytest.mark.parametrize("harm", ["spec", "image", "parallelism", "unknown"])
+def test_a_broken_manifest_is_not_valid(harm):
+    manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, *TRAIN).stdout)
+    job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
+    if harm == "spec":
+        del manifest["spec"]
+    elif harm == "image":
+        del job["template"]["spec"]["containers"][0]["image"]
+    elif harm == "parallelism":
+        job["parallelism"] = "4"
+    else:
+        job["template"]["spec"]["nodeSelectors"] = {}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(manifest, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--topology", "3x3"), ("--topology", "4"), ("--type", "v4"), ("--slice", "2"), ("--image", "")]
+)
+def test_what_no_slice_could_be_is_refused(wrong):
+    refused = bash(ROOT / "launch" / "jobset.sh", *JOBSET, *wrong, *TRAIN)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr
+
+
+def test_the_image_holds_what_the_commands_need():
+    text = (ROOT / "Dockerfile").read_text()
+    copied = " ".join(re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)).split()
+    assert all((ROOT / name).exists() for name in copied)
+    # What setup.sh reads and pyproject.toml names.
+    assert {"pyproject.toml", "requirements.txt", "LICENSE", "README.md", "launch/setup.sh", "crome_jax", "gin"} <= {
+        *copied
+    }
+    entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[1])
+    assert entry == [".venv/bin/python", "-m", "crome_jax"]
+    assert re.search(r"^USER (?!root)", text, re.MULTILINE)

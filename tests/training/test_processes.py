@@ -1,0 +1,174 @@
+"""Several real processes on this machine train as one would; where one dies, the others end with a message."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toy import text_groups
+
+from crome_jax.errors import CromeError
+from crome_jax.groups import to_json
+from crome_jax.training.processes import Cluster, find_cluster, first_host, join
+
+ROOT = Path(__file__).parents[2]
+HEARTBEAT = 10  # Seconds; the others end within twice as many.
+
+
+def start(data, run, *, steps: int, index: int = 0, count: int = 1, port: int = 0, devices: int = 1, verb="train"):
+    """Start one process of a run, on so many pretend devices."""
+    command = [sys.executable, "-m", "crome_jax", verb]
+    if verb == "train":
+        command += ["--gin_file=gin/runs/bradley_terry.gin", "--gin_file=gin/models/tiny.gin"]
+        command += [f"--gin.DATA='{data}'", f"--gin.OUT='{run}'", f"--gin.STEPS={steps}", "--gin.ROWS_PER_STEP=4"]
+        command += ["--gin.ROW_TOKENS=128", "--gin.train.checkpoint_every=2", "--gin.train.log_every=1"]
+        command += ["--gin.adamw.warmup_fraction=0.0", "--gin.LEARNING_RATE=1e-3", "--gin.adamw.final_fraction=1.0"]
+        command += ["--gin.make_mesh.fsdp=2", "--gin.adamw.weight_decay=0.0"]
+    else:
+        command += ["--checkpoint", str(run), "--data", f"toy={data}"]
+    if count > 1:
+        command += ["--distributed=flags", f"--coordinator=127.0.0.1:{port}", f"--processes={count}"]
+        command += [f"--process={index}", f"--heartbeat={HEARTBEAT}"]
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start_all(count: int, *given, **options) -> list[subprocess.Popen]:
+    port = free_port()
+    return [start(*given, index=index, count=count, port=port, **options) for index in range(count)]
+
+
+def finish(*processes: subprocess.Popen) -> list[str]:
+    """Wait for all, and return what each wrote to stdout."""
+    said = [process.communicate(timeout=540) for process in processes]
+    for process, (_, err) in zip(processes, said, strict=True):
+        assert process.returncode == 0, err[-3000:]
+    return [out for out, _ in said]
+
+
+def curve(run) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "toy.jsonl"
+    path.write_text("".join(to_json(group) + "\n" for group in text_groups(40)))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_train_and_evaluate_as_one(data, tmp_path, count):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    finish(start(data, alone, steps=6, devices=count))
+    finish(*start_all(count, data, together, steps=4))
+    assert [*curve(together)] == [1, 2, 3, 4]
+    # Another number of hosts, and another mesh, goes on from their checkpoint, with the data in the same order.
+    finish(start(data, together, steps=6, devices=2))
+    ours, theirs = curve(together), curve(alone)
+    assert [*ours] == [*theirs] == [*range(1, 7)]
+    for step, loss in theirs.items():
+        # Sums of float32 in another order, through six steps of Adam.
+        assert ours[step] == pytest.approx(loss, rel=1e-4)
+    # And the other way round, to evaluate.
+    *_, said = finish(start(data, together, steps=6, devices=2, verb="evaluate"))
+    figures = lambda: json.loads((together / "evaluation" / "report.json").read_text())["methods"]  # noqa: E731
+    by_one = figures()
+    first, *others = finish(*start_all(count, data, together, steps=6, verb="evaluate"))
+    assert figures() == by_one
+    assert first.splitlines()[:-1] == said.splitlines()[:-1] != []
+    assert others == [""] * (count - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_where_a_process_dies_the_other_ends_with_a_message(data, tmp_path, victim):
+    processes = start_all(2, data, tmp_path / "run", steps=100_000)
+    saved = tmp_path / "run" / "checkpoints" / "4"
+    deadline = time.monotonic() + 300
+    while not saved.exists():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes), processes[0].communicate()[1][-3000:]
+        time.sleep(0.1)
+    died = time.monotonic()
+    processes[victim].kill()
+    _, err = processes[1 - victim].communicate(timeout=6 * HEARTBEAT)
+    assert time.monotonic() - died < 2 * HEARTBEAT + 5
+    assert processes[1 - victim].returncode not in (0, None)
+    assert "died or cannot be reached" in err or "JAX distributed service detected fatal errors" in err
+
+
+@pytest.mark.slow
+def test_where_one_process_is_asked_to_end_all_save_the_same_step(data, tmp_path):
+    processes = start_all(2, data, tmp_path / "run", steps=100_000)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "checkpoints" / "4").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], said[0][-2000:]
+    told = {line for err in said for line in err.splitlines() if "asked to end: saved at step" in line}
+    assert len(told) == 1
+    newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert f"saved at step {newest};" in told.pop()
+
+
+def test_slurm_says_who_takes_part():
+    environment = {"SLURM_JOB_ID": "123456", "SLURM_STEP_NODELIST": "gpu[007-009,12]", "SLURM_NTASKS": "4"}
+    cluster = find_cluster("slurm", environment | {"SLURM_PROCID": "3"})
+    assert cluster == Cluster("gpu007:23456", 4, 3)
+    with pytest.raises(CromeError, match="SLURM_PROCID is not set; is this a slurm job"):
+        find_cluster("slurm", environment)
+    with pytest.raises(CromeError, match="SLURM_STEP_NODELIST is not set; start the processes with srun"):
+        find_cluster("slurm", {})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("a", "a"), ("a,b", "a"), ("a[3-5]", "a3"), ("n-[01,07-09]-x,b", "n-01-x"), ("rack1-n[10]", "rack1-n10")],
+)
+def test_the_first_host_of_a_list_coordinates(nodes, host):
+    assert first_host(nodes) == host
+
+
+def test_a_jobset_s_pods_number_themselves_over_all_slices():
+    environment = {"COORDINATOR": "crome-slice-0-0.crome", "PODS_PER_JOB": "4", "JOBS": "2"}
+    seen = [
+        find_cluster("jobset", environment | {"JOB_INDEX": str(job), "JOB_COMPLETION_INDEX": str(pod)})
+        for job in range(2)
+        for pod in range(4)
+    ]
+    assert [one.process for one in seen] == [*range(8)]
+    assert {(one.coordinator, one.processes) for one in seen} == {("crome-slice-0-0.crome:8476", 8)}
+    with pytest.raises(CromeError, match="JOB_INDEX is 'x', no number"):
+        find_cluster("jobset", environment | {"JOB_INDEX": "x"})
+    with pytest.raises(CromeError, match=r"COORDINATOR is not set; use the manifest of launch/jobset\.sh"):
+        find_cluster("jobset", {})
+
+
+def test_numbers_that_do_not_go_together_are_an_error():
+    with pytest.raises(CromeError, match="--process is 2 of 2"):
+        Cluster("host:1", 2, 2)
+    with pytest.raises(CromeError, match="give HOST:PORT of process 0"):
+        Cluster("host", 2, 0)
+    with pytest.raises(CromeError, match="needs --coordinator, --processes and --process"):
+        join("flags")
