@@ -90,13 +90,13 @@ def configure(
     )
 
 
-def choose_entry(files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> Callable:
+def choose_entry(files: Sequence[str], bindings: Sequence[tuple[str, str]], *, allow_imports: bool = False) -> Callable:
     """Tell whether gin files and bindings configure `train` or `study`.
 
     Raises:
         CromeError: where they configure neither or both, or cannot be parsed.
     """
-    _parse(files, bindings)
+    _parse(files, bindings, allow_imports)
     configured = {name.rpartition("/")[2].partition(".")[0] for name in _settings()}
     found = [function for function in (train, study) if function.__name__ in configured]
     if len(found) != 1:
@@ -226,6 +226,8 @@ def _check_types(name: str, signature: inspect.Signature, arguments: Mapping[str
 
 def _fits(value: Any, annotation: Any) -> bool:
     origin, inner = get_origin(annotation), get_args(annotation)
+    if annotation is Any:
+        return True
     if origin in (Union, types.UnionType):
         return any(_fits(value, one) for one in inner)
     if origin is Literal:

@@ -71,7 +71,13 @@ class Prepared:
         return self.is_trained() and not self.unscored(tests)
 
 
-def prepare_job(job: Job, verb: Callable, files: Sequence[str], bindings: Sequence[tuple[str, str]]) -> Prepared:
+def prepare_job(
+    job: Job,
+    verb: Callable,
+    files: Sequence[str],
+    bindings: Sequence[tuple[str, str]],
+    allow_imports: bool = False,
+) -> Prepared:
     """Configure a job, try its methods, and find its folder: nothing is loaded or compiled for it.
 
     What tells jobs apart is the operative configuration, which names every argument that is used with its value, the
@@ -80,14 +86,14 @@ def prepare_job(job: Job, verb: Callable, files: Sequence[str], bindings: Sequen
 
     Args:
         verb: `train` or `study`.
-        files, bindings: of the sweep, as `configure` takes them.
+        files, bindings, allow_imports: of the sweep, as `configure` takes them.
 
     Raises:
         CromeError: naming the job and what is wrong with its configuration.
     """
     own = [*job.values.items(), (f"{verb.__name__}.seed", str(job.seed))]
     with _of(job):
-        configured = configure(verb, files, bindings, overriding=own)
+        configured = configure(verb, files, bindings, overriding=own, allow_imports=allow_imports)
         arguments = configured.keywords
         methods = arguments["methods"] if verb is study else [arguments["method"]]
         _try_out(methods, arguments, verb)
@@ -101,7 +107,8 @@ def prepare_job(job: Job, verb: Callable, files: Sequence[str], bindings: Sequen
     runs = {method.name: run / method.name if verb is study else run for method in methods}
 
     def work() -> None:
-        configure(verb, files, bindings, overriding=[*own, (f"{verb.__name__}.out", repr(str(run)))])()
+        out = (f"{verb.__name__}.out", repr(str(run)))
+        configure(verb, files, bindings, overriding=[*own, out], allow_imports=allow_imports)()
 
     return Prepared(job, folder, fingerprint, runs, work)
 

@@ -253,7 +253,7 @@ def _chosen(args: argparse.Namespace) -> Augmentation:
         bindings = list(args.bindings)
         if args.oracle is not None:
             bindings.append(("augmentation.oracle", repr(args.oracle)))
-        settings = configure(augmentation, args.gin_file or [BASE], bindings)()
+        settings = configure(augmentation, args.gin_file or [BASE], bindings, allow_imports=args.allow_gin_imports)()
     baseline = args.baseline if args.baseline is not None else settings.baseline
     return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **given), baseline=baseline)
 

@@ -18,9 +18,11 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
         help="what says who takes part: the TPU's metadata, SLURM's or a JobSet's environment, or the flags below "
         "(default: %(default)s)",
     )
-    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens (with flags)")
-    group.add_argument("--processes", type=at_least(1), metavar="N", help="how many take part (with flags)")
-    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0 (with flags)")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens, with flags (default: none)")
+    group.add_argument(
+        "--processes", type=at_least(1), metavar="N", help="how many take part, with flags (default: none)"
+    )
+    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0, with flags (default: none)")
     group.add_argument(
         "--heartbeat",
         type=at_least(5),

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from crome_jax.configuration import configure
     from crome_jax.training.plan import plan
 
-    configured = configure(plan, args.gin_file, args.bindings)
+    configured = configure(plan, args.gin_file, args.bindings, allow_imports=args.allow_gin_imports)
     made = configured(on_progress=lambda line: print(line, file=sys.stderr))
     print(json.dumps(dict(made.figures), indent=1))
     return 0 if made.fits else 1

@@ -14,6 +14,7 @@ Exit status 2, after all that, where a job failed.
 """
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -75,12 +76,13 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.sweeps.plan import sweep
     from crome_jax.training.study import study
 
-    verb = choose_entry(args.gin_file, args.bindings)
+    configure = functools.partial(configure, allow_imports=args.allow_gin_imports)
+    verb = choose_entry(args.gin_file, args.bindings, allow_imports=args.allow_gin_imports)
     jobs = configure(sweep, args.gin_file, args.bindings)()
     _check_bindings(jobs, args.bindings, verb)
     if args.job is not None:
         jobs = [_choose(jobs, args.job)]
-    prepared = [prepare_job(job, verb, args.gin_file, args.bindings) for job in jobs]
+    prepared = [prepare_job(job, verb, args.gin_file, args.bindings, args.allow_gin_imports) for job in jobs]
     arguments = configure(verb, args.gin_file, args.bindings, overriding=list(jobs[0].values.items())).keywords
     data = args.data
     if not data and verb is study:
@@ -138,6 +140,8 @@ def _command(args: argparse.Namespace, job: "Job") -> list[str]:
     """Return the arguments that run one job."""
     command = ["sweep", *(f"--gin_file={file}" for file in args.gin_file)]
     command += [f"--gin.{name}={value}" for name, value in args.bindings]
+    if args.allow_gin_imports:
+        command.append("--allow-gin-imports")
     if args.data:
         named = (f"{one.name}={one.path}" + (f"@{one.split}" if one.split else "") for one in args.data)
         command += ["--data", *named]

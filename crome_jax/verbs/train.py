@@ -35,7 +35,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--replay",
         type=at_least(1),
         metavar="STEP",
-        help="train nothing: print loss and gradient of this step's batch, whole and row by row, with its records",
+        help="train nothing: print loss and gradient of this step's batch, whole and row by row, with its records "
+        "(default: train)",
     )
 
 

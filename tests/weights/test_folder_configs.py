@@ -138,7 +138,9 @@ def test_what_cannot_be_a_decoder_is_named(changes, message, tmp_path):
 
 
 def test_what_is_no_config_is_told(tmp_path):
-    with pytest.raises(CromeError, match=r"holds no config\.json; give the folder of a Hugging Face model"):
+    with pytest.raises(
+        CromeError, match=r"holds neither config\.json nor model\.json; give the folder of a Hugging Face model"
+    ):
         read_folder_config(tmp_path)
     for text in ("", "[]", "{"):
         (tmp_path / "config.json").write_text(text)
