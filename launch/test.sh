@@ -27,4 +27,5 @@ export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMP
 launch/setup.sh test ${dry:+--dry-run}
 run .venv/bin/ruff format --check .
 run .venv/bin/ruff check .
-run .venv/bin/python -m pytest -q ${selection[@]+"${selection[@]}"} ${further[@]+"${further[@]}"}
+# Two at a time, by file: most of a test is one thread's compiling. More would want 5 GB each.
+run .venv/bin/python -m pytest -q -n 2 --dist loadfile ${selection[@]+"${selection[@]}"} ${further[@]+"${further[@]}"}

@@ -30,11 +30,15 @@ def config(targets=LORA_TARGETS, **changes):
 @pytest.mark.parametrize(
     ("cfg", "trainable"),
     [
-        (config(), "all"),
+        pytest.param(config(), "all", marks=pytest.mark.slow),
         (config(), 2),
         (config(("q", "v")), 1),
         (config(("o", "down"), qkv_bias=True), "all"),
-        (config(layers=7, pattern=("local", "local", "global"), window=4, post_norms=True, qk_norm=True), 6),
+        pytest.param(
+            config(layers=7, pattern=("local", "local", "global"), window=4, post_norms=True, qk_norm=True),
+            6,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_merged_is_beside(cfg, trainable):

@@ -91,7 +91,13 @@ def run_whole_batch(objective, sizes=ONE, micro_batches=1):
     return jax.device_get(state.trained), history
 
 
-@pytest.mark.parametrize("objective", [odin, functools.partial(mmd, conditional=True)], ids=["odin", "mmd"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        pytest.param(odin, id="odin"),
+        pytest.param(functools.partial(mmd, conditional=True), id="mmd", marks=pytest.mark.slow),
+    ],
+)
 def test_statistics_of_the_whole_batch_are_the_same_in_parts_and_on_many_devices(objective):
     whole = run_whole_batch(objective)
     assert_same_run(run_whole_batch(objective, micro_batches=4), whole)
