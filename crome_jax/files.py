@@ -49,16 +49,12 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name[:64]}.", suffix=".partial", dir=path.parent))
         finished = partial / "finished"
-        yield finished
+        # Whoever writes there knows only that place, which the user never named; its whole name before a part of it.
+        with spoken_for(finished, path), spoken_for(finished.absolute(), path):
+            yield finished
         _flush(finished)
         _check_absent(path, overwrite)  # Again: another process may have been faster.
         _replace(finished, path, displaced=partial / "displaced")
-    except CromeError as e:
-        # Whoever wrote there knows only that place, which the user never named and which is gone by now.
-        if partial is None or partial.name not in str(e):
-            raise
-        places = (str((partial / "finished").absolute()), str(partial / "finished"))
-        raise CromeError(str(e).replace(places[0], str(path)).replace(places[1], str(path))) from None
     except BrokenPipeError:  # Of a reader of standard output, not of this file.
         raise
     except OSError as e:

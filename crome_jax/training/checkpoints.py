@@ -209,8 +209,7 @@ class Checkpoints:
             CromeError: where there is none, it is damaged, or it is of another architecture.
         """
         step = self._newest() if step is None else step
-        self._check_digests(step)
-        self._check_shapes(step, like.trained)
+        self._check(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
         return restored["state"], restored["data"]
@@ -252,8 +251,7 @@ class Checkpoints:
             CromeError: as `restore` does.
         """
         step = self._newest()
-        self._check_digests(step)
-        self._check_shapes(step, like)
+        self._check(step, like)
         shapes = {"trained": _shapes(like)}
         wanted = ocp.args.PyTreeRestore(
             item=shapes, restore_args=ocp.checkpoint_utils.construct_restore_args(shapes), partial_restore=True
@@ -273,7 +271,7 @@ class Checkpoints:
             CromeError: as `restore` does.
         """
         step = self._newest()
-        self._check_shapes(step, like)
+        self._check(step, like)
 
         def read(name: str) -> np.ndarray:
             item, args = _shape_of(like, name), ocp.RestoreArgs(restore_type=np.ndarray)
@@ -310,11 +308,10 @@ class Checkpoints:
     def _none_whole(self) -> CromeError:
         return CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
 
-    def _check_digests(self, step: int) -> None:
+    def _check(self, step: int, wanted: Params) -> None:
+        """Whoever reads a step comes by here: its files are those that were written, its parameters this model's."""
         if problem := find_damage(self._folder / str(step)):
             raise self._damaged(step, problem)
-
-    def _check_shapes(self, step: int, wanted: Params) -> None:
         there = _by_name(self._read(step, lambda: self._manager.item_metadata(step)["state"]["trained"]))
         here = _by_name(wanted)
         for name in sorted(there.keys() | here.keys()):

@@ -153,6 +153,14 @@ def flip(path):
     path.write_bytes(content)
 
 
+@pytest.mark.parametrize("reader", ["restore", "restore_trained", "open_trained"])
+def test_no_reader_takes_a_flipped_byte_for_a_weight(damaged, reader):
+    like, _ = start(mesh_of(*ONE))
+    flip(next(path for path in sorted((damaged / "checkpoints" / "6").rglob("d/*")) if path.is_file()))
+    with pytest.raises(CromeError, match="has changed since it was written"):
+        getattr(Checkpoints(damaged), reader)(like if reader == "restore" else like.trained)
+
+
 @pytest.mark.parametrize("harm", [delete, halve, flip])
 def test_a_half_written_checkpoint_is_named_or_still_whole(saved, damaged, harm):
     like, _ = start(mesh_of(*ONE))
