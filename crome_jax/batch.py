@@ -3,6 +3,9 @@
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+ATTRIBUTES = 32
+"""The most attributes that metrics tell apart: the same number for any data, so that one compiled step serves all."""
+
 
 @struct.dataclass
 class Batch:
@@ -24,6 +27,8 @@ class Batch:
         kind: i32 [B, C]; a groups.Kind.
         hidden: [B, T, D] or None; the hidden states that enter the first trained layer, where they were computed
             ahead (the layers below are frozen, so they never change).
+        attribute: i32 [B, C] or None; which attribute a causal comparison moves, from 1 to ATTRIBUTES, 0 = none. Only
+            metrics read it: None where they are not wanted by attribute.
     """
 
     tokens: Int[Array, "B T"]
@@ -38,7 +43,8 @@ class Batch:
     margin: Float[Array, "B C"]
     kind: Int[Array, "B C"]
     hidden: Float[Array, "B T D"] | None = None
+    attribute: Int[Array, "B C"] | None = None
 
 
-FIELDS = tuple(name for name in Batch.__dataclass_fields__ if name != "hidden")
-"""The fields every packed row carries."""
+FIELDS = tuple(name for name in Batch.__dataclass_fields__ if name not in ("hidden", "attribute"))
+"""The fields that decide what is learned and scored: every batch has them."""

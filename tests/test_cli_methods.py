@@ -46,7 +46,10 @@ def trained(place):
 
     def train(name):
         out = place / name
-        flags = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE='head'", "--gin.ROW_TOKENS=256", "--gin.STEPS=2")
+        # MMD acts on hidden states, of which some must train.
+        trainable = 1 if name.startswith("mmd") else "'head'"
+        flags = ("--gin_file=gin/models/tiny.gin", f"--gin.TRAINABLE={trainable}", "--gin.ROW_TOKENS=256")
+        flags += ("--gin.STEPS=2",)
         # A rate at which two steps tell methods apart.
         flags += ("--gin.LEARNING_RATE=0.1", f"--gin.DATA='{place / 'groups'}'", f"--gin.OUT='{out}'")
         assert run("train", f"--gin_file=gin/runs/{name}.gin", *flags) == 0
@@ -75,6 +78,8 @@ def test_a_method_goes_the_whole_way(place, trained, tmp_path, name):
     assert read_card(out).head == ("odin" if name == "odin" else "scalar")
     (line,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(list(line.values())).all()
+    by_attribute = {key for key in line if key.startswith("causal/") and key.count("/") == 2}
+    assert ("causal/relevance/accuracy" in by_attribute) == bool(by_attribute) == (name in ("rrm", "plackett_luce"))
     assert run("evaluate", "--checkpoint", out, "--data", place / "held_out.jsonl", "--out", tmp_path / "report") == 0
     figures = json.loads((tmp_path / "report" / "report.json").read_text())["methods"][name]["splits"]["held_out"]
     rewards = score(place, tmp_path / "scored.jsonl", "--checkpoint", out)

@@ -112,6 +112,34 @@ def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accele
     assert cluster.coordinator == f"trial-{job['name']}-0-0.trial:{container['ports'][0]['containerPort']}"
 
 
+SWEEP = ("--", "sweep", "--gin_file=gin/sweeps/lambda.gin", AWKWARD, "--data", "test.jsonl", "--job=a b,seed=0")
+TPU = ("tpu_vm.sh", "--dry-run", "--name", "one", "--zone", "us-west4-a")
+
+
+def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
+    inner = dry("slurm.sh", "--dry-run", *SWEEP)
+    assert "--exclusive" not in inner
+    assert "--exclusive" in dry("slurm.sh", "--dry-run", *TRAIN)
+    ran = [
+        dry("workstation.sh", "--dry-run", *SWEEP)[3:],
+        shlex.split(inner[inner.index("--wrap") + 1])[6:],
+        shlex.split(dry(*TPU, "--type", "v6e-8", "train", *SWEEP)[-1].removeprefix("--command="))[7:],
+    ]
+    manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, "--topology", "2x2", *SWEEP).stdout)
+    (job,) = manifest["spec"]["replicatedJobs"]
+    ran.append(job["template"]["spec"]["template"]["spec"]["containers"][0]["args"])
+    assert ran == [[*SWEEP[1:]]] * 4
+    for script, *wrong in (
+        ("slurm.sh", "--dry-run", "--nodes", "2"),
+        (*TPU, "--type", "v5litepod-16", "train"),
+        ("jobset.sh", *JOBSET),
+        ("jobset.sh", *JOBSET, "--topology", "2x2", "--slices", "2"),
+    ):
+        refused = bash(ROOT / "launch" / script, *wrong, *SWEEP)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "sweep" in refused.stderr
+
+
 @pytest.mark.parametrize("harm", ["spec", "image", "parallelism", "unknown"])
 def test_a_broken_manifest_is_not_valid(harm):
     manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, *TRAIN).stdout)

@@ -45,6 +45,7 @@ def token_groups(n: int, seed: int = 0) -> list[TokenizedGroup]:
                 target=np.ones(len(right), np.float32),
                 weight=rng.uniform(0.5, 2.0, len(right)).astype(np.float32),
                 margin=np.zeros(len(right), np.float32),
+                attributes=[("", ("factuality", "order")[index % 2], "")[k] for k in right - 1],
             )
         )
     return groups
@@ -99,7 +100,7 @@ def mesh_of(*sizes: int) -> Mesh:
 def batch(mesh: Mesh, first: int = 0, **changes: np.ndarray) -> Batch:
     """Place eight rows on the mesh."""
     at = np.arange(first, first + 8)
-    return put({**{name: getattr(ROWS.batch, name)[at] for name in FIELDS}, **changes}, mesh)
+    return put({**{name: getattr(ROWS.batch, name)[at] for name in (*FIELDS, "attribute")}, **changes}, mesh)
 
 
 @functools.cache

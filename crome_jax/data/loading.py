@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crome_jax.batch import FIELDS, Batch
+from crome_jax.data.attributes import commonest_attributes
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
@@ -57,6 +58,7 @@ def select_kinds(
         between = "" if set(origins) == set(Origin) else f" between responses of {', '.join(origins)}"
         raise CromeError(
             f"{name} holds no {kind_name} comparison{between}; augment it, or take {kind_name!r} out of Method.kinds"
+            f"{', or add to Method.origins' if between else ''}"
         )
     return kept
 
@@ -91,6 +93,7 @@ def tokenize(group: PreferenceGroup, index: int, tokenizer: Tokenizer) -> Tokeni
             name: np.array([getattr(c, name) for c in comparisons], np.float32)
             for name in ("target", "weight", "margin")
         },
+        attributes=[c.attribute or "" if c.kind is Kind.CAUSAL else "" for c in comparisons],
     )
 
 
@@ -222,16 +225,18 @@ def batches(
         mixture: see `row_order`.
 
     Returns:
-        An iterator of dictionaries of numpy arrays: the fields of a Batch.
+        An iterator of dictionaries of numpy arrays: the fields of a Batch, `attribute` where the rows have any.
 
     Raises:
         CromeError: where rows_per_step does not divide over the mesh.
     """
     mine = np.arange(rows_per_step) if mesh is None else rows_of_process(mesh, rows_per_step)
+    names, attribute = commonest_attributes(rows)
 
     def gather(numbers: np.ndarray) -> dict[str, np.ndarray]:
         at = numbers[mine]
         batch = {name: getattr(rows.batch, name)[at] for name in FIELDS}
+        batch |= {"attribute": attribute[at]} if names else {}
         return batch if hidden is None else batch | {"hidden": np.asarray(hidden[at])}
 
     order = row_order(len(rows), seed, mixture)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from crome_jax.batch import Batch
+from crome_jax.batch import FIELDS, Batch
 from crome_jax.errors import CromeError, DataError
 
 
@@ -19,6 +19,8 @@ class TokenizedGroup:
         responses: token ids of each response, its end-of-turn token last.
         left, right, kind: i32 [C], as the group's comparisons.
         target, weight, margin: f32 [C].
+        attributes: of each comparison, the attribute that metrics count it under, empty for none; () where there are
+            none at all.
     """
 
     index: int
@@ -30,6 +32,7 @@ class TokenizedGroup:
     target: np.ndarray
     weight: np.ndarray
     margin: np.ndarray
+    attributes: Sequence[str] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +65,13 @@ class Rows:
     """Packed rows and the way back from their slots to the data.
 
     Args:
-        batch: every row, N in the place of B.
+        batch: every row, N in the place of B; its `attribute` counts through all of `attributes`.
         groups: i32 [N, R]; which group a response slot belongs to, -1 = empty.
         responses: i32 [N, R]; which of that group's responses it is, -1 = empty.
         truncated: responses that were cut to fit.
         real_tokens: tokens that are not padding.
         unpacked_tokens: what encoding both sides of every comparison with its own prompt would take.
+        attributes: names of the attributes that comparisons move, however many.
     """
 
     batch: Batch
@@ -76,6 +80,7 @@ class Rows:
     truncated: int
     real_tokens: int
     unpacked_tokens: int
+    attributes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.groups.shape[0]
@@ -87,11 +92,15 @@ def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
     Args:
         parts: the rows of each, and how many groups it has; what points at groups then counts through all of them.
     """
-    fields = {
-        name: np.concatenate([getattr(rows.batch, name) for rows, _ in parts])
-        for name in Batch.__dataclass_fields__
-        if name != "hidden"
-    }
+    fields = {name: np.concatenate([getattr(rows.batch, name) for rows, _ in parts]) for name in FIELDS}
+    names = tuple(dict.fromkeys(name for rows, _ in parts for name in rows.attributes))
+    numbers = {name: number for number, name in enumerate(("", *names))}
+    fields["attribute"] = np.concatenate(
+        [
+            np.array([numbers[name] for name in ("", *rows.attributes)], np.int32)[rows.batch.attribute]
+            for rows, _ in parts
+        ]
+    )
     firsts = np.cumsum([0, *(groups for _, groups in parts)])
     return Rows(
         batch=Batch(**fields),
@@ -102,6 +111,7 @@ def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
             ]
         ).astype(np.int32),
         responses=np.concatenate([rows.responses for rows, _ in parts]),
+        attributes=names,
         **{
             name: sum(getattr(rows, name) for rows, _ in parts)
             for name in ("truncated", "real_tokens", "unpacked_tokens")
@@ -223,7 +233,8 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
     n, i32, f32 = len(rows), np.int32, np.float32
     token_fields = {f: np.zeros((n, shape.tokens), i32) for f in ("tokens", "positions", "group_ids", "response_ids")}
     ends, group_of, response_of = (np.full((n, shape.responses), -1, i32) for _ in range(3))
-    sides = {f: np.zeros((n, shape.comparisons), i32) for f in ("left", "right", "kind")}
+    sides = {f: np.zeros((n, shape.comparisons), i32) for f in ("left", "right", "kind", "attribute")}
+    attributes = {"": 0}
     numbers = {f: np.zeros((n, shape.comparisons), f32) for f in ("target", "weight", "margin")}
     for row, pieces in enumerate(rows):
         t, slot, c = 0, 0, 0
@@ -251,6 +262,9 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
             for side in ("left", "right"):
                 sides[side][row, span] = [slots[int(r)] for r in getattr(group, side)[chosen]]
             sides["kind"][row, span] = group.kind[chosen]
+            if group.attributes:
+                named = [group.attributes[c] for c in chosen]
+                sides["attribute"][row, span] = [attributes.setdefault(name, len(attributes)) for name in named]
             for name, values in numbers.items():
                 values[row, span] = getattr(group, name)[chosen]
             c += len(chosen)
@@ -261,4 +275,5 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
         truncated=tallies["truncated"],
         real_tokens=int((token_fields["group_ids"] > 0).sum()),
         unpacked_tokens=tallies["unpacked"],
+        attributes=tuple(attributes)[1:],
     )

@@ -243,7 +243,7 @@ def plot_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], label: str) -
 def plot_training(
     curves: Mapping[str, Sequence[Mapping[str, float | None]]], methods: Mapping[str, str]
 ) -> Figure | None:
-    """Plot every metric of training against the step, one panel per metric, up to six.
+    """Plot every metric of training against the step, one panel per metric, up to six; those of one attribute stay out.
 
     Args:
         curves: method to records of `step` and named numbers; what is missing or None is left out.
@@ -253,6 +253,7 @@ def plot_training(
         None where there is nothing to plot.
     """
     names = {name for records in curves.values() for record in records for name in record if name != "step"}
+    names = {name for name in names if not name.startswith("causal/") or name.count("/") == 1}
     panels = sorted(names, key=lambda name: (name != "loss", not name.startswith("accuracy"), name))[:6]
     if not panels:
         return None

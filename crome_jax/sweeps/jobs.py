@@ -27,7 +27,7 @@ DONE = "done.json"
 
 _ELSEWHERE = re.compile(
     r"OUT|DATA|GROUPS|(train|study)\.(out|data|groups|log_every|checkpoint_every|keep_checkpoints|skip_bad|mesh"
-    r"|cache_frozen|rows_at_once)|make_mesh\..*|sweep\..*"
+    r"|cache_frozen|rows_at_once|hidden_cache|hidden_cache_bytes)|make_mesh\..*|sweep\..*"
 )
 """Settings that do not decide what is learned: where things are, which machine; the data have a checksum instead."""
 
@@ -168,7 +168,7 @@ def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Call
     if len(set(names)) < len(names):
         raise CromeError(f"two methods are called {max(names, key=names.count)!r}; give each its own Method.name")
     for method in methods:
-        check_method(method, arguments["steps"])
+        check_method(method, arguments["steps"], arguments["trainable"])
     arguments["optimizer"](steps=arguments["steps"], **({"learning_rate": 1e-4} if verb is study else {}))
 
 

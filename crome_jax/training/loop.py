@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
@@ -58,6 +58,7 @@ def fit(
     preempted: Callable[[int], bool] = lambda step: False,
     trace: Trace | None = None,
     launched: float | None = None,
+    attributes: Sequence[str] = (),
 ) -> tuple[TrainState, Throughput]:
     """Train from the state's step up to `steps`.
 
@@ -77,6 +78,7 @@ def fit(
         trace: steps to record for XProf; None records nothing.
         launched: when the run was started, on time.monotonic's clock, None for now: the beginning of goodput, which is
             the share of the time since then that was spent in steps that were not skipped, compilation left out.
+        attributes: names of those that batches number from 1; see `commonest_attributes`.
 
     Raises:
         Preempted: where it was, once the run is saved.
@@ -86,7 +88,7 @@ def fit(
     done = int(state.step)
     incidents = incidents or Incidents()
     progress, spikes = Progress(name, steps, done=done, silent=not is_first()), SpikeDetector()
-    sums: dict[str, float] = {}
+    sums: dict[str, Any] = {}
     summed = skipped = in_a_row = 0
     started = time.monotonic()
     launched = started if launched is None else launched
@@ -95,7 +97,7 @@ def fit(
 
     def take(at: int, metrics: dict[str, Any]) -> None:
         nonlocal sums, summed, skipped, in_a_row, started, missed
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        values = {k: v if np.ndim(v) else float(v) for k, v in jax.device_get(metrics).items()}
         loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
             started = time.monotonic()
@@ -119,7 +121,7 @@ def fit(
         if at % log_every == 0 or at == steps:
             useful = (elapsed - saving) * (1 - missed / (at - done))
             rates["goodput"] = max(useful, 0.0) / max(time.monotonic() - launched, 1e-9)
-            log(at, {**summarize(sums, summed), **({"skipped": skipped} if skipped else {}), **rates})
+            log(at, {**summarize(sums, summed, attributes), **({"skipped": skipped} if skipped else {}), **rates})
             sums, summed, skipped = {}, 0, 0
 
     late: tuple[int, dict] | None = None

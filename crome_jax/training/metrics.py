@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,30 @@ from crome_jax.groups import Kind
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
 
+_SUMS = ("count", "loss_sum", "preferring", "agree_sum", "distance_sum")
 
-def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
+
+def summarize(sums: Mapping[str, float | np.ndarray], steps: int, attributes: Sequence[str] = ()) -> dict[str, float]:
     """Divide sums by counts, over one step or several.
 
     Args:
         sums: metrics of the steps, added up.
         steps: how many steps were added; skipped ones are not.
+        attributes: names of those that "attribute/" metrics are summed by, in order.
 
     Returns:
         `loss` in nats per comparison; by kind: `<kind>/loss`, `<kind>/accuracy` (a fraction), `<kind>/distance` (mean
-        absolute reward difference, nats); `reward/mean`, `reward/std` and `reward/length_correlation` (Pearson's, of
+        absolute reward difference, nats); the same three of the causal comparisons of each attribute, as
+        `causal/<attribute>/loss` and so on; `reward/mean`, `reward/std` and `reward/length_correlation` (Pearson's, of
         reward and tokens, over all responses); `grad_norm`. What did not occur, or did not vary, is absent.
     """
     out = {name: sums[name] / steps for name in ("loss", "grad_norm") if name in sums}
     if not sums:  # Every step was skipped.
         return out
     for kind in KINDS:
-        count, preferring = sums[f"{kind}/count"], sums[f"{kind}/preferring"]
-        if count:
-            out[f"{kind}/loss"] = sums[f"{kind}/loss_sum"] / count
-            out[f"{kind}/distance"] = sums[f"{kind}/distance_sum"] / count
-        if preferring:
-            out[f"{kind}/accuracy"] = sums[f"{kind}/agree_sum"] / preferring
+        out |= _means(kind, {name: sums[f"{kind}/{name}"] for name in _SUMS})
+    for a, attribute in enumerate(attributes):
+        out |= _means(f"causal/{attribute}", {name: float(sums[f"attribute/{name}"][a]) for name in _SUMS})
     if sums["reward/count"]:
         mean = sums["reward/sum"] / sums["reward/count"]
         out["reward/mean"] = mean
@@ -49,6 +50,16 @@ def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
             covariance = sums["length/reward_sum"] / sums["reward/count"] - mean * length
             out["reward/length_correlation"] = covariance / (variance * length_variance) ** 0.5
     return out
+
+
+def _means(what: str, sums: Mapping[str, float]) -> dict[str, float]:
+    means = {}
+    if sums["count"]:
+        means[f"{what}/loss"] = sums["loss_sum"] / sums["count"]
+        means[f"{what}/distance"] = sums["distance_sum"] / sums["count"]
+    if sums["preferring"]:
+        means[f"{what}/accuracy"] = sums["agree_sum"] / sums["preferring"]
+    return means
 
 
 class MetricsLog:

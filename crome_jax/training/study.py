@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from crome_jax.data.attributes import commonest_attributes
 from crome_jax.data.loading import batches, count_comparisons, fingerprint_groups, pack_groups, select_kinds
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape
@@ -32,9 +33,10 @@ from crome_jax.groups import Origin, PreferenceGroup
 from crome_jax.models.weights import Params, Trainable
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk
+from crome_jax.training.hidden_store import HiddenStore, check_store
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh
-from crome_jax.training.method import Method, check_method
+from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.step import TrainState, init_state, make_train_step
@@ -72,6 +74,8 @@ def study(
     mesh: Callable[..., Mesh] = make_mesh,
     dtype: str = "float32",
     seed: int = 0,
+    hidden_cache: str | None = None,
+    hidden_cache_bytes: float = 8e9,
     operative_config: Callable[[], str] = lambda: "",
 ) -> Path:
     """Train every method from the same backbone with the same steps and the same search, and report them together.
@@ -100,6 +104,9 @@ def study(
         mesh: called without arguments.
         dtype: of activations.
         seed: of the data order.
+        hidden_cache: folder in which the frozen layers' output is kept for other studies (4 x D bytes for each token);
+            None keeps it for this one only. What is found there is the same to rounding.
+        hidden_cache_bytes: that the folder may hold; what was not used for the longest time makes room.
         operative_config: called when a method's run is saved; its text is saved beside it.
 
     Returns:
@@ -114,21 +121,25 @@ def study(
     check_settings(
         dtype, steps=steps, rows_per_step=rows_per_step, search_steps=search_steps, rows_at_once=rows_at_once
     )
+    check_store(hidden_cache, hidden_cache_bytes)
     for method in methods:
-        check_method(method, steps)
+        check_method(method, steps, trainable)
         _check_replaceable(Path(out) / method.name, inputs=(data, groups, backbone))
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
-    validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)), data)
+    store = None
+    if hidden_cache is not None:
+        store = HiddenStore(hidden_cache, bench.base, trainable, bench.dtype, hidden_cache_bytes)
+    validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)), data, store)
     folder = Path(out)
     best, search, packing = {}, [], []
     encoding = [validation.facts(validation_split)]
     tuned = tunable(optimizer)
-    in_training = KnownHidden()
+    in_training = store or KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, groups, method, in_training)
+        method.name: bench.prepare_training(training_groups, groups, method, steps, in_training)
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
@@ -156,10 +167,10 @@ def study(
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
     tests = {split: list(read_groups(data, split=split)) for split in test_splits}
     merged = merge_prompts(itertools.chain(*tests.values()))
-    known = None
+    known = store
     if len(merged) < sum(map(len, tests.values())):
         # Splits that ask the same questions share the prompts; after this all of their texts are known.
-        known = KnownHidden()
+        known = store or KnownHidden()
         encoding.append(bench.prepare_scoring(merged, data, known).facts("test splits together"))
     for split, asked in tests.items():
         print(f"{split}: {len(asked)} groups", file=sys.stderr)
@@ -308,11 +319,12 @@ class _Bench:
         return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape, name=name), known)
 
     def prepare_training(
-        self, groups: Sequence[PreferenceGroup], name: str, method: Method, known: KnownHidden
+        self, groups: Sequence[PreferenceGroup], name: str, method: Method, steps: int, known: KnownHidden
     ) -> _Prepared:
-        """Take the comparisons that a method trains on; errors call the data `name`."""
+        """Take the comparisons that a method trains on for so many steps; errors call the data `name`."""
         kept = select_kinds(groups, method.kinds, method.origins, name=name)
         rows = pack_groups(kept, self.base.tokenizer, self.shape, name=name)
+        check_comparisons(method, rows.batch, steps, name)
         say_packing(method.name, rows)
         return self.prepare(groups, rows, known)
 
@@ -354,6 +366,7 @@ class _Bench:
             steps=steps,
             name=f"{method.name}, learning rate {learning_rate:g}",
             log=lambda at, values: curve.append({"step": at, **values}),
+            attributes=commonest_attributes(data.rows)[0],
         )
         outcomes = pairwise_outcomes(validation.groups, self.score(state, validation)).decided()
         return _Trial(

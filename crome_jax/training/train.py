@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from crome_jax.data.attributes import commonest_attributes
 from crome_jax.data.loading import batches, fingerprint, pack_groups, rows_of_step, select_kinds
 from crome_jax.data.packing import Rows, RowShape, join_rows
 from crome_jax.data.quarantine import Quarantine, list_beside
@@ -43,7 +44,7 @@ from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import Attention, execution_on, make_mesh, spread, weight_shardings
-from crome_jax.training.method import Method, check_method
+from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.preemption import Preemption
@@ -149,7 +150,7 @@ def train(
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
     )
-    check_method(method, steps)
+    check_method(method, steps, trainable)
     if max_skipped < 0 or (replay is not None and not 1 <= replay <= steps):
         raise CromeError(f"max_skipped is {max_skipped}, replay {replay}; give 0 or more, and a step from 1 to {steps}")
     run = Path(out)
@@ -187,6 +188,7 @@ def train(
             for path, some in zip(sources, read, strict=True)
         ]
         rows = join_rows([(part, len(some)) for part, some in zip(parts, read, strict=True)])
+        check_comparisons(method, rows.batch, steps, name)
         groups = list(itertools.chain(*read))
         mixture = [(len(part), weight) for part, weight in zip(parts, sources.values(), strict=True)]
         mixture = mixture if len(mixture) > 1 else []
@@ -256,6 +258,7 @@ def train(
             preempted=preempted,
             trace=trace,
             launched=launched,
+            attributes=commonest_attributes(rows)[0],
             incidents=Incidents(
                 run if is_first() else None,
                 int(state.step),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crome_jax.batch import Batch
+from crome_jax.batch import ATTRIBUTES, Batch
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.objectives.bradley_terry import bradley_terry
@@ -29,6 +29,7 @@ OBJECTIVES = {
     "crome": crome,
     "crome weighted": functools.partial(crome, causal_weight=0.5, neutral_weight=2.0),
     "crome scheduled": functools.partial(crome, neutral_weight=functools.partial(linear, last=8)),
+    "crome centred": functools.partial(crome, centring=0.01),
     "rao_kupper": rao_kupper,
     "davidson": davidson,
     "plackett_luce": plackett_luce,
@@ -132,6 +133,24 @@ def test_crome_by_hand():
     assert metrics["causal/agree_sum"] == 1
     assert metrics["neutral/preferring"] == 0
     assert metrics["neutral/distance_sum"] == 3
+
+
+def test_metrics_by_attribute_by_hand():
+    # Two causal comparisons of attribute 1 (d = 1 + 1 = 2, right; d = 2 - 0 = 2 where the right side is preferred,
+    # wrong), one of attribute 3 (d = -1 - 2 = -3, a tie), one of weight 0, and one of no attribute.
+    batch = comparisons(
+        (0, 2, 1.0, Kind.CAUSAL, 1.0, 0.0),
+        (3, 1, 0.0, Kind.CAUSAL, 2.0, 0.0),
+        (2, 3, 0.5, Kind.CAUSAL, 1.0, 0.0),
+        (0, 1, 1.0, Kind.CAUSAL, 0.0, 0.0),
+        (0, 1, 1.0, Kind.HUMAN, 1.0, 0.0),
+    ).replace(attribute=jnp.array([[1, 1, 3, 1, 0]]))
+    _, metrics = crome(SCORED, batch)
+    losses = {0: log1pexp(-2) + log1pexp(2), 2: 0.5 * (log1pexp(3) + log1pexp(-3))}
+    expected = {"count": {0: 2, 2: 1}, "preferring": {0: 2}, "agree_sum": {0: 1}, "distance_sum": {0: 4, 2: 3}}
+    for name, values in (expected | {"loss_sum": losses}).items():
+        assert metrics[f"attribute/{name}"].shape == (ATTRIBUTES,)
+        assert metrics[f"attribute/{name}"].tolist() == pytest.approx([values.get(a, 0) for a in range(ATTRIBUTES)])
 
 
 def test_schedules_by_hand():
@@ -309,6 +328,13 @@ def test_what_reads_the_whole_batch_says_so_whatever_is_bound():
 READ = ("rewards", "features", "length_rewards", "heads_cosine")
 
 
+def drawn(objective) -> float:
+    """Return what centring adds where 8 is added to all rewards: c w ((s + 16)^2 - s^2), s the sum of two rewards."""
+    left, right = (np.take_along_axis(np.asarray(SCORED.rewards), side, axis=1) for side in (MIXED.left, MIXED.right))
+    both = ((left + right + 16) ** 2 - (left + right) ** 2) * MIXED.weight
+    return getattr(objective, "keywords", {}).get("centring", 0.0) * float(both.sum())
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
 class TestLaws:
     def test_gradient_agrees_with_finite_differences(self, objective):
@@ -327,9 +353,9 @@ class TestLaws:
         swapped = MIXED.replace(left=MIXED.right, right=MIXED.left, target=1 - MIXED.target)
         assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED, swapped)[0], rel_tol=1e-6)
 
-    def test_a_constant_added_to_all_rewards_changes_nothing(self, objective):
+    def test_a_constant_added_to_all_rewards_changes_nothing_but_what_centring_adds(self, objective):
         added = SCORED.replace(rewards=SCORED.rewards + 8.0, length_rewards=SCORED.length_rewards - 2.0)
-        assert math.isclose(objective(SCORED, MIXED)[0], objective(added, MIXED)[0], rel_tol=1e-6)
+        assert math.isclose(objective(SCORED, MIXED)[0], objective(added, MIXED)[0] - drawn(objective), rel_tol=1e-5)
 
     def test_order_of_comparisons_does_not_matter(self, objective):
         order = np.array([2, 0, 4, 3, 1])
@@ -360,7 +386,21 @@ class TestLaws:
             at = np.array([*range(5), c])
             repeated = MIXED.replace(**{name: getattr(MIXED, name)[:, at] for name in COLUMNS})
             doubled = MIXED.replace(weight=MIXED.weight.at[0, c].multiply(2.0))
-            assert math.isclose(objective(SCORED, repeated)[0], objective(SCORED, doubled)[0], rel_tol=1e-6)
+            at = jax.value_and_grad(lambda r, b: objective(SCORED.replace(rewards=r), b)[0])
+            (once, of_once), (twice, of_twice) = (at(SCORED.rewards, batch) for batch in (repeated, doubled))
+            assert math.isclose(once, twice, rel_tol=1e-6)
+            np.testing.assert_allclose(of_once, of_twice, rtol=1e-5, atol=1e-6)
+
+    def test_rows_add_up_unless_the_whole_batch_is_read(self, objective):
+        other = MIXED.replace(target=1 - MIXED.target, kind=MIXED.kind[:, ::-1], weight=2 * MIXED.weight)
+        scored = SCORED.replace(rewards=-0.5 * SCORED.rewards, lengths=SCORED.lengths + 2, features=SCORED.features**2)
+        together = lambda *rows: jax.tree.map(lambda *x: jnp.concatenate(x) if x[0].ndim else x[0], *rows)  # noqa: E731
+        both = objective(together(SCORED, scored), together(MIXED, other))
+        apart = objective(SCORED, MIXED), objective(scored, other)
+        added = jax.tree.map(jnp.add, *apart)
+        assert math.isclose(both[0], added[0], rel_tol=1e-6) != reads_whole_batch(objective)
+        for name, value in both[1].items():  # Metrics are sums and counts, whatever the loss reads.
+            assert math.isclose(value, added[1][name], rel_tol=1e-6), name
 
     def test_nothing_to_compare_is_no_loss(self, objective):
         loss, grad = jax.value_and_grad(lambda r: objective(SCORED.replace(rewards=r), MIXED.replace(

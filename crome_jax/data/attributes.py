@@ -1,0 +1,28 @@
+"""Which causal attributes metrics tell apart: an oracle may name any number of them, a compiled step sums so many."""
+
+import numpy as np
+from jaxtyping import Int
+
+from crome_jax.batch import ATTRIBUTES
+from crome_jax.data.packing import Rows
+
+OTHERS = "other attributes"
+"""What those are counted as that are too rare for a number of their own."""
+
+
+def commonest_attributes(rows: Rows, most: int = ATTRIBUTES) -> tuple[tuple[str, ...], Int[np.ndarray, "N C"]]:
+    """Number the attributes of packed rows from 1, the one that most comparisons move first.
+
+    Where there are more than `most`, those past the first most - 1 share the last number.
+
+    Returns:
+        Names in the order of their numbers, and the numbers as a batch's `attribute` has them.
+    """
+    counts = np.bincount(rows.batch.attribute.ravel(), minlength=len(rows.attributes) + 1)[1:]
+    ranked = sorted(range(len(counts)), key=lambda a: (-counts[a], rows.attributes[a]))
+    number = np.zeros(len(counts) + 1, np.int32)
+    number[[a + 1 for a in ranked]] = np.minimum(np.arange(1, len(ranked) + 1), most)
+    names = tuple(rows.attributes[a] for a in ranked)
+    if len(names) > most:
+        names = (*names[: most - 1], OTHERS)
+    return names, number[rows.batch.attribute]
