@@ -20,7 +20,8 @@ class Batch:
         group_ids: i32 [B, T]; 0 = padding, else which group of the row.
         response_ids: i32 [B, T]; 0 = prompt token (shared), else which response of the row, counted from 1.
         response_ends: i32 [B, R]; index of the token whose hidden state is scored, -1 = empty slot.
-        left, right: i32 [B, C]; response slots compared.
+        left, right: i32 [B, C]; response slots compared. A right of -1: the slot of left holds both answers, one after
+            the other (see `data.pairs`), and left stands for the first of them.
         target: f32 [B, C]; probability that left is preferred, 0.5 for a tie.
         weight: f32 [B, C]; 0 = empty slot.
         margin: f32 [B, C]; how far the preferred reward should lead, in nats.

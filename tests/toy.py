@@ -82,6 +82,10 @@ class WordTokenizer:
         """Encode a response, with a last token of its own."""
         return [*self._encode(response), 6]
 
+    def encode_between(self, request: str) -> list[int]:
+        """Encode what stands between two answers."""
+        return [8, *self._encode(request), 9]
+
     def _encode(self, text: str) -> list[int]:
         return [10 + zlib.crc32(word.encode()) % 54 for word in text.split()]
 

@@ -17,10 +17,11 @@ class TokenizedGroup:
         index: which group of the data set this is; rows point back at it.
         prompt: token ids up to where a response begins.
         responses: token ids of each response, its end-of-turn token last.
-        left, right, kind: i32 [C], as the group's comparisons.
+        left, right, kind: i32 [C], as the group's comparisons; a right of -1 says that left holds both answers.
         target, weight, margin: f32 [C].
         attributes: of each comparison, the attribute that metrics count it under, empty for none; () where there are
             none at all.
+        cut: responses that were cut already, as two answers in one slot are.
     """
 
     index: int
@@ -33,6 +34,7 @@ class TokenizedGroup:
     weight: np.ndarray
     margin: np.ndarray
     attributes: Sequence[str] = ()
+    cut: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +182,12 @@ def _fits(row: list[_Piece], piece: _Piece, shape: RowShape) -> bool:
 def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallies: dict) -> Iterator[_Piece]:
     """Split a group into pieces that each fit a row: one where that is possible."""
     room = shape.tokens - len(group.prompt)
-    units = [((int(a), int(b)), (c,)) for c, (a, b) in enumerate(zip(group.left, group.right, strict=True))]
-    tallies["unpacked"] += sum(
-        2 * len(group.prompt) + sum(len(group.responses[r]) for r in sides) for sides, _ in units
-    )
+    units = [
+        (tuple(int(r) for r in sides if r >= 0), (c,))
+        for c, sides in enumerate(zip(group.left, group.right, strict=True))
+    ]
+    tallies["unpacked"] += sum(len(group.prompt) + len(group.responses[r]) for sides, _ in units for r in sides)
+    tallies["truncated"] += group.cut
     if every_response:
         used = {r for sides, _ in units for r in sides}
         units += [((r,), ()) for r in range(len(group.responses)) if r not in used]
@@ -205,7 +209,7 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
             lengths, comparisons = {}, []
             wanted = {r: len(group.responses[r]) for r in sides}
         if sum(wanted.values()) > room:
-            wanted = _cut(wanted, room)
+            wanted = share_room(wanted, room)
             tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in wanted.items())
         lengths.update(wanted)
         comparisons.extend(compared)
@@ -213,8 +217,30 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
         yield piece()
 
 
-def _cut(wanted: dict[int, int], room: int) -> dict[int, int]:
-    """Share the room among responses: the shorter keeps what it needs, the longer gets the rest."""
+def check_room(prompt: int, tokens: int) -> None:
+    """Raise DataError where a prompt of so many tokens leaves a row of so many no room for responses."""
+    # Two responses of at least 16 tokens: less says nothing about an answer.
+    if prompt + 32 > tokens:
+        raise DataError(
+            f"takes {prompt} tokens; a row has {tokens} and its responses need 32",
+            field="prompt",
+            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
+        )
+
+
+def share_room(wanted: dict[int, int], room: int) -> dict[int, int]:
+    """Share the room among responses that do not fit: the shorter keeps what it needs, the longer gets the rest.
+
+    Args:
+        wanted: tokens of each response.
+        room: tokens there are for all of them.
+
+    Returns:
+        Tokens that each keeps.
+
+    Raises:
+        DataError: where there is next to no room.
+    """
     if room < 2 * len(wanted):
         raise DataError(
             f"leaves {max(room, 0)} tokens of the row for {len(wanted)} responses",
@@ -227,6 +253,11 @@ def _cut(wanted: dict[int, int], room: int) -> dict[int, int]:
         shared[r] = min(n, left // (len(wanted) - i))
         left -= shared[r]
     return {r: shared[r] for r in wanted}
+
+
+def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
+    """Cut a response to `length` tokens; it keeps its last, the end of its turn: that is the one that is scored."""
+    return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
 
 
 def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
@@ -243,12 +274,11 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
             t += len(group.prompt)
             token_fields["tokens"][row, start:t] = group.prompt
             token_fields["positions"][row, start:t] = np.arange(len(group.prompt))
-            slots = {}
+            slots = {-1: -1}
             for r, length in zip(piece.responses, piece.lengths, strict=True):
                 span = slice(t, t + length)
                 ids = group.responses[r]
-                # A cut response keeps its last token, the end of its turn: that is the one whose state is scored.
-                token_fields["tokens"][row, span] = ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
+                token_fields["tokens"][row, span] = cut_to(ids, length)
                 token_fields["positions"][row, span] = len(group.prompt) + np.arange(length)
                 token_fields["response_ids"][row, span] = slot + 1
                 t += length

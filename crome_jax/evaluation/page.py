@@ -16,8 +16,10 @@ from crome_jax.evaluation.strata import EQUAL_LENGTH
 METHOD_LABELS = {
     "bradley_terry": "Bradley-Terry",
     "crome": "Crome",
+    "crome_pair_pm": "Crome PairPM",
     "mmd": "MMD",
     "odin": "ODIN",
+    "pair_pm": "PairPM",
     "rrm": "RRM",
 }
 """How methods of the literature are written; any other shows under the name it was given."""

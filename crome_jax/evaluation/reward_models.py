@@ -90,7 +90,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     tokenizer = _tokenizer(path, chat_template)
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
-    trained, frozen = place_params(base, "head", mesh)
+    trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
     shape = RowShape(min(row_tokens, context_length(str(path))), _RESPONSES, 1)
     facts = {
         "run": str(path),

@@ -17,16 +17,19 @@ names that begin with "attribute/", vectors [ATTRIBUTES]."""
 
 
 def reward_differences(scores: Float[Array, "B R"], batch: Batch) -> Float[Array, "B C"]:
-    """Return left's reward minus right's, in float32, for every comparison slot (nats)."""
+    """Return left's reward minus right's, in float32, for every comparison slot (nats): the log-odds that left wins."""
     left, right = reward_sides(scores, batch)
     return left - right
 
 
 def reward_sides(scores: Float[Array, "B R"], batch: Batch) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """Return left's and right's reward, in float32, for every comparison slot (nats)."""
+    """Return left's and right's reward, in float32, for every comparison slot (nats).
+
+    Of two answers in one slot the score is the whole difference: right's is 0.
+    """
     scores = scores.astype(jnp.float32)
-    left = jnp.take_along_axis(scores, batch.left, axis=1)
-    return left, jnp.take_along_axis(scores, batch.right, axis=1)
+    left, right = (jnp.take_along_axis(scores, jnp.maximum(side, 0), axis=1) for side in (batch.left, batch.right))
+    return left, jnp.where(batch.right >= 0, right, 0.0)
 
 
 def cross_entropy(

@@ -125,7 +125,7 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
     Raises:
         CromeError: where a run cannot be trained or a data set not scored; what was done stays.
     """
-    from crome_jax.evaluation.scoring import score_groups
+    from crome_jax.evaluation.pair_scoring import judge_groups
     from crome_jax.training.train import load_run
 
     with _alone(prepared.folder):
@@ -137,7 +137,7 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
         model = functools.lru_cache(maxsize=1)(load_run)
         for method, name in prepared.unscored(tests):
             run = prepared.runs[method]
-            scores = score_groups(model(run), tests[name], rows_at_once=rows_at_once)
+            scores = judge_groups(model(run), tests[name], rows_at_once=rows_at_once)
             write_rewards(run, tests[name], scores.rewards)
 
 

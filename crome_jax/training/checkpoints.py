@@ -47,7 +47,7 @@ class ModelCard:
         method: name or description of the objective and the kinds of comparison.
         dtype: of activations.
         settings: name -> value of what else decides what is learned; a run is resumed under the same only.
-        head: what reads rewards, "scalar" or "odin".
+        head: what reads the last hidden state: "scalar", "odin" or "pairwise".
 
     Raises:
         TypeError: naming the field that is not of its type, or says what no run can be.

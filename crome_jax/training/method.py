@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from crome_jax.batch import Batch
+from crome_jax.data.pairs import Order, PairForm
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind, Origin
 from crome_jax.models.weights import Head, Trainable
 from crome_jax.objectives.bradley_terry import bradley_terry
-from crome_jax.objectives.pairwise import Objective
+from crome_jax.objectives.pairwise import Objective, reads_whole_batch
 from crome_jax.scored import Scored
 
 EVERY_ORIGIN_OF_CROME = tuple(origin.value for origin in Origin if origin is not Origin.PERMUTED)
@@ -29,8 +30,11 @@ class Method:
         kinds: the comparisons it trains on, of "human", "causal", "neutral".
         origins: where both responses of such a comparison come from (see `groups.Origin`): all but RRM's permutations
             unless said otherwise. Without "degraded", say, no lowered answer is trained on.
-        head: "scalar", or "odin": one head for quality, which scores, and one for length.
+        head: "scalar"; "odin": one head for quality, which scores, and one for length; or "pairwise": the model reads
+            both answers in one slot and says which is the better (PairPM).
         objective: what the model says of a batch, and the batch, to a summed loss.
+        pair_order: of a pairwise head, which answer stands first in training: "random", or "both", each comparison
+            once in either order, with half its weight.
     """
 
     name: str = "bradley_terry"
@@ -38,6 +42,11 @@ class Method:
     origins: tuple[str, ...] = EVERY_ORIGIN_OF_CROME
     head: Head = "scalar"
     objective: Objective = bradley_terry
+    pair_order: Order = "random"
+
+    def pair_form(self, seed: int) -> PairForm | None:
+        """Return how the comparisons of a pairwise head are laid out, None where each response has a slot."""
+        return PairForm(self.pair_order, seed) if self.head == "pairwise" else None
 
 
 def check_method(method: Method, steps: int, trainable: Trainable) -> None:
@@ -48,13 +57,28 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
         trainable: how much of the backbone trains.
 
     Raises:
-        CromeError: where a number of the objective is out of range, its head is missing or would never be read, a kind
-            of comparison has a weight of its own that the recipe leaves out, or the recipe takes one that the objective
-            does not read, or what it regularises does not train; naming the binding to change.
+        CromeError: where a number of the objective is out of range, its head is missing or would never be read, the
+            objective is about responses that a pairwise head does not score, a kind of comparison has a weight of its
+            own that the recipe leaves out, or the recipe takes one that the objective does not read, or what it
+            regularises does not train; naming the binding to change.
     """
     if method.head not in get_args(Head):
         raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
+    if method.pair_order not in get_args(Order):
+        orders = ", ".join(get_args(Order))
+        raise CromeError(f"method {method.name}: pair_order is {method.pair_order!r}; give one of {orders}")
+    if method.pair_order != "random" and method.head != "pairwise":
+        raise CromeError(
+            f"method {method.name}: pair_order is {method.pair_order!r}, but the head {method.head!r} reads one answer "
+            "at a time; set Method.head to 'pairwise', or leave Method.pair_order out"
+        )
     slopes = _slopes(method, steps)
+    if method.head == "pairwise" and not _reads_pairs(method, slopes):
+        raise CromeError(
+            f"method {method.name}: head is 'pairwise', but the objective {_name_of(method.objective)} is about the "
+            "rewards of single responses; set Method.objective to @bradley_terry, @crome, @rao_kupper or @davidson, or "
+            "Method.head to 'scalar'"
+        )
     if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
         raise CromeError(
             f"method {method.name}: head is 'odin', but its objective reads no head for length; set Method.head to "
@@ -70,7 +94,7 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
     for kind in Kind:
         name = kind.name.lower()
         weighted = f"{name}_weight" in parameters
-        # Responses 2 k and 2 k + 1 are compared as kind k.
+        # Responses 2 k and 2 k + 1 are compared as kind k; of pairs, slot 2 k holds both.
         read = any(found["rewards"][0, 2 * kind : 2 * kind + 2].any() for found in slopes)
         if weighted and read and name not in method.kinds:
             raise CromeError(
@@ -112,6 +136,16 @@ def check_comparisons(method: Method, batch: Batch, steps: int, name: str) -> No
     )
 
 
+def _reads_pairs(method: Method, slopes: Sequence[dict[str, np.ndarray]]) -> bool:
+    """Tell whether an objective takes the score of a slot for the log-odds of a pair: turned round, it is the same."""
+    if reads_whole_batch(method.objective) or not any(found["rewards"].any() for found in slopes):
+        return False
+    scored, batch = _probe(method)
+    turned = scored.replace(rewards=-scored.rewards), batch.replace(target=1.0 - batch.target)
+    here, there = (method.objective(*given)[0] for given in ((scored, batch), turned))
+    return bool(jnp.isclose(here, there, rtol=1e-5))
+
+
 def _slopes(
     method: Method, steps: int, present: np.ndarray | None = None, target: float | None = None
 ) -> list[dict[str, np.ndarray]]:
@@ -122,6 +156,18 @@ def _slopes(
         present: which kinds there are; None takes all.
         target: of the comparisons; None makes neutral ones ties, and others not.
     """
+    scored, batch = _probe(method, present, target)
+    differentiate = jax.jit(jax.grad(lambda scored, step: method.objective(scored.replace(step=step), batch)[0]))
+    try:
+        slopes = [differentiate(scored, jnp.asarray(step, jnp.int32)) for step in (0, steps // 2, steps)]
+    except CromeError as e:
+        raise CromeError(f"method {method.name}: {e}") from None
+    read = ("rewards", "length_rewards", "features")
+    return [{name: np.asarray(getattr(slope, name)) for name in read} for slope in slopes]
+
+
+def _probe(method: Method, present: np.ndarray | None = None, target: float | None = None) -> tuple[Scored, Batch]:
+    """Make up one comparison of each kind, and scores as the method's head gives them; see `_slopes`."""
     kinds = len(Kind)
     slots = 2 * kinds
     left = np.arange(0, slots, 2, dtype=np.int32)[None]
@@ -135,7 +181,7 @@ def _slopes(
         response_ids=tokens,
         response_ends=np.arange(slots, dtype=np.int32)[None],
         left=left,
-        right=left + 1,
+        right=np.full_like(left, -1) if method.head == "pairwise" else left + 1,
         target=number(usual if target is None else target),
         weight=number(1.0 if present is None else present),
         margin=number(0.0),
@@ -145,14 +191,7 @@ def _slopes(
     scored = Scored(rewards=values, features=np.stack([values, -values], axis=-1), lengths=1.0 + 8.0 * values**2)
     if method.head == "odin":
         scored = scored.replace(length_rewards=values[:, ::-1], heads_cosine=np.float32(0.5))
-    scored, batch = jax.tree.map(jnp.asarray, (scored, batch))
-    differentiate = jax.jit(jax.grad(lambda scored, step: method.objective(scored.replace(step=step), batch)[0]))
-    try:
-        slopes = [differentiate(scored, jnp.asarray(step, jnp.int32)) for step in (0, steps // 2, steps)]
-    except CromeError as e:
-        raise CromeError(f"method {method.name}: {e}") from None
-    read = ("rewards", "length_rewards", "features")
-    return [{name: np.asarray(getattr(slope, name)) for name in read} for slope in slopes]
+    return jax.tree.map(jnp.asarray, (scored, batch))
 
 
 def _name_of(objective: Objective) -> str:

@@ -119,7 +119,7 @@ def train(
         remat: "none", "projections", "attention" or "full": what is kept for the gradient (see `models.execution`).
         cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
             every step.
-        seed: of the data order.
+        seed: of the data order, and of which answer stands first for a pairwise head.
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
         max_skipped: steps in a row that may be skipped because loss or gradient is not finite; see `fit`.
@@ -182,6 +182,7 @@ def train(
                 some,
                 base.tokenizer,
                 row_shape,
+                pairs=method.pair_form(seed),
                 on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
                 name=path,
             )

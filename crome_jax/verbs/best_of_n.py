@@ -5,7 +5,9 @@
 A record is {prompt, candidates[]} with what its judge reads: `answer` for exact (GSM8K), `harmful` and perhaps
 `refused[]` for refusal (WildGuardTest), `baseline` and `preferences[]` for preference (AlpacaEval 2). With --endpoint
 the candidates come from an OpenAI-compatible server, and are kept in OUT/candidates.jsonl; its key is in
-OPENAI_API_KEY. Writes OUT/best_of_n.html and OUT/best_of_n.json.
+OPENAI_API_KEY. A pairwise model sets every two candidates of a prompt against each other; it picks of N the one with
+the highest mean probability to beat another of all the prompt's candidates. Writes OUT/best_of_n.html and
+OUT/best_of_n.json.
 """
 
 import argparse
@@ -64,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.bootstrap import Bootstrap
     from crome_jax.evaluation.candidate_judges import JUDGES
     from crome_jax.evaluation.candidates import read_candidates
+    from crome_jax.evaluation.pair_scoring import score_candidates
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
@@ -87,7 +90,8 @@ def run(args: argparse.Namespace) -> None:
         groups = [item.to_group() for item in items]
         job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
         journal = ScoreJournal(place / "scores.jsonl", job)
-        scores = score_groups(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
+        score = score_candidates if found.model.pairwise else score_groups
+        scores = score(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
         rewards = []
         for item, group, reward in zip(items, groups, scores.rewards, strict=True):
             by_text = {response.text: value for response, value in zip(group.responses, reward, strict=True)}

@@ -36,6 +36,9 @@ LATE = functools.partial(linear, first=50, last=60)
         Method("crome", EVERY, objective=crome),
         Method("causal only", ("human", "causal"), objective=functools.partial(crome, neutral_weight=0.0)),
         Method("odin", head="odin", objective=odin),
+        Method("pairs", head="pairwise"),
+        Method("pairs of every kind", EVERY, head="pairwise", objective=crome, pair_order="both"),
+        Method("davidson of pairs", EVERY, head="pairwise", objective=davidson),
         Method("davidson", ("human",), objective=davidson),  # Its comparisons are weighed by the data alone.
     ],
     ids=lambda method: method.name,
@@ -47,9 +50,18 @@ def test_choices_that_go_together(method):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
-        (Method(head="three"), "head is 'three'; give one of scalar, odin"),
+        (Method(head="three"), "head is 'three'; give one of scalar, odin, pairwise"),
         (Method(objective=odin), r"reads a head for length, the model has none; set Method\.head to 'odin'"),
         (Method(head="odin"), r"reads no head for length; set Method\.head to 'scalar', or Method\.objective to @odin"),
+        (Method(head="pairwise", objective=odin), r"reads a head for length, the model has none"),
+        (Method(head="pairwise", objective=mmd), r"the objective mmd is about the rewards of single responses; set"),
+        (
+            Method(head="pairwise", objective=plackett_luce),
+            r"the objective plackett_luce is about .* or Method\.head to 'scalar'",
+        ),
+        (Method(head="pairwise", pair_order="first"), r"pair_order is 'first'; give one of random, both"),
+        (Method(pair_order="both"), r"the head 'scalar' reads one answer at a time; set Method\.head to 'pairwise'"),
+        (Method(head="pairwise", objective=crome), r"crome\.causal_weight is not 0, but Method\.kinds takes no causal"),
         (Method(objective=functools.partial(bradley_terry, margin=-1.0)), "margin is -1.0"),
         (
             Method(kinds=("human", "causal"), objective=crome),
@@ -139,6 +151,9 @@ def test_a_backbones_own_head_is_trained_on_and_the_missing_one_drawn():
     scored = np.linspace(-1, 1, base.cfg.width, dtype=np.float32)
     classifier = dataclasses.replace(base, heads={"head": scored})
     mesh = make_mesh(devices=jax.devices()[:1])
+    pairwise, _ = place_params(classifier, 1, mesh, "pairwise")
+    assert "head" not in pairwise
+    assert not pairwise["pair_head"].any()  # What scores responses is no head for pairs.
     for head, names in (("scalar", {"head"}), ("odin", {"head", "length_head"})):
         trained, frozen = place_params(classifier, 1, mesh, head)
         placed = place_head(classifier, mesh, head)

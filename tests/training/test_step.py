@@ -87,7 +87,7 @@ def run_whole_batch(objective, sizes=ONE, micro_batches=1):
     rng = np.random.default_rng(3)
     given = {
         **host_params(1),
-        **{name: rng.normal(size=CFG.width).astype(np.float32) for name in sorted(weights.HEADS)},
+        **{name: rng.normal(size=CFG.width).astype(np.float32) for name in ("head", "length_head")},
     }
     shardings = weight_shardings(weights.declare(CFG, 1, "odin"), mesh)
     trained, frozen = weights.partition(jax.tree.map(jax.device_put, given, shardings), 1)
