@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import uuid
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -65,8 +66,8 @@ class HiddenStore(KnownHidden):
         if not new or not self._make_room(size):
             super().add(rows, hidden, which)
             return
-        shard = self._folder / hashlib.sha256(b"".join(sorted(new))).hexdigest()[:32]
-        with whole_output(shard, overwrite=True) as partial:
+        shard = self._folder / uuid.uuid4().hex  # No name that another process could take at the same moment.
+        with whole_output(shard) as partial:
             partial.mkdir()
             with (partial / _HIDDEN).open("wb") as file:
                 for row, span in new.values():
