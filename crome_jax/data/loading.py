@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.data.row_files import RowFiles
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Kind, Origin, PreferenceGroup, to_json
@@ -202,7 +203,7 @@ def rows_of_step(
 
 
 def batches(
-    rows: Rows,
+    rows: Rows | RowFiles,
     *,
     rows_per_step: int,
     seed: int,
@@ -231,7 +232,7 @@ def batches(
 
     def gather(numbers: np.ndarray) -> dict[str, np.ndarray]:
         at = numbers[mine]
-        batch = {name: getattr(rows.batch, name)[at] for name in FIELDS}
+        batch = rows.take(at)
         return batch if hidden is None else batch | {"hidden": np.asarray(hidden[at])}
 
     order = row_order(len(rows), seed, mixture)

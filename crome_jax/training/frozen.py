@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from crome_jax.batch import FIELDS, Batch
+from crome_jax.batch import Batch
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
 from crome_jax.errors import CromeError
@@ -112,7 +112,7 @@ def precompute_hidden(
     for start in range(0, len(todo), rows_at_once):
         # The last rows are computed again rather than compiling for a smaller batch.
         at = todo[np.minimum(np.arange(start, start + rows_at_once), len(todo) - 1)]
-        batch = put({name: getattr(rows.batch, name)[at] for name in FIELDS}, mesh)
+        batch = put(rows.take(at), mesh)
         hidden[at] = np.asarray(run_trunk(frozen, batch), np.float32)
         on_progress(n - max(len(todo) - start - rows_at_once, 0), n)
     if known is not None:

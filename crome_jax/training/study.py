@@ -18,9 +18,16 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crome_jax.data.loading import batches, count_comparisons, fingerprint_groups, pack_groups, select_kinds
+from crome_jax.data.loading import (
+    batches,
+    count_comparisons,
+    fingerprint,
+    fingerprint_groups,
+    pack_groups,
+    select_kinds,
+)
 from crome_jax.data.merging import merge_prompts
-from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.packing import Rows, RowShape, packing_facts
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
@@ -43,7 +50,6 @@ from crome_jax.training.train import (
     check_settings,
     compute_hidden,
     make_card,
-    packing_facts,
     place_head,
     place_params,
     say_packing,
@@ -313,7 +319,7 @@ class _Bench:
         """Take the comparisons that a method trains on; errors call the data `name`."""
         kept = select_kinds(groups, method.kinds, method.origins, name=name)
         rows = pack_groups(kept, self.base.tokenizer, self.shape, name=name)
-        say_packing(method.name, rows)
+        say_packing(method.name, packing_facts(rows))
         return self.prepare(groups, rows, known)
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
@@ -390,7 +396,7 @@ class _Bench:
                     self.base,
                     self.trainable,
                     self.shape,
-                    rows,
+                    fingerprint(rows),
                     method.name,
                     str(self.dtype),
                     trial.settings,
