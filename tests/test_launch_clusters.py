@@ -1,5 +1,6 @@
 """The scripts for clusters: what they would submit is whole, valid, and says what was asked for."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -8,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
 from test_launch import ROOT, bash
 
 from crome_jax.cli import make_parser
@@ -165,14 +167,54 @@ def test_what_no_slice_could_be_is_refused(wrong):
     assert refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("runner", "given", "told"),
+    [
+        ("flink", ("--master", "boss:8081", "--parallelism", "3"), {"flink_master": "boss:8081", "parallelism": 3}),
+        (
+            "dataflow",
+            ("--project", "p", "--region", "r", "--bucket", "b", "--image", "registry/beam:1", "--workers", "5"),
+            {"project": "p", "region": "r", "temp_location": "gs://b/beam", "max_num_workers": 5}
+            | {"sdk_container_image": "registry/beam:1"},
+        ),
+    ],
+)
+def test_augmentation_on_a_cluster_is_a_command_of_crome_that_beam_understands(runner, given, told):
+    words = dry("beam.sh", "--dry-run", runner, *given, "--", "--data", "prefs x/", "--out", "groups")
+    assert words[:3] == [".venv/bin/python", "-m", "crome_jax"]
+    args = make_parser().parse_args(words[3:])
+    assert (args.verb, args.beam, str(args.data), str(args.out)) == ("augment", runner, "prefs x", "groups")
+    found = PipelineOptions([f"--runner={runner}", *args.beam_option]).get_all_options(drop_default=True)
+    assert told.items() <= found.items()
+    assert len(found) == len(args.beam_option) + 1  # Beam knows every one of them.
+
+
+def test_a_worker_of_flink_listens_where_the_command_looks():
+    worker = dry("beam.sh", "--dry-run", "flink-worker", "--port", "50007")
+    assert importlib.util.find_spec(worker[worker.index("-m") + 1])
+    command = dry("beam.sh", "--dry-run", "flink", "--port", "50007", "--", "--data", "a", "--out", "b")
+    assert "--service_port=50007" in worker
+    assert "--beam-option=--environment_config=localhost:50007" in command
+
+
+def test_a_runner_that_lacks_what_it_needs_is_refused():
+    for wrong in ((), ("spark",), ("dataflow", "--project", "p"), ("flink", "--image")):
+        refused = bash(ROOT / "launch" / "beam.sh", "--dry-run", *wrong)
+        assert refused.returncode != 0
+        assert refused.stdout == ""
+        assert refused.stderr
+
+
 def test_the_image_holds_what_the_commands_need():
     text = (ROOT / "Dockerfile").read_text()
-    copied = " ".join(re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)).split()
+    beam = re.search(r"^apache-beam==(.+)$", (ROOT / "requirements-beam.txt").read_text(), re.MULTILINE)[1]
+    assert f"beam_python3.11_sdk:{beam} " in text
+    copied = " ".join(re.findall(r"^COPY ([^-].*) \S+$", text, re.MULTILINE)).split()
     assert all((ROOT / name).exists() for name in copied)
     # What setup.sh reads and pyproject.toml names.
     assert {"pyproject.toml", "requirements.txt", "LICENSE", "README.md", "launch/setup.sh", "crome_jax", "gin"} <= {
         *copied
     }
-    entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[1])
+    entry = json.loads(re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[-1])
     assert entry == [".venv/bin/python", "-m", "crome_jax"]
     assert re.search(r"^USER (?!root)", text, re.MULTILINE)

@@ -72,6 +72,8 @@ def text_groups(n: int, seed: int = 0) -> list[PreferenceGroup]:
 class WordTokenizer:
     """One token a word, of the 64 of the toy task: reading a real vocabulary takes seconds."""
 
+    fingerprint = "words"
+
     def encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
         """Encode a prompt; refuse what a chat template might refuse."""
         if prompt[0].role == "assistant":

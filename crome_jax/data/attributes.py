@@ -1,7 +1,8 @@
 """Which causal attributes metrics tell apart: an oracle may name any number of them, a compiled step sums so many."""
 
+import dataclasses
+
 import numpy as np
-from jaxtyping import Int
 
 from crome_jax.batch import ATTRIBUTES
 from crome_jax.data.packing import Rows
@@ -10,13 +11,10 @@ OTHERS = "other attributes"
 """What those are counted as that are too rare for a number of their own."""
 
 
-def commonest_attributes(rows: Rows, most: int = ATTRIBUTES) -> tuple[tuple[str, ...], Int[np.ndarray, "N C"]]:
+def tell_commonest_apart(rows: Rows, most: int = ATTRIBUTES) -> Rows:
     """Number the attributes of packed rows from 1, the one that most comparisons move first.
 
     Where there are more than `most`, those past the first most - 1 share the last number.
-
-    Returns:
-        Names in the order of their numbers, and the numbers as a batch's `attribute` has them.
     """
     counts = np.bincount(rows.batch.attribute.ravel(), minlength=len(rows.attributes) + 1)[1:]
     ranked = sorted(range(len(counts)), key=lambda a: (-counts[a], rows.attributes[a]))
@@ -25,4 +23,4 @@ def commonest_attributes(rows: Rows, most: int = ATTRIBUTES) -> tuple[tuple[str,
     names = tuple(rows.attributes[a] for a in ranked)
     if len(names) > most:
         names = (*names[: most - 1], OTHERS)
-    return names, number[rows.batch.attribute]
+    return dataclasses.replace(rows, batch=rows.batch.replace(attribute=number[rows.batch.attribute]), attributes=names)

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crome_jax.batch import FIELDS, Batch
-from crome_jax.data.attributes import commonest_attributes
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, check_room, pack
 from crome_jax.data.pairs import REQUEST, PairForm, tokenize_pairs
+from crome_jax.data.row_files import RowFiles
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Kind, Origin, PreferenceGroup, to_json
@@ -203,7 +203,7 @@ def rows_of_step(
 
 
 def batches(
-    rows: Rows,
+    rows: Rows | RowFiles,
     *,
     rows_per_step: int,
     seed: int,
@@ -229,12 +229,10 @@ def batches(
         CromeError: where rows_per_step does not divide over the mesh.
     """
     mine = np.arange(rows_per_step) if mesh is None else rows_of_process(mesh, rows_per_step)
-    names, attribute = commonest_attributes(rows)
 
     def gather(numbers: np.ndarray) -> dict[str, np.ndarray]:
         at = numbers[mine]
-        batch = {name: getattr(rows.batch, name)[at] for name in FIELDS}
-        batch |= {"attribute": attribute[at]} if names else {}
+        batch = rows.take(at)
         return batch if hidden is None else batch | {"hidden": np.asarray(hidden[at])}
 
     order = row_order(len(rows), seed, mixture)

@@ -87,6 +87,26 @@ class Rows:
     def __len__(self) -> int:
         return self.groups.shape[0]
 
+    def take(self, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """Return the rows of these numbers, as the fields of a Batch; `attribute` where any comparison has one."""
+        names = (*FIELDS, "attribute") if self.attributes else FIELDS
+        return {name: getattr(self.batch, name)[np.asarray(numbers)] for name in names}
+
+
+def packing_facts(rows: Rows) -> dict[str, int | float]:
+    """Return what packing did: the waste, the saving, and what was cut."""
+    comparisons = int((rows.batch.weight > 0).sum())
+    return {
+        "rows": len(rows),
+        "tokens of a row": rows.batch.tokens.shape[1],
+        "comparisons": comparisons,
+        "tokens encoded": rows.real_tokens,
+        "padding": round(1 - rows.real_tokens / rows.batch.tokens.size, 4),
+        "tokens encoded for each comparison": round(rows.real_tokens / max(comparisons, 1), 1),
+        "if every pair were encoded by itself": round(rows.unpacked_tokens / max(comparisons, 1), 1),
+        "responses cut": rows.truncated,
+    }
+
 
 def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
     """Put rows of several data sets one after the other.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crome_jax.errors import CromeError
-from crome_jax.files import unwritable, whole_output
+from crome_jax.files import Lines, is_remote, unwritable, whole_output
 from crome_jax.groups import Kind
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
@@ -65,6 +65,8 @@ def _means(what: str, sums: Mapping[str, float]) -> dict[str, float]:
 class MetricsLog:
     """A run's training curves: metrics.jsonl for scripts and reports, event files for TensorBoard.
 
+    In a bucket there are no event files: nothing can be appended to one.
+
     Args:
         run: the run's folder.
         resumed_at: the step training goes on from; lines after it, left by a run that was killed, are dropped.
@@ -74,15 +76,17 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, resumed_at: int = 0):
-        # Here, as it imports torch where that is installed: seconds and 180 MB, to who only scores.
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a")
+        self._lines, self._events = Lines(self._path), None
+        if is_remote(run):
+            return
+        # Here, as it imports torch where that is installed: seconds and 180 MB, to who only scores.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         folder = run / "events"
         with _explained(folder):
             folder.mkdir(exist_ok=True)
@@ -96,12 +100,13 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step's numbers."""
+        with _explained(self._path):
+            self._lines.add(json.dumps({"step": step, **values}))
+        if self._events is None:
+            return
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
-        with _explained(self._path):
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            self._file.flush()
         with _explained(self._folder):
             for name, value in values.items():
                 if np.isfinite(value):
@@ -111,9 +116,10 @@ class MetricsLog:
     def close(self) -> None:
         """Flush and close both files."""
         with _explained(self._path):
-            self._file.close()
-        with _explained(self._folder):
-            self._events.close()
+            self._lines.close()
+        if self._events is not None:
+            with _explained(self._folder):
+                self._events.close()
 
 
 def read_curve(run: Path) -> list[dict[str, Any]]:

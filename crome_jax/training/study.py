@@ -18,10 +18,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crome_jax.data.attributes import commonest_attributes
-from crome_jax.data.loading import batches, count_comparisons, fingerprint_groups, pack_groups, select_kinds
+from crome_jax.data.attributes import tell_commonest_apart
+from crome_jax.data.loading import (
+    batches,
+    count_comparisons,
+    fingerprint,
+    fingerprint_groups,
+    pack_groups,
+    select_kinds,
+)
 from crome_jax.data.merging import merge_prompts
-from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.packing import Rows, RowShape, packing_facts
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
@@ -46,7 +53,6 @@ from crome_jax.training.train import (
     check_settings,
     compute_hidden,
     make_card,
-    packing_facts,
     place_head,
     place_params,
     say_packing,
@@ -346,9 +352,9 @@ class _Bench:
         """Take the comparisons that a method trains on for so many steps; errors call the data `name`."""
         kept = select_kinds(groups, method.kinds, method.origins, name=name)
         form = method.pair_form(seed)
-        rows = pack_groups(kept, self.base.tokenizer, self.shape, pairs=form, name=name)
+        rows = tell_commonest_apart(pack_groups(kept, self.base.tokenizer, self.shape, pairs=form, name=name))
         check_comparisons(method, rows.batch, steps, name)
-        say_packing(method.name, rows)
+        say_packing(method.name, packing_facts(rows))
         return self.prepare(groups, rows, known, pairs=form is not None)
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
@@ -390,7 +396,7 @@ class _Bench:
             steps=steps,
             name=f"{method.name}, learning rate {learning_rate:g}",
             log=lambda at, values: curve.append({"step": at, **values}),
-            attributes=commonest_attributes(data.rows)[0],
+            attributes=data.rows.attributes,
         )
         outcomes = pairwise_outcomes(validation.groups, self.score(state, validation)).decided()
         return _Trial(
@@ -427,7 +433,7 @@ class _Bench:
                     self.base,
                     self.trainable,
                     self.shape,
-                    rows,
+                    fingerprint(rows),
                     method.name,
                     str(self.dtype),
                     trial.settings,

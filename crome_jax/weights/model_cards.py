@@ -6,7 +6,7 @@ from typing import Any
 
 from crome_jax.data.pairs import REQUEST
 from crome_jax.errors import CromeError
-from crome_jax.files import read_json_object
+from crome_jax.files import place, read_json_object
 from crome_jax.training.checkpoints import ModelCard
 from crome_jax.weights.packages import BACKBONES
 
@@ -62,7 +62,9 @@ _PAIRS = (
 )
 
 
-def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: bool = False) -> str:
+def render_model_card(
+    run: Path | str, card: ModelCard, step: int, *, adapter: bool = False, evaluated: bool = True
+) -> str:
     """Write the model card of a run's checkpoint.
 
     Args:
@@ -70,11 +72,12 @@ def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: b
         card: its model.json.
         step: of the checkpoint.
         adapter: whether the folder holds adapters alone.
+        evaluated: whether an evaluation in the run's folder is one of this checkpoint.
 
     Raises:
         CromeError: where a file of the run is damaged.
     """
-    run, pairwise = Path(run), card.head == "pairwise"
+    run, pairwise = place(run), card.head == "pairwise"
     parts = [
         "---\npipeline_tag: text-classification\ntags:\n- reward-model\n- crome_jax\n---",
         f"# {'Pairwise preference' if pairwise else 'Reward'} model: {card.method} on {Path(card.backbone).name}",
@@ -101,7 +104,8 @@ def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: b
         except (OSError, UnicodeDecodeError) as e:
             raise CromeError(f"{gin}: cannot be read ({e}); restore it from a copy, or move it away") from None
     report = run / "evaluation" / "report.json"
-    parts += ["## Evaluation", _evaluation(report) if report.is_file() else "None was in the run's folder."]
+    known = evaluated and report.is_file()
+    parts += ["## Evaluation", _evaluation(report) if known else "None of this checkpoint was in the run's folder."]
     return "\n\n".join(parts) + "\n"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from toy import ROWS, WordTokenizer, text_groups
 
 from crome_jax.batch import ATTRIBUTES
-from crome_jax.data.attributes import OTHERS, commonest_attributes
+from crome_jax.data.attributes import OTHERS, tell_commonest_apart
 from crome_jax.data.loading import batches, fingerprint, pack_groups
 from crome_jax.data.packing import RowShape, join_rows
 from crome_jax.groups import Kind
@@ -25,7 +25,8 @@ def packed(names):
 
 def counted(rows, **most):
     """Return attribute -> causal comparisons that its number stands on."""
-    names, numbers = commonest_attributes(rows, **most)
+    told = tell_commonest_apart(rows, **most)
+    names, numbers = told.attributes, told.batch.attribute
     assert not numbers[rows.batch.kind != Kind.CAUSAL].any()
     return {name: int((numbers == n).sum()) for n, name in enumerate(names, 1)}
 
@@ -50,9 +51,10 @@ def test_rows_of_several_data_sets_share_the_numbers():
 
 
 def test_batches_carry_them_where_there_are_any_and_a_run_is_the_same_run_without():
-    names, numbers = commonest_attributes(ROWS)
-    assert {*names} == {"order", "factuality"}
-    batch = next(batches(ROWS, rows_per_step=len(ROWS), seed=0))
+    told = tell_commonest_apart(ROWS)
+    numbers = told.batch.attribute
+    assert {*told.attributes} == {"order", "factuality"}
+    batch = next(batches(told, rows_per_step=len(told), seed=0))
     order = [int(np.flatnonzero((ROWS.batch.tokens == row).all(axis=1))[0]) for row in batch["tokens"]]
     np.testing.assert_array_equal(batch["attribute"], numbers[order])
     # Nothing is learned from them: a run's data are what they were before there were any.
