@@ -114,8 +114,8 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior-sets",
         action="store_true",
-        help="count RewardBench's prior sets in its overall score, at half a section's weight; their files must be in "
-        "--manual_dir (default: they do not count)",
+        help="count RewardBench's prior sets in its overall score, at half a section's weight; they are downloaded "
+        "too, or read from --manual_dir (default: they do not count)",
     )
 
 
@@ -174,6 +174,8 @@ def _measure(args: argparse.Namespace) -> None:
         raise CromeError("several runs make one report; say where it goes with --out")
     out = args.out or args.checkpoint[0] / "evaluation"
     check_distinct([*(data.name for data in args.data), *args.benchmark], "data sets are called", "--data NAME=PATH")
+    if args.prior_sets and "rewardbench" not in args.benchmark:
+        raise CromeError("--prior-sets are RewardBench's; add --benchmark rewardbench")
     if args.ensemble and len(args.checkpoint) < 2:
         raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
     methods = _method_names({folder: model_name(folder) for folder in args.checkpoint})
@@ -287,8 +289,11 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
 def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
     from crome_jax.data.datasets.benchmarks.registry import read_benchmark
 
+    place = args.data_dir.expanduser()
+    config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     return {
-        name: read_benchmark(name, args.manual_dir, args.data_dir.expanduser(), quarantine) for name in args.benchmark
+        name: read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
+        for name in args.benchmark
     }
 
 
