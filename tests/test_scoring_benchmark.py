@@ -1,41 +1,82 @@
-"""The benchmark of scoring draws whole prompts, and its page says what the timings are."""
+"""The benchmark of scoring draws whole prompts in their proportions, and its page says what the timings are."""
+
+import numpy as np
 
 from benchmarks.scoring import __main__ as command
-from benchmarks.scoring.__main__ import Timing, draw, render
+from benchmarks.scoring.__main__ import Prompt, Timing, Transformers, by_prompt, draw, render
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 
 
-def pair(subset, prompt, n):
+def pair(subset, prompt, n, words=1):
     return benchmark_group(
         id=f"{subset}/{prompt}/{n}",
-        prompt=f"Prompt {prompt} of {subset}?",
-        chosen=[f"good {n}"],
+        prompt=f"Prompt {prompt}?",
+        chosen=[f"good {n} " + "word " * words],
         rejected=[f"bad {n}"],
         subset=subset,
         category=subset,
     )
 
 
-GROUPS = [pair(subset, prompt, n) for subset in "abc" for prompt in range(4) for n in range(3)]
+class Words:
+    """A tokenizer of words; a prompt takes three tokens besides."""
+
+    def encode_prompt(self, prompt):
+        return [0] * (3 + len(prompt[0].content.split()))
+
+    def encode_responses(self, texts):
+        return [text.split() for text in texts]
 
 
-def test_a_drawn_prompt_comes_with_all_of_its_pairs():
-    drawn = draw(GROUPS, [], 2, seed=0)
-    assert len(drawn) == 3 * 2 * 3
-    for group in drawn:
-        assert sum(other.prompt == group.prompt for other in drawn) == 3
-    assert {group.metadata["subset"] for group in draw(GROUPS, ["a", "c"], 1, seed=0)} == {"a", "c"}
-    assert draw(GROUPS, [], 2, seed=0) == drawn != draw(GROUPS, [], 2, seed=1)
+class Base:
+    tokenizer = Words()
 
 
-def test_the_page_gives_the_ratio_of_all_turns():
-    ours, theirs = [Timing(10.0, 15.0, 900, 0), Timing(30.0, 35.0, 900, 0)], [Timing(60.0, 90.0, 2000, 500)] * 2
-    page = render({"date": "today"}, 20, ours, theirs, "They agree.", (100, 250), 40)
-    assert "**3.00 times the pairs/s** (3.60 times by CPU time" in page  # 120 / 40 and 180 / 50.
-    assert "| 1 | crome_jax | 10.0 | 15.0 | 2.00 | 900 | 0 |  |" in page
-    assert "| 6.00 (6.00) |" in page
-    assert "2.50 times as many" in page
+def prompts(counts):
+    """Make so many prompts of each subset, asked by three pairs each, the longer the later."""
+    groups = [pair(s, f"{s}{n}", m, words=n) for s, count in counts.items() for n in range(count) for m in range(3)]
+    return by_prompt(groups, Base())
+
+
+def test_the_tokens_of_a_prompt_are_counted_once_and_by_every_text():
+    # The prompt takes 3 + 2 tokens, its answers 2 + 4 and 2 in each of three pairs, none of them equal.
+    (found,) = by_prompt([pair("a", 0, n, words=4) for n in range(3)], Base())
+    assert (found.distinct, found.alone) == (5 + 3 * 8, 3 * (2 * 5 + 8))
+    # The same answers to the same prompt in another subset add nothing but texts by themselves.
+    (both,) = by_prompt([pair(subset, 0, 0, words=4) for subset in "ba"], Base())
+    assert both.subsets == ("a", "b")
+    assert (both.distinct, both.alone) == (5 + 8, 2 * (2 * 5 + 8))
+
+
+def test_what_is_drawn_has_every_subset_and_length_in_its_share():
+    whole = prompts({"a": 40, "b": 80, "c": 20})
+    drawn = draw(whole, 10)
+    assert [sum(p.subsets == (s,) for p in drawn) for s in "abc"] == [4, 8, 2]
+    assert all(len(prompt.groups) == 3 for prompt in drawn)  # With all of its pairs.
+    mean = lambda some: np.mean([prompt.alone for prompt in some if prompt.subsets == ("b",)])  # noqa: E731
+    assert abs(mean(drawn) / mean(whole) - 1) < 0.1
+    assert draw(whole[::-1], 10) == drawn
+    assert draw(whole, 1) == sorted(whole, key=lambda p: (p.subsets, p.alone, p.groups[0].id))
+
+
+def test_the_page_gives_the_ratio_of_the_run_that_did_not_compile():
+    ours = {"compiling": Timing(30.0, 35.0, 900, 100), "": Timing(10.0, 15.0, 900, 100)}
+    some = [Prompt(("a",), ("pair", "pair"), 100, 250)]
+    page = render({"date": "today"}, 20, ours, Timing(60.0, 90.0, 2000, 500), "They agree.", some, some * 2)
+    assert "**6.00 times the pairs/s** (6.00 times by CPU time" in page  # 60 / 10 and 90 / 15.
+    assert "| crome_jax, compiling | 30.0 | 35.0 | 0.67 | 900 | 100 | 30 |" in page
+    assert "| crome_jax | 10.0 | 15.0 | 2.00 | 900 | 100 | 90 |" in page
+    assert "| transformers | 60.0 | 90.0 | 0.33 | 2,000 | 500 | 33 |" in page
+    assert "2.50 times as many. What was scored here takes 2.50" in page
+    assert "| a | 2 | 50.0% | 250 | 50.0% |" in page
+
+
+def test_transformers_gets_the_batch_that_is_the_fastest(monkeypatch):
+    other = object.__new__(Transformers)
+    seconds = {1: 5.0, 4: 2.0, 16: 4.0}
+    monkeypatch.setattr(other, "time", lambda texts, batch: (Timing(seconds[batch], 1.0, 100, 0), None))
+    assert other.fastest(["a", "b"], [1, 4, 16]) == (4, {1: 20.0, 4: 50.0, 16: 25.0})
 
 
 def test_the_command_is_shown_without_the_places_of_one_machine():
-    assert command._shown(["--data", "x", "--turns", "2", "--table", "y"]) == ["--turns", "2"]
+    assert command._shown(["--data", "x", "--every", "2", "--table", "y"]) == ["--every", "2"]

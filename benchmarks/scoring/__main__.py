@@ -2,16 +2,18 @@
 
   python -m benchmarks.scoring
 
-Both get the same weights (the backbone with a head drawn at random), the same texts and two cores, in one process, by
-turns. Writes pairs/s, tokens encoded, the ratio, and the largest difference of two rewards to a page. A sample of
-prompts is taken, each with all of its pairs, unless --full is given; the tokens are also counted over the whole set.
+Both get the same weights (the backbone with a head drawn at random), the same texts and two cores, in one process.
+crome_jax scores everything twice, the first time to compile; transformers scores in between, its texts sorted by
+length, with the batch size that is the fastest on a part of them. Writes pairs/s, tokens encoded, the ratio, and the
+largest difference of two rewards to a page. Every 48th prompt is taken, of all in the order of their subsets and
+lengths, each with all of its pairs; the tokens are also counted over the whole set.
 """
 
 import argparse
+import dataclasses
 import datetime
 import os
 import platform
-import random
 import shlex
 import sys
 import tempfile
@@ -60,47 +62,54 @@ class Timing(NamedTuple):
 
 
 def run(argv: Sequence[str]) -> None:
-    """Take turns, and write the page.
+    """Score by both, and write the page.
 
     Raises:
-        CromeError: where the data folder is absent, or the two programs' rewards differ.
+        CromeError: where the data folder is absent, the two programs' rewards differ, or all rewards are the same.
     """
     args = _make_parser().parse_args(argv)
     groups = [group for group in read_benchmark("rewardbench", args.data, args.data) if group.comparisons]
-    sample = groups if args.full else draw(groups, args.subsets, args.prompts, args.seed)
     base = load_backbone("smollm2-135m", "head")
     rng = np.random.default_rng(args.seed)
-    base.params["head"] = rng.normal(size=base.cfg.width).astype(np.float32) / np.sqrt(base.cfg.width)
-    ours, ours_rewards, theirs, theirs_rewards = [], None, [], None
+    head = rng.normal(size=base.cfg.width) / np.sqrt(base.cfg.width)
+    base = dataclasses.replace(base, heads={"head": head.astype(np.float32)})
+    prompts = by_prompt(groups, base)
+    drawn = draw(prompts, args.every)
+    sample = [group for prompt in drawn for group in prompt.groups]
     with tempfile.TemporaryDirectory() as folder:
-        theirs_score, tokenizer = load_transformers(base, Path(folder) / "model", args.batch)
+        theirs = Transformers(base, Path(folder) / "model")
+        texts = [theirs.render(group, response.text) for group in sample for response in group.responses]
         model = load_ours(base, args.row_tokens)
-        score_groups(model, sample, rows_at_once=args.rows_at_once)  # Compiles; what a longer run does once.
-        for turn in range(args.turns):
-            print(f"turn {turn + 1} of {args.turns}", file=sys.stderr)
-            timing, ours_rewards = time_ours(model, sample, args.rows_at_once)
-            ours.append(timing)
-            timing, theirs_rewards = theirs_score(sample)
-            theirs.append(timing)
-    same = same_tokens(base, tokenizer, sample)
-    apart = np.abs(np.concatenate(ours_rewards) - np.concatenate(theirs_rewards))
+        print("crome_jax, compiling", file=sys.stderr)
+        cold, _ = time_ours(model, sample, args.rows_at_once)
+        batch, tried = theirs.fastest(texts[:: args.try_every], args.batch)
+        print(f"transformers, {len(texts)} texts, {batch} at once", file=sys.stderr)
+        timing, theirs_rewards = theirs.time(texts, batch)
+        print("crome_jax", file=sys.stderr)
+        ours, ours_rewards = time_ours(model, sample, args.rows_at_once)
+    same = same_tokens(base, theirs.tokenizer, sample, texts, args.row_tokens)
+    apart = np.abs(np.concatenate(ours_rewards) - theirs_rewards)
     difference = float(apart[same].max())
-    if difference > TOLERANCE:
-        raise CromeError(f"rewards differ by {difference}: one of the two does not compute this model")
-    spread = float(np.concatenate(theirs_rewards).std())
-    whole = count_tokens(groups, base)
+    if not theirs_rewards.std() > TOLERANCE:
+        raise CromeError("every text has the same reward: they cannot tell whether the two compute the same model")
+    if not difference <= TOLERANCE:
+        raise CromeError(f"rewards differ by {difference} nats: one of the two does not compute this model")
+    shown = f"{len(sample):,} of {len(groups):,} pairs: every {args.every}th of {len(prompts):,} prompts"
     facts = {
         "date": datetime.date.today().isoformat(),
         "command": f"`{shlex.join(['python', '-m', 'benchmarks.scoring', *_shown(argv)])}`",
         "machine": f"{_processor()}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} at the end",
         "versions": ", ".join([f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]),
-        "scored": f"{len(sample):,} of {len(groups):,} pairs" + ("" if args.full else " (a sample; --full takes all)"),
-        "at once": f"{args.rows_at_once} rows of up to {args.row_tokens} tokens; transformers: {args.batch} texts",
+        "huge pages": "asked of malloc" if "hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else "not asked for",
+        "scored": shown if args.every > 1 else f"all {len(groups):,} pairs",
+        "crome_jax": f"rows of up to {args.row_tokens} tokens, at most {args.rows_at_once} at once",
+        "transformers": f"{batch} texts at once, sorted by length; tried on a part, tokens/s: "
+        + ", ".join(f"{size}: {speed:.0f}" for size, speed in tried.items()),
     }
     agreement = (
         f"Of {int(same.sum())} of {len(same)} texts both make the same tokens; there the largest difference of two "
-        f"rewards is {difference:.1e} nats, and their standard deviation {spread:.2f}. The others begin with white "
-        "space (code), which is encoded apart from the prompt here."
+        f"rewards is {difference:.1e} nats, and their standard deviation {theirs_rewards.std():.2f}. The others begin "
+        "with white space (code), which is encoded apart from the prompt here, or are cut to a row."
     )
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
     if load > cores + 1:
@@ -108,7 +117,7 @@ def run(argv: Sequence[str]) -> None:
             f"\n\nThe machine was busy with other work (load {load:.0f} on {cores} cores): the seconds are not those "
             "of the programs alone, the CPU seconds more nearly are."
         )
-    page = render(facts, len(sample), ours, theirs, agreement, whole, len(groups))
+    page = render(facts, len(sample), {"compiling": cold, "": ours}, timing, agreement, drawn, prompts)
     with whole_output(args.table, overwrite=True) as partial:
         partial.write_text(page)
     print(page)
@@ -124,18 +133,42 @@ def _shown(argv: Sequence[str]) -> list[str]:
     return shown
 
 
-def draw(groups: Sequence[PreferenceGroup], subsets: Sequence[str], prompts: int, seed: int) -> list[PreferenceGroup]:
-    """Draw so many prompts of each of some subsets, or of all where none is named, each with all of its pairs."""
-    by_subset: dict[str, dict] = {}
-    for group in groups:
-        by_subset.setdefault(str(group.metadata["subset"]), {}).setdefault(group.prompt, []).append(group)
-    drawn = []
-    for subset, by_prompt in sorted(by_subset.items()):
-        if subsets and subset not in subsets:
-            continue
-        asked = random.Random(f"{seed}/{subset}").sample(list(by_prompt), min(prompts, len(by_prompt)))
-        drawn += [group for prompt in asked for group in by_prompt[prompt]]
-    return drawn
+class Prompt(NamedTuple):
+    """A prompt with all the pairs that ask it.
+
+    Args:
+        subsets: that they are of.
+        groups: the pairs.
+        distinct: tokens with the prompt and each distinct response once.
+        alone: tokens with every text by itself.
+    """
+
+    subsets: tuple[str, ...]
+    groups: tuple[PreferenceGroup, ...]
+    distinct: int
+    alone: int
+
+
+def by_prompt(groups: Sequence[PreferenceGroup], base: Backbone) -> list[Prompt]:
+    """Gather the pairs of each prompt, and count their tokens."""
+    found = distinct_prompts(groups)
+    prompts = []
+    for whole, members in zip(found.groups, found.members, strict=True):
+        asking = tuple(groups[number] for number in members)
+        prompt = len(base.tokenizer.encode_prompt(whole.prompt))
+        ids = base.tokenizer.encode_responses(response.text for response in whole.responses)
+        lengths = {response.text: len(tokens) for response, tokens in zip(whole.responses, ids, strict=True)}
+        alone = sum(prompt + lengths[response.text] for group in asking for response in group.responses)
+        subsets = tuple(sorted({str(group.metadata["subset"]) for group in asking}))
+        prompts.append(Prompt(subsets, asking, prompt + sum(lengths.values()), alone))
+    return prompts
+
+
+def draw(prompts: Sequence[Prompt], every: int) -> list[Prompt]:
+    """Draw every so manyth prompt of all in the order of their subsets and tokens: each subset, and each length of its
+    prompts, has its share."""
+    ordered = sorted(prompts, key=lambda prompt: (prompt.subsets, prompt.alone, prompt.groups[0].id))
+    return ordered[every // 2 :: every]
 
 
 def load_ours(base: Backbone, row_tokens: int) -> RewardModel:
@@ -151,111 +184,138 @@ def time_ours(
     """Score by crome_jax; tokenizing and packing are part of it."""
     clock, cpu = time.monotonic(), time.process_time()
     scores = score_groups(model, groups, rows_at_once=rows_at_once)
-    timing = Timing(time.monotonic() - clock, time.process_time() - cpu, scores.tokens, 0)
+    timing = Timing(time.monotonic() - clock, time.process_time() - cpu, scores.tokens, scores.padding)
     return timing, scores.rewards
 
 
-def load_transformers(base: Backbone, folder: Path, batch: int):
-    """Write the model as a Hugging Face folder, and return how transformers scores with it."""
-    import torch
-    import transformers
+class Transformers:
+    """The model as transformers loads it, at its best: sorted texts, no cache of keys and values, no gradient.
 
-    write_folder(folder, base.params, base.cfg, base.tokenizer, context=8192, card="# SmolLM2 with a random head\n")
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    Args:
+        base: the model.
+        folder: where it is written.
+    """
 
-    def score(groups: Sequence[PreferenceGroup]) -> tuple[Timing, list[np.ndarray]]:
+    def __init__(self, base: Backbone, folder: Path):
+        import transformers
+
+        write_folder(folder, base.params, base.cfg, base.tokenizer, context=8192, card="# SmolLM2 with a random head\n")
+        self._model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def render(self, group: PreferenceGroup, response: str) -> str:
+        """Return a conversation as transformers' chat template writes it."""
+        turns = [
+            *({"role": m.role, "content": m.content} for m in group.prompt),
+            {"role": "assistant", "content": response},
+        ]
+        return self.tokenizer.apply_chat_template(turns, tokenize=False)
+
+    def time(self, texts: Sequence[str], batch: int) -> tuple[Timing, np.ndarray]:
+        """Score texts, so many at once; tokenizing and sorting are part of it."""
+        import torch
+
         clock, cpu = time.monotonic(), time.process_time()
-        texts = [render_text(tokenizer, group, response.text) for group in groups for response in group.responses]
-        rewards, tokens, padding = [], 0, 0
-        for start in range(0, len(texts), batch):
-            encoded = tokenizer(
-                texts[start : start + batch], padding=True, add_special_tokens=False, return_tensors="pt"
-            )
+        ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        order = sorted(range(len(ids)), key=lambda n: len(ids[n]))
+        rewards, padding = np.zeros(len(ids), np.float32), 0
+        for start in range(0, len(order), batch):
+            at = order[start : start + batch]
+            encoded = self.tokenizer.pad({"input_ids": [ids[n] for n in at]}, return_tensors="pt")
             with torch.inference_mode():
-                rewards.append(model(**encoded).logits[:, 0].float().numpy())
-            tokens += int(encoded["attention_mask"].sum())
+                rewards[at] = self._model(**encoded, use_cache=False).logits[:, 0].float().numpy()
             padding += int((1 - encoded["attention_mask"]).sum())
-        timing = Timing(time.monotonic() - clock, time.process_time() - cpu, tokens, padding)
-        flat = np.concatenate(rewards)
-        ends = np.cumsum([len(group.responses) for group in groups])
-        return timing, np.split(flat, ends[:-1])
+        tokens = sum(map(len, ids))
+        return Timing(time.monotonic() - clock, time.process_time() - cpu, tokens, padding), rewards
 
-    return score, tokenizer
-
-
-def render_text(tokenizer, group: PreferenceGroup, response: str) -> str:
-    """Return a conversation as transformers' chat template writes it."""
-    turns = [
-        *({"role": m.role, "content": m.content} for m in group.prompt),
-        {"role": "assistant", "content": response},
-    ]
-    return tokenizer.apply_chat_template(turns, tokenize=False)
+    def fastest(self, texts: Sequence[str], batches: Sequence[int]) -> tuple[int, dict[int, float]]:
+        """Return which number of texts at once is the fastest, and the tokens/s of each."""
+        self.time(texts[:1], 1)  # Once, so that none pays for the first call.
+        speeds = {}
+        for batch in batches:
+            timing, _ = self.time(texts, batch)
+            speeds[batch] = timing.tokens / timing.seconds
+        return max(speeds, key=speeds.get), speeds
 
 
-def same_tokens(base: Backbone, tokenizer, groups: Sequence[PreferenceGroup]) -> np.ndarray:
-    """Tell of each text whether both programs make the same tokens of it.
+def same_tokens(
+    base: Backbone, tokenizer, groups: Sequence[PreferenceGroup], texts: Sequence[str], most: int
+) -> np.ndarray:
+    """Tell of each text whether both programs encode the same tokens.
 
     crome_jax encodes a prompt once for all of its answers; an answer that begins with white space, as the code of
     HumanEvalPack does, is joined to the line break before it where the rendered text is encoded at once.
+
+    Args:
+        texts: of all responses of the groups, rendered.
+        most: tokens of the longest row: what is longer is cut.
     """
-    same = []
+    same, rendered = [], iter(texts)
     for group in groups:
         prompt = base.tokenizer.encode_prompt(group.prompt)
         for response in group.responses:
-            theirs = tokenizer(render_text(tokenizer, group, response.text), add_special_tokens=False)["input_ids"]
-            same.append([*prompt, *base.tokenizer.encode_response(response.text)] == theirs)
+            ours = [*prompt, *base.tokenizer.encode_response(response.text)]
+            theirs = tokenizer(next(rendered), add_special_tokens=False)["input_ids"]
+            same.append(ours == theirs and len(ours) <= most)
     return np.array(same)
-
-
-def count_tokens(groups: Sequence[PreferenceGroup], base: Backbone) -> tuple[int, int]:
-    """Count the tokens of the whole set: each distinct prompt and response once, and every text by itself."""
-
-    def count(some: Sequence[PreferenceGroup], prompts: bool) -> int:
-        total = 0
-        for group in some:
-            lengths = [len(ids) for ids in base.tokenizer.encode_responses(r.text for r in group.responses)]
-            times = len(lengths) if prompts else 1
-            total += times * len(base.tokenizer.encode_prompt(group.prompt)) + sum(lengths)
-        return total
-
-    return count(distinct_prompts(groups).groups, False), count(groups, True)
 
 
 def render(
     facts: dict[str, str],
     pairs: int,
-    ours: Sequence[Timing],
-    theirs: Sequence[Timing],
+    ours: dict[str, Timing],
+    theirs: Timing,
     agreement: str,
-    whole: tuple[int, int],
-    all_pairs: int,
+    drawn: Sequence[Prompt],
+    prompts: Sequence[Prompt],
 ) -> str:
-    """Write the page as Markdown."""
-    rows = []
-    for turn, (a, b) in enumerate(zip(ours, theirs, strict=True), 1):
-        rows.append((turn, "crome_jax", *_cells(a, pairs), ""))
-        ratio = f"{b.seconds / a.seconds:.2f} ({b.cpu / a.cpu:.2f})"
-        rows.append((turn, "transformers", *_cells(b, pairs), ratio))
-    header = ("turn", "", "seconds", "CPU seconds", "pairs/s", "tokens encoded", "padding", "ratio of time (CPU time)")
-    clock = sum(t.seconds for t in theirs) / sum(t.seconds for t in ours)
-    cpu = sum(t.cpu for t in theirs) / sum(t.cpu for t in ours)
+    """Write the page as Markdown.
+
+    Args:
+        ours: what is said of a run of crome_jax to its timing; the last is what is compared.
+    """
+    compared = list(ours.values())[-1]
+    clock, cpu = theirs.seconds / compared.seconds, theirs.cpu / compared.cpu
+    rows = [(f"crome_jax, {said}" if said else "crome_jax", *_cells(timing, pairs)) for said, timing in ours.items()]
+    rows.append(("transformers", *_cells(theirs, pairs)))
+    header = ("", "seconds", "CPU seconds", "pairs/s", "tokens encoded", "padding", "tokens/s")
+    shared = {name: _shared(some) for name, some in (("whole", prompts), ("sample", drawn))}
     parts = [
         "# Scoring",
         "The pairs of a rebuilt RewardBench, scored with SmolLM2-135M in float32 by crome_jax and by transformers' "
-        "`AutoModelForSequenceClassification`: same weights, same texts, same two cores, same process, by turns. "
-        "Written by `python -m benchmarks.scoring`; what it does is in [README.md](README.md).",
+        "`AutoModelForSequenceClassification`: same weights, same texts, same two cores, same process. Written by "
+        "`python -m benchmarks.scoring`; what it does is in [README.md](README.md).",
         _table(("", ""), facts.items()),
         f"crome_jax scores **{clock:.2f} times the pairs/s** ({cpu:.2f} times by CPU time, both cores together).",
         agreement,
         _table(header, rows),
-        "## Tokens of the whole set",
-        f"The {all_pairs:,} pairs take {whole[0]:,} tokens with each distinct prompt and response once, and "
-        f"{whole[1]:,} with every text by itself, padding not counted: {whole[1] / whole[0]:.2f} times as "
-        f"many. In what was scored here it is {theirs[0].tokens / ours[0].tokens:.2f} times: where that is more, the "
-        "ratio of time above is larger than the whole set's.",
+        "## Tokens",
+        f"The whole set, {sum(len(prompt.groups) for prompt in prompts):,} pairs, takes "
+        f"{sum(p.distinct for p in prompts):,} tokens with each distinct prompt and response once, and "
+        f"{sum(p.alone for p in prompts):,} with every text by itself, padding not counted: {shared['whole']:.2f} "
+        f"times as many. What was scored here takes {shared['sample']:.2f} times as many.",
+        _table(
+            ("subsets", "pairs", "of the whole", "tokens by themselves", "of the whole"), _by_subset(drawn, prompts)
+        ),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _shared(prompts: Sequence[Prompt]) -> float:
+    return sum(p.alone for p in prompts) / sum(p.distinct for p in prompts)
+
+
+def _by_subset(drawn: Sequence[Prompt], prompts: Sequence[Prompt]) -> list[tuple[str, ...]]:
+    """Return of each subset, or subsets that share prompts, what was drawn, and its share of what there is."""
+    rows = []
+    for subsets in sorted({prompt.subsets for prompt in drawn}):
+        some, whole = ([p for p in of if p.subsets == subsets] for of in (drawn, prompts))
+        counts = [(sum(len(p.groups) for p in of), sum(p.alone for p in of)) for of in (some, whole)]
+        (pairs, tokens), (all_pairs, all_tokens) = counts
+        rows.append(
+            (", ".join(subsets), f"{pairs:,}", f"{pairs / all_pairs:.1%}", f"{tokens:,}", f"{tokens / all_tokens:.1%}")
+        )
+    return rows
 
 
 def _cells(timing: Timing, pairs: int) -> tuple[str, ...]:
@@ -265,6 +325,7 @@ def _cells(timing: Timing, pairs: int) -> tuple[str, ...]:
         f"{pairs / timing.seconds:.2f}",
         f"{timing.tokens:,}",
         f"{timing.padding:,}",
+        f"{timing.tokens / timing.seconds:.0f}",
     )
 
 
@@ -293,16 +354,21 @@ def _make_parser() -> argparse.ArgumentParser:
         help="the page to write (default: benchmarks/scoring.md)",
     )
     counts = {
-        "--prompts": (2, "prompts of each subset"),
-        "--turns": (2, "times that each program scores all of it"),
-        "--batch": (8, "texts at once in transformers"),
-        "--rows-at-once": (4, "packed rows at once"),
+        "--every": (48, "of so many prompts one is scored; 1 takes all, which is hours"),
+        "--try-every": (16, "of so many texts one is taken to find the fastest batch of transformers"),
+        "--rows-at-once": (8, "packed rows at once, at most"),
         "--row-tokens": (2048, "tokens of the longest packed row"),
     }
     for flag, (default, what) in counts.items():
         add(flag, type=at_least(1), default=default, metavar="N", help=f"{what} (default: %(default)s)")
-    add("--subsets", nargs="+", default=[], metavar="NAME", help="subsets that are drawn from (default: all)")
-    add("--full", action="store_true", help="score every pair: an hour and more (default: a sample)")
+    add(
+        "--batch",
+        type=at_least(1),
+        nargs="+",
+        default=[1, 4, 16],
+        metavar="N",
+        help="texts at once in transformers; of several the fastest (default: 1 4 16)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of every draw (default: %(default)s)")
     return parser
 

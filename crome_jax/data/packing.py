@@ -1,5 +1,6 @@
 """Groups to fixed-shape rows: the prompt once, each distinct response once."""
 
+import bisect
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -35,6 +36,9 @@ class TokenizedGroup:
     margin: np.ndarray
     attributes: Sequence[str] = ()
     cut: int = 0
+
+
+_COMPARED = ("left", "right", "kind", "target", "weight", "margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +192,47 @@ def pack(
     if not finished:
         raise DataError("holds nothing to train on or to score", fix="give records with comparisons")
     return _lay_out(finished, shape, tallies)
+
+
+def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *, open_rows: int = 32) -> list[Rows]:
+    """Lay every response of groups into rows of several lengths, so that little is padding; comparisons are left out.
+
+    Groups are placed the largest first, each into the row whose room it fills best, or into a new row of the shortest
+    shape that holds it: what a large one leaves is filled by small ones (best fit, decreasing). One that no shape holds
+    is split for the longest, as `pack` does.
+
+    Args:
+        shapes: the shortest first, with slots for as many responses.
+        open_rows: how many rows with enough tokens left are tried before a new one is begun.
+
+    Returns:
+        The rows of each shape that has some, the shortest first.
+
+    Raises:
+        DataError: where a prompt leaves no room for its responses.
+    """
+    tallies = {"truncated": 0, "unpacked": 0}
+    longest = shapes[-1]
+    alone = (dataclasses.replace(group, **dict.fromkeys(_COMPARED, np.zeros(0, np.int32))) for group in groups)
+    pieces = [piece for group in alone for piece in _pieces(group, longest, True, tallies)]
+    rows: dict[int, list[list[_Piece]]] = {n: [] for n in range(len(shapes))}
+    room: list[tuple[int, int, int]] = []  # Of every row with room: tokens left, its shape, its number.
+    for piece in sorted(pieces, key=lambda piece: -piece.tokens):
+        first = bisect.bisect_left(room, (piece.tokens,))
+        tried = range(first, min(first + open_rows, len(room)))  # Enough tokens, but perhaps not enough slots.
+        at = next((at for at in tried if _fits(rows[room[at][1]][room[at][2]], piece, shapes[room[at][1]])), None)
+        if at is not None:
+            left, n, number = room.pop(at)
+            rows[n][number].append(piece)
+        else:
+            n = next(n for n, shape in enumerate(shapes) if piece.tokens <= shape.tokens)
+            left, number = shapes[n].tokens, len(rows[n])
+            rows[n].append([piece])
+        if left > piece.tokens and sum(len(p.responses) for p in rows[n][number]) < shapes[n].responses:
+            bisect.insort(room, (left - piece.tokens, n, number))
+    # Only what the longest row does not hold is ever cut.
+    none_cut = dict.fromkeys(tallies, 0)
+    return [_lay_out(rows[n], s, tallies if s is longest else none_cut) for n, s in enumerate(shapes) if rows[n]]
 
 
 def _fits(row: list[_Piece], piece: _Piece, shape: RowShape) -> bool:

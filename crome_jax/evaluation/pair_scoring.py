@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from crome_jax.data.loading import pack_groups, tokenize_groups
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack_tightly
 from crome_jax.data.pairs import PairForm
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.distinct import distinct_prompts
 from crome_jax.evaluation.leads import win_probabilities
 from crome_jax.evaluation.score_journal import ScoreJournal
-from crome_jax.evaluation.scoring import RewardModel, Scores, row_shapes, score_groups, score_packed
+from crome_jax.evaluation.scoring import RewardModel, Scores, count_tokens, row_shapes, score_groups, score_packed
 from crome_jax.groups import Comparison, PreferenceGroup
 
 BOTH = PairForm("both")
@@ -105,22 +105,22 @@ def score_pairs(
             on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
 
     numbers = {id(group): number for number, group in enumerate(merged)}
-    shapes = [dataclasses.replace(shape, comparisons=shape.responses) for shape in row_shapes(model.shape)]
-    by_shape: dict[RowShape, list[TokenizedGroup]] = {shape: [] for shape in shapes}
+    items: list[TokenizedGroup] = []
     judged = [np.full((len(group.responses),) * 2, np.nan, np.float32) for group in distinct.groups]
     cut = 0
     for item in tokenize_groups(merged, model.tokenizer, model.shape, pairs=BOTH, on_bad=on_bad and refuse):
         np.fill_diagonal(judged[item.index], 0.0)
         cut += item.cut
-        whole = len(item.prompt) + sum(map(len, item.responses))
-        by_shape[next((shape for shape in shapes if whole <= shape.tokens), shapes[-1])].append(item)
-    packed = [pack(items, shape) for shape, items in by_shape.items() if any(len(item.left) for item in items)]
+        if item.responses:
+            items.append(item)
+    packed = pack_tightly(items, row_shapes(model.shape))
     if not packed:
         raise DataError("holds nothing to compare", fix="give records of two responses, whose prompts fit a row")
     for rows, values in score_packed(model, packed, rows_at_once=rows_at_once, journal=journal, name=name):
         _gather(rows, values, asked, judged)
     places = [(at, np.ix_(responses, responses)) for at, responses in distinct.places]
-    return Scores([judged[at][where] for at, where in places], cut, sum(rows.real_tokens for rows in packed))
+    log_odds = [judged[at][where] for at, where in places]
+    return Scores(log_odds, cut, *count_tokens(model, packed, rows_at_once))
 
 
 def pack_pairs(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape, *, name: str) -> Rows:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -14,9 +15,10 @@ from jax.typing import DTypeLike
 
 from crome_jax.batch import FIELDS
 from crome_jax.data.loading import pack_groups, put, tokenize_groups
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack_tightly
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
+from crome_jax.evaluation.accuracy import check_rewards
 from crome_jax.evaluation.distinct import distinct_prompts
 from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import PreferenceGroup
@@ -28,6 +30,9 @@ from crome_jax.training.progress import Progress
 
 _SHORTEST_ROW = 256
 """Tokens of the shortest rows that are packed: each length of row is a compilation of its own."""
+
+_CPU_TOKENS = 2048
+"""Tokens of one call on a CPU: more are no faster there, and the last call of each length of row has more to fill."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +69,13 @@ class Scores:
         rewards: one float32 array [R] for each group, in nats; of a pairwise model log-odds [R, R] (see `leads`).
         truncated: responses that were cut to fit a row, each as often as it occurs.
         tokens: real tokens that were encoded: each distinct prompt and response once.
+        padding: tokens besides that went through the model: rows that are not full, batches that are not.
     """
 
     rewards: list[np.ndarray]
     truncated: int
     tokens: int
+    padding: int
 
 
 @functools.lru_cache(maxsize=8)  # One compilation, however often and from wherever a model is asked.
@@ -88,9 +95,9 @@ def score_groups(
 ) -> Scores:
     """Score every response of every group, each distinct prompt and response encoded once.
 
-    A reward is the same, to rounding, whatever it is computed with: 1e-5 in float32. Groups go to rows of the model's
-    size, its half, its quarter, ..., the shortest that holds the prompt with all its responses: attention takes time in
-    proportion to the length of a row.
+    A reward is the same, to rounding, whatever it is computed with: 1e-5 in float32. Rows are of the model's size, its
+    half, its quarter, ...: a group begins one of the shortest that hold its prompt with all its responses, as attention
+    takes time in proportion to the length of a row, and smaller groups fill what it leaves.
 
     Args:
         rows_at_once: rows in one call of the model, over all devices; rounded up to what the mesh divides.
@@ -102,6 +109,7 @@ def score_groups(
     Raises:
         CromeError: where the model is a pairwise one.
         DataError: where a prompt leaves no room in a row, or there is nothing to score.
+        CromeError: where a reward is not finite.
     """
     check_rewarding(model)
     distinct = distinct_prompts(groups)
@@ -112,23 +120,23 @@ def score_groups(
             on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
 
     numbers = {id(group): number for number, group in enumerate(distinct.groups)}
-    shapes = row_shapes(model.shape)
-    by_shape: dict[RowShape, list[TokenizedGroup]] = {shape: [] for shape in shapes}
+    items: list[TokenizedGroup] = []
     cut = [np.zeros(len(group.responses), bool) for group in distinct.groups]
     for item in tokenize_groups(distinct.groups, model.tokenizer, model.shape, on_bad=on_bad and refuse):
         lengths = np.array([len(ids) for ids in item.responses], np.int64)
         cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
-        whole = len(item.prompt) + int(lengths.sum())
-        by_shape[next((shape for shape in shapes if whole <= shape.tokens), shapes[-1])].append(item)
-    packed = [pack(items, shape, every_response=True) for shape, items in by_shape.items() if items]
+        items.append(item)
+    packed = pack_tightly(items, row_shapes(model.shape))
     if not packed:
         raise DataError("holds nothing to score", fix="give records with responses, whose prompts fit a row")
     rewards = [np.full(len(group.responses), np.nan, np.float32) for group in distinct.groups]
     for rows, values in score_packed(model, packed, rows_at_once=rows_at_once, journal=journal, name=name):
         for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
             rewards[rows.groups[row, slot]][rows.responses[row, slot]] = values[row, slot]
+    # What was refused is NaN, too: a model that gives it must not pass for that.
+    check_rewards([distinct.groups[item.index] for item in items], [rewards[item.index] for item in items])
     truncated = sum(int(flags.sum()) for flags in distinct.spread(cut))
-    return Scores(distinct.spread(rewards), truncated, sum(rows.real_tokens for rows in packed))
+    return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once))
 
 
 def check_rewarding(model: RewardModel) -> None:
@@ -167,6 +175,17 @@ def score_packed(
     progress.close()
 
 
+def count_tokens(model: RewardModel, packed: Sequence[Rows], rows_at_once: int) -> tuple[int, int]:
+    """Return how many real tokens `score_packed` encodes, and how many it computes besides."""
+    real = sum(rows.real_tokens for rows in packed)
+    computed = 0
+    for rows in packed:
+        n, length = rows.batch.tokens.shape
+        size = _batch_size(_rows_at_once(rows_at_once, rows, model.shape), n, model.mesh)
+        computed += math.ceil(n / size) * size * length
+    return real, computed - real
+
+
 def row_shapes(shape: RowShape) -> list[RowShape]:
     """Return the shapes of rows that are packed, the shortest first."""
     shapes = [shape]
@@ -177,9 +196,10 @@ def row_shapes(shape: RowShape) -> list[RowShape]:
 
 def _rows_at_once(rows_at_once: int, rows: Rows, shape: RowShape) -> int:
     """Return how many rows go into one call: accelerators get as many tokens whatever the length of rows."""
-    if jax.default_backend() == "cpu":  # More rows at once would only fall out of its caches.
-        return rows_at_once
-    return rows_at_once * shape.tokens // rows.batch.tokens.shape[1]
+    length = rows.batch.tokens.shape[1]
+    if jax.default_backend() == "cpu":
+        return max(1, min(rows_at_once, _CPU_TOKENS // length))
+    return rows_at_once * shape.tokens // length
 
 
 def pack_for_scoring(
@@ -220,15 +240,13 @@ def score_rows(
         [N, R] rewards by slot, in nats.
     """
     n, length = rows.batch.tokens.shape
-    # Few rows are not filled up to a whole batch; to a power of two, so that few sizes are compiled.
-    rows_at_once = min(rows_at_once, 1 << (n - 1).bit_length())
-    rows_at_once = math.ceil(rows_at_once / row_shards(mesh)) * row_shards(mesh)
+    rows_at_once = _batch_size(rows_at_once, n, mesh)
     values = np.zeros(rows.groups.shape, np.float32)
     own = Progress(name, n, "row") if progress is None else None
     for start in range(0, n, rows_at_once):
         # The last rows are scored again rather than compiling for a smaller batch.
         at = np.minimum(np.arange(start, start + rows_at_once), n - 1)
-        key = f"{length}x{rows_at_once}@{start}"
+        key = _batch_key(rows, at) if journal else ""
         known = journal and journal.find(key)
         if known is None:
             batch = {field: getattr(rows.batch, field)[at] for field in FIELDS}
@@ -248,6 +266,22 @@ def score_rows(
     if own:
         own.close()
     return values
+
+
+def _batch_size(rows_at_once: int, rows: int, mesh: Mesh) -> int:
+    """Return how many of some rows go into one call: few are not filled up to a whole batch."""
+    # To a power of two, so that few sizes are compiled.
+    wanted = min(rows_at_once, 1 << (rows - 1).bit_length())
+    return math.ceil(wanted / row_shards(mesh)) * row_shards(mesh)
+
+
+def _batch_key(rows: Rows, at: np.ndarray) -> str:
+    """Return what a batch is found by in a journal: what is computed, whatever else there is to score."""
+    fields = (rows.batch.tokens, rows.batch.positions, rows.batch.group_ids, rows.batch.response_ids)
+    content = hashlib.sha256()
+    for field in (*fields, rows.batch.response_ends):
+        content.update(np.ascontiguousarray(field[at]).tobytes())
+    return f"{len(at)}x{fields[0].shape[1]}/{content.hexdigest()[:32]}"
 
 
 def gather_rewards(rows: Rows, values: np.ndarray, groups: Sequence[PreferenceGroup]) -> list[np.ndarray]:

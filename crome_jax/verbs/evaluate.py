@@ -229,7 +229,8 @@ def _measure(args: argparse.Namespace) -> None:
             unsaid = dict.fromkeys(packing[0])  # What is each member's own.
             packing += [
                 unsaid
-                | {"method": together, "data": name, "responses cut": scores.truncated, "tokens encoded": scores.tokens}
+                | {"method": together, "data": name, "responses cut": scores.truncated}
+                | {"tokens encoded": scores.tokens, "tokens of padding": scores.padding}
                 for name, scores in scored[together].items()
             ]
         evaluations, edited = _usable(groups, scored)
@@ -328,6 +329,7 @@ def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "
             [combine(same, how) for same in zip(*(member[name].rewards for member in members), strict=True)],
             max(member[name].truncated for member in members),
             sum(member[name].tokens for member in members),
+            sum(member[name].padding for member in members),
         )
         for name in members[0]
     }
@@ -380,6 +382,7 @@ def _packing_facts(
         "data": name,
         "responses cut": scores.truncated,
         "tokens encoded": scores.tokens,
+        "tokens of padding": scores.padding,
         "tokens encoded for each comparison": round(scores.tokens / max(comparisons, 1), 1),
         "if every pair were encoded by itself": round(_tokens_alone(groups, tokenizer) / max(comparisons, 1), 1),
         "seconds, compilation included": round(seconds, 2),

@@ -23,5 +23,6 @@ def add_rows_at_once(parser: argparse.ArgumentParser) -> None:
         type=at_least(1),
         default=8,
         metavar="N",
-        help="packed rows in one call of the model, over all devices (default: %(default)s)",
+        help="packed rows in one call of the model, over all devices; on a CPU, 2048 tokens at most "
+        "(default: %(default)s)",
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crome_jax.batch import Batch
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack, pack_tightly
 from crome_jax.errors import DataError
 from crome_jax.models import weights
 from crome_jax.models.config import tiny
@@ -327,3 +327,67 @@ def test_packing_is_deterministic_and_counts_what_it_saves():
     )
     assert first.unpacked_tokens == pairs
     assert first.real_tokens == int((first.batch.group_ids > 0).sum())
+
+
+def placed(rows: list[Rows]) -> dict[tuple[int, int], list[int]]:
+    """Return group and response to the tokens that stand where its slot says, its prompt's before them."""
+    found = {}
+    for some in rows:
+        for row, slot in zip(*np.nonzero(some.groups >= 0), strict=True):
+            batch, end = some.batch, some.batch.response_ends[row, slot]
+            mine = (batch.group_ids[row] == batch.group_ids[row, end]) & (batch.group_ids[row] > 0)
+            seen = mine & np.isin(batch.response_ids[row], (0, slot + 1))
+            key = int(some.groups[row, slot]), int(some.responses[row, slot])
+            assert key not in found
+            assert batch.positions[row, seen].tolist() == list(range(seen.sum()))
+            found[key] = batch.tokens[row, seen].tolist()
+    return found
+
+
+@hypothesis.given(st.integers(0, 2**32), st.integers(1, 40), st.integers(2, 6))
+@hypothesis.settings(max_examples=60, deadline=None)
+def test_tight_rows_hold_every_response_once_after_its_prompt(seed, count, slots):
+    groups = make_groups(np.random.default_rng(seed), count)
+    rows = pack_tightly(groups, [RowShape(16, slots, 1), RowShape(32, slots, 1), RowShape(64, slots, 1)])
+    assert placed(rows) == {
+        (g.index, r): [*g.prompt, *response] for g in groups for r, response in enumerate(g.responses)
+    }
+    assert [some.batch.tokens.shape[1] for some in rows] == sorted({some.batch.tokens.shape[1] for some in rows})
+    assert sum(some.truncated for some in rows) == 0
+
+
+def test_small_groups_fill_what_large_ones_leave():
+    z = np.zeros(0, np.int32)
+    sized = lambda n, size: TokenizedGroup(n, [1] * 10, [[2] * (size - 10)], z, z, z, z, z, z)  # noqa: E731
+    # 40 + 24 fill a row of 64 and 20 + 12 one of 32; rows of one length at a time would take 64 and three of 32.
+    rows = pack_tightly(
+        [sized(n, size) for n, size in enumerate((20, 24, 12, 40))], [RowShape(32, 8, 1), RowShape(64, 8, 1)]
+    )
+    assert [some.batch.tokens.shape for some in rows] == [(1, 32), (1, 64)]
+    assert sum(some.real_tokens for some in rows) == 96
+
+
+def test_little_of_tight_rows_is_padding():
+    z, rng = np.zeros(0, np.int32), np.random.default_rng(0)
+    sizes = rng.integers(20, 500, 300)
+    groups = [TokenizedGroup(n, [1] * 10, [[2] * (size - 10)], z, z, z, z, z, z) for n, size in enumerate(sizes)]
+    shapes = [RowShape(tokens, 64, 1) for tokens in (64, 128, 256, 512)]
+    tight = sum(some.batch.tokens.size for some in pack_tightly(groups, shapes))
+    assert tight < 1.05 * sizes.sum()
+    # Each length of row by itself, in the order given, leaves a quarter of what is computed empty.
+    fits = lambda size: next(shape for shape in shapes if size <= shape.tokens)  # noqa: E731
+    apart = [[g for g, size in zip(groups, sizes, strict=True) if fits(size) is shape] for shape in shapes]
+    rows = [pack(some, shape, every_response=True) for some, shape in zip(apart, shapes, strict=True)]
+    assert tight < 0.85 * sum(some.batch.tokens.size for some in rows)
+
+
+def test_what_no_row_holds_is_cut_and_counted_in_the_longest():
+    z = np.zeros(0, np.int32)
+    group = TokenizedGroup(0, [1] * 4, [[2] * 59 + [3], [5] * 9, [2] * 59 + [3]], z, z, z, z, z, z)
+    rows = pack_tightly([group], [RowShape(16, 8, 1), RowShape(32, 8, 1)])
+    assert [some.truncated for some in rows] == [0, 2]
+    assert {key: (len(tokens), tokens[-1]) for key, tokens in placed(rows).items()} == {
+        (0, 0): (32, 3),
+        (0, 1): (13, 5),
+        (0, 2): (32, 3),
+    }

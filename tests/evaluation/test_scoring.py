@@ -4,12 +4,13 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy import CFG, ONE, WordTokenizer, host_params, mesh_of, text_groups
 
 from crome_jax.data.packing import RowShape
-from crome_jax.errors import DataError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.scoring import (
     RewardModel,
     gather_rewards,
@@ -137,6 +138,19 @@ def test_responses_that_were_cut_are_counted_and_scored_as_cut():
     cut = [Response(" ".join(some[:59])) for some in (words, words[::-1])]
     short = dataclasses.replace(group, responses=tuple(cut))
     np.testing.assert_allclose(scores.rewards[0][[0, 2]], score_groups(model(), [short]).rewards[0], atol=1e-5)
+
+
+def test_a_reward_that_is_no_number_is_an_error_and_never_passes_for_a_refused_group():
+    diverged = model()
+    diverged.params["head"] = jnp.full_like(diverged.params["head"], jnp.nan)
+    long = dataclasses.replace(GROUPS[0], id="long", prompt=(Message("user", "word " * 60),))
+    with pytest.raises(CromeError, match=r"the reward of responses\[0\] is nan; a model whose training diverged"):
+        score_groups(diverged, [long, *GROUPS], on_bad=lambda *_: None)
+
+
+def test_padding_is_what_of_the_rows_is_no_token():
+    one = score_groups(model(), GROUPS[:1])
+    assert one.tokens + one.padding == 64
 
 
 def test_rewards_come_back_to_their_response():
