@@ -1,8 +1,9 @@
 # crome_jax with everything pinned, for TPU unless told otherwise: docker build --build-arg EXTRA=gpu -t crome_jax .
-FROM python:3.11-slim
+# For workers of Beam: docker build --target beam --build-arg EXTRA=beam -t crome_jax_beam .
+FROM python:3.11-slim AS crome
 ARG EXTRA=tpu
 WORKDIR /crome_jax
-COPY pyproject.toml requirements.txt LICENSE README.md ./
+COPY pyproject.toml requirements.txt requirements-beam.txt LICENSE README.md ./
 COPY launch/setup.sh launch/
 COPY crome_jax crome_jax
 COPY gin gin
@@ -10,6 +11,14 @@ RUN launch/setup.sh "$EXTRA" && rm -rf /root/.cache
 # Not root: what it writes to a mounted folder belongs to this user.
 RUN useradd --create-home crome
 USER crome
+
+FROM crome AS beam
+# What Beam starts on a worker; the version is that of requirements-beam.txt.
+COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
+ENV PATH="/crome_jax/.venv/bin:$PATH"
+ENTRYPOINT ["/opt/apache/beam/boot"]
+
+FROM crome
 # A process of its own, not a shell's child: SIGTERM reaches it, and the run saves.
 ENTRYPOINT [".venv/bin/python", "-m", "crome_jax"]
 CMD ["--help"]

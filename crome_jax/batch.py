@@ -3,6 +3,9 @@
 from flax import struct
 from jaxtyping import Array, Float, Int
 
+ATTRIBUTES = 32
+"""The most attributes that metrics tell apart: the same number for any data, so that one compiled step serves all."""
+
 
 @struct.dataclass
 class Batch:
@@ -17,13 +20,16 @@ class Batch:
         group_ids: i32 [B, T]; 0 = padding, else which group of the row.
         response_ids: i32 [B, T]; 0 = prompt token (shared), else which response of the row, counted from 1.
         response_ends: i32 [B, R]; index of the token whose hidden state is scored, -1 = empty slot.
-        left, right: i32 [B, C]; response slots compared.
+        left, right: i32 [B, C]; response slots compared. A right of -1: the slot of left holds both answers, one after
+            the other (see `data.pairs`), and left stands for the first of them.
         target: f32 [B, C]; probability that left is preferred, 0.5 for a tie.
         weight: f32 [B, C]; 0 = empty slot.
         margin: f32 [B, C]; how far the preferred reward should lead, in nats.
         kind: i32 [B, C]; a groups.Kind.
         hidden: [B, T, D] or None; the hidden states that enter the first trained layer, where they were computed
             ahead (the layers below are frozen, so they never change).
+        attribute: i32 [B, C] or None; which attribute a causal comparison moves, from 1 to ATTRIBUTES, 0 = none. Only
+            metrics read it: None where they are not wanted by attribute.
     """
 
     tokens: Int[Array, "B T"]
@@ -38,7 +44,8 @@ class Batch:
     margin: Float[Array, "B C"]
     kind: Int[Array, "B C"]
     hidden: Float[Array, "B T D"] | None = None
+    attribute: Int[Array, "B C"] | None = None
 
 
-FIELDS = tuple(name for name in Batch.__dataclass_fields__ if name != "hidden")
-"""The fields every packed row carries."""
+FIELDS = tuple(name for name in Batch.__dataclass_fields__ if name not in ("hidden", "attribute"))
+"""The fields that decide what is learned and scored: every batch has them."""

@@ -1,4 +1,8 @@
-"""Outputs appear whole or not at all: they are written beside their place and renamed into it when finished."""
+"""Outputs appear whole or not at all: they are written beside their place and renamed into it when finished.
+
+Into a bucket (gs://), where nothing is renamed, they are written when they are finished: an object appears whole; of a
+folder the objects come one after the other, and an index among them last.
+"""
 
 import contextlib
 import errno
@@ -27,6 +31,20 @@ _FIXES = {
 }
 
 
+def is_remote(path: str | os.PathLike) -> bool:
+    """Tell whether a path is one of a bucket, such as gs://bucket/run."""
+    return "://" in os.fspath(path)
+
+
+def place(path: str | os.PathLike) -> Path:
+    """Return a path as an object with pathlib's methods: of a bucket etils.epath's, which reads and writes objects."""
+    if not is_remote(path):
+        return Path(path)
+    from etils import epath
+
+    return epath.Path(path)
+
+
 @contextlib.contextmanager
 def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path to create a file or folder at; it becomes `path` when the block ends without an error.
@@ -42,8 +60,13 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
         CromeError: where `path` exists and `overwrite` is false, and where it cannot be written (no permission, a full
             disk, ...); other errors of the block pass through.
     """
-    path = Path(path)
+    path = place(path)
     _check_absent(path, overwrite)
+    if is_remote(path):
+        with tempfile.TemporaryDirectory(prefix="crome-") as folder, spoken_for(Path(folder) / "finished", path):
+            yield Path(folder) / "finished"
+            _upload(Path(folder) / "finished", path)
+        return
     partial = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +87,38 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+class Lines:
+    """A text file that grows line by line; each is there once it is added.
+
+    An object in a bucket does not grow: it is written anew with every line.
+
+    Args:
+        path: what is there already stays.
+
+    Raises:
+        OSError: where it cannot be written (in `add`, too).
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._said = path.read_text() if is_remote(path) and path.exists() else ""
+        self._file = None if is_remote(path) else path.open("a")
+
+    def add(self, line: str) -> None:
+        """Append a line."""
+        if self._file is None:
+            self._said += line + "\n"
+            self._path.write_text(self._said)
+        else:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
 
 
 @contextlib.contextmanager
@@ -109,8 +164,21 @@ def read_json_object(path: Path, fix: str = "fetch it again") -> dict[str, Any]:
     return content
 
 
+def _upload(finished: Path, path: Path) -> None:
+    """Copy a finished file or folder into a bucket, in the place of what is there."""
+    if finished.is_file():
+        path.write_bytes(finished.read_bytes())
+        return
+    if path.exists():
+        path.rmtree()
+    # What is named index comes last: without it nothing takes the folder for whole.
+    for file in sorted(finished.rglob("*"), key=lambda file: (file.stem == "index", file)):
+        if file.is_file():
+            (path / file.relative_to(finished).as_posix()).write_bytes(file.read_bytes())
+
+
 def _check_absent(path: Path, overwrite: bool) -> None:
-    if not overwrite and os.path.lexists(path):
+    if not overwrite and (path.exists() if is_remote(path) else os.path.lexists(path)):
         raise CromeError(f"{path}: exists already; choose another name or pass --overwrite")
 
 

@@ -95,6 +95,11 @@ class Comparison:
     margin: float = 0.0
     attribute: str | None = None
 
+    @property
+    def moved(self) -> str:
+        """The attribute that metrics count it under: that of a causal comparison, empty for none."""
+        return (self.attribute or "") if self.kind is Kind.CAUSAL else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceGroup:

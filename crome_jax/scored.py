@@ -11,7 +11,8 @@ class Scored:
     Most objectives read `rewards` alone. What none reads is never computed: the step is compiled with its objective.
 
     Args:
-        rewards: f32 [B, R]; nats, 0 in empty slots. What scoring gives out.
+        rewards: f32 [B, R]; nats, 0 in empty slots. What scoring gives out. Of Method.head = 'pairwise' the log-odds
+            that the first of a slot's two answers is the better.
         features: [B, R, D]; the normed hidden state of each scored token, which the heads read.
         lengths: f32 [B, R]; tokens of each response, its end-of-turn token included, 0 in empty slots.
         length_rewards: f32 [B, R]; of the second head of Method.head = 'odin', None where there is no such head.

@@ -11,7 +11,7 @@ Train on TPU slices of a GKE cluster that has the JobSet controller: launch/jobs
   --name NAME         of the JobSet (default: crome)
   --service-account A Kubernetes account that may read and write the bucket (default: default)
   --dry-run           print the manifest
-  TRAIN_ARGUMENT      of crome train, such as --gin_file=gin/runs/crome.gin"
+  TRAIN_ARGUMENT      of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -41,6 +41,11 @@ esac
 chips=$((${topology//x/ * }))
 if ((chips % 4)); then echo "jobset.sh: --topology $topology has $chips chips, not four a host" >&2 && exit 2; fi
 
+if [[ ${1:-} != sweep ]]; then
+  set -- train --distributed=jobset "$@"
+elif ((chips * slices > 4)); then
+  echo "jobset.sh: a job of a sweep is one process; give --topology 2x2 and one slice" >&2 && exit 2
+fi
 quoted=""
 for argument in "$@"; do argument="${argument//\\/\\\\}" && quoted+="${quoted:+, }\"${argument//\"/\\\"}\""; done
 manifest="$(< launch/jobset.yaml)"

@@ -10,11 +10,11 @@ command again goes on.
   --time H:M:S      at most (default: 24:00:00)
   --sbatch OPTION   passed on to sbatch, such as --sbatch --partition=gpu; may be given several times
   --dry-run         print what would be submitted
-  TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin"
+  TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-dry="" nodes=1 gpus=8 limit=24:00:00 further=()
+dry="" nodes=1 gpus=8 limit=24:00:00 whole=--exclusive further=()
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
@@ -28,9 +28,16 @@ while (($#)); do
   esac
 done
 
-train=(.venv/bin/python -m crome_jax train --distributed=slurm "$@")
+if [[ ${1:-} != sweep ]]; then
+  set -- train --distributed=slurm "$@"
+elif ((nodes > 1)); then
+  echo "slurm.sh: a job of a sweep is one process; it takes one node, not $nodes" >&2 && exit 2
+else
+  whole="" # Others may have the rest of the node.
+fi
+train=(.venv/bin/python -m crome_jax "$@")
 command=(
-  sbatch --job-name=crome --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" --exclusive --time="$limit"
+  sbatch --job-name=crome --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" ${whole:+"$whole"} --time="$limit"
   --signal=TERM@120 --requeue --open-mode=append --output=crome-%j.log ${further[@]+"${further[@]}"}
   # Where one process ends badly the others are ended too, not left waiting.
   --wrap "srun --kill-on-bad-exit=1 --export=ALL,JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax ${train[*]@Q}"

@@ -6,7 +6,8 @@ share, a bucket mounted with gcsfuse, say.
 
   create            ask for the slice; it comes when there is room
   setup             once it is there: copy this folder to every worker and install
-  train             start TRAIN_ARGUMENT on every worker; the same command again resumes
+  train             start TRAIN_ARGUMENT on every worker; the same command again resumes. On a slice of one worker it may
+                    be sweep, and arguments of crome sweep
   delete            give the slice back
   --name NAME       of the slice and of its request
   --zone ZONE       such as us-west4-a
@@ -41,7 +42,12 @@ esac
 run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
 everywhere() { run gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all --command="$1"; }
 queued() { run gcloud compute tpus queued-resources "$1" "$name" --zone="$zone" "${@:2}"; }
-train=(.venv/bin/python -m crome_jax train --distributed=tpu "$@")
+if [[ ${1:-} != sweep ]]; then
+  set -- train --distributed=tpu "$@"
+elif [[ $type != *-[148] ]]; then
+  echo "tpu_vm.sh: a sweep runs on one worker; give --type v5litepod-8, v5p-8 or v6e-8, not $type" >&2 && exit 2
+fi
+train=(.venv/bin/python -m crome_jax "$@")
 case "$action" in
   create) queued create --node-id="$name" --accelerator-type="$type" --runtime-version="$runtime" ${spot[@]+"${spot[@]}"} ;;
   setup)

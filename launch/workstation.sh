@@ -6,7 +6,7 @@ is started again and goes on from its newest checkpoint; one that ends with an e
 
   --restarts N      how often at most (default: 3)
   --dry-run         print what would be done
-  TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin"
+  TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -21,7 +21,8 @@ while (($#)); do
   esac
 done
 
-train=(.venv/bin/python -m crome_jax train "$@")
+[[ ${1:-} == sweep ]] || set -- train "$@"
+train=(.venv/bin/python -m crome_jax "$@")
 if [[ $dry ]]; then echo "+ ${train[*]@Q}" && exit; fi
 # Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere).
 export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"

@@ -22,6 +22,8 @@ def place(tmp_path_factory):
     (folder / "prefs.jsonl").write_text("\n".join(to_json(group) for group in text_groups(8)))
     bindings = {"BACKBONE": f"'{folder / 'backbone'}'", "DATA": f"'{folder / 'prefs.jsonl'}'", "STEPS": 2}
     bindings |= {"OUT": f"'{folder / 'run'}'", "TRAINABLE": 1, "ROW_TOKENS": 256, "LEARNING_RATE": 1e-2}
+    bindings |= {"train.checkpoint_every": 1, "train.keep_checkpoints": 1, "train.keep_best": "'loss'"}
+    bindings |= {"train.validation": f"'{folder / 'prefs.jsonl'}'"}
     flags = [f"--gin.{name}={value}" for name, value in bindings.items()]
     assert run("train", "--gin_file=gin/runs/bradley_terry.gin", *flags) == 0
     return folder
@@ -63,6 +65,24 @@ def test_an_exported_run_scores_as_the_run_does(place, capsys):
     (figures,) = report["methods"].values()
     for split, measured in figures["splits"].items():
         assert f"| {split} | {100 * measured['accuracy']:.1f} |" in card
+    # What the run measured when it was saved is what `evaluate` found.
+    lines = map(json.loads, (place / "run" / "metrics.jsonl").read_text().splitlines())
+    by_step = {line["step"]: line["validation/accuracy"] for line in lines if "validation/accuracy" in line}
+    assert [*by_step] == [1, 2]
+    assert by_step[2] == measured["accuracy"]
+
+
+def test_an_older_checkpoint_can_be_exported(place, tmp_path, capsys):
+    curve = map(json.loads, (place / "run" / "metrics.jsonl").read_text().splitlines())
+    losses = {line["step"]: line["validation/loss"] for line in curve if "validation/loss" in line}
+    kept = sorted({min(losses, key=losses.get), 2})  # The best, and the newest.
+    assert sorted(int(path.name) for path in (place / "run" / "checkpoints").iterdir()) == kept
+    assert run("export", "--checkpoint", place / "run", "--out", tmp_path / "out", "--step", kept[0]) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| optimizer steps | {kept[0]} |" in card
+    assert "None of this checkpoint was in the run's folder" in card
+    assert run("export", "--checkpoint", place / "run", "--out", tmp_path / "none", "--step", "7") == 2
+    assert f"holds no step 7; it holds {', '.join(map(str, kept))}" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_there_is_replaced_only_when_asked(place, tmp_path, capsys):

@@ -46,7 +46,10 @@ def trained(place):
 
     def train(name):
         out = place / name
-        flags = ("--gin_file=gin/models/tiny.gin", "--gin.TRAINABLE='head'", "--gin.ROW_TOKENS=256", "--gin.STEPS=2")
+        # MMD acts on hidden states, of which some must train.
+        trainable = 1 if name.startswith("mmd") else "'head'"
+        flags = ("--gin_file=gin/models/tiny.gin", f"--gin.TRAINABLE={trainable}", "--gin.ROW_TOKENS=256")
+        flags += ("--gin.STEPS=2",)
         # A rate at which two steps tell methods apart.
         flags += ("--gin.LEARNING_RATE=0.1", f"--gin.DATA='{place / 'groups'}'", f"--gin.OUT='{out}'")
         assert run("train", f"--gin_file=gin/runs/{name}.gin", *flags) == 0
@@ -75,11 +78,83 @@ def test_a_method_goes_the_whole_way(place, trained, tmp_path, name):
     assert read_card(out).head == ("odin" if name == "odin" else "scalar")
     (line,) = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert np.isfinite(list(line.values())).all()
+    by_attribute = {key for key in line if key.startswith("causal/") and key.count("/") == 2}
+    assert ("causal/relevance/accuracy" in by_attribute) == bool(by_attribute) == (name in ("rrm", "plackett_luce"))
     assert run("evaluate", "--checkpoint", out, "--data", place / "held_out.jsonl", "--out", tmp_path / "report") == 0
     figures = json.loads((tmp_path / "report" / "report.json").read_text())["methods"][name]["splits"]["held_out"]
     rewards = score(place, tmp_path / "scored.jsonl", "--checkpoint", out)
     assert np.std(rewards) > 0
     assert figures["accuracy"] == pytest.approx(accuracy(place, rewards))
+
+
+@pytest.fixture(scope="module")
+def pairwise(place):
+    """A run of Crome's pairwise model, cut off after one step and resumed."""
+    out = place / "crome_pair_pm"
+    flags = (
+        "--gin_file=gin/models/tiny.gin",
+        "--gin.TRAINABLE='head'",
+        "--gin.ROW_TOKENS=384",
+        "--gin.LEARNING_RATE=0.1",
+    )
+    flags += (f"--gin.DATA='{place / 'groups'}'", f"--gin.OUT='{out}'")
+    for steps in (1, 3):
+        assert run("train", "--gin_file=gin/runs/crome_pair_pm.gin", *flags, f"--gin.STEPS={steps}") == 0
+    return out
+
+
+def win_probabilities(place, out, model) -> np.ndarray:
+    """Return what was written of the held-out pairs, a row for each."""
+    assert run("score", "--checkpoint", model, "--data", place / "held_out.jsonl", "--out", out, "--chunk", 5) == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    assert not any("reward" in record for record in written)
+    return np.reshape([record["win_probability"] for record in written], (-1, 2))
+
+
+def test_a_pairwise_model_goes_the_whole_way(place, pairwise, tmp_path, capsys):
+    card = read_card(pairwise)
+    assert (card.method, card.head) == ("crome_pair_pm", "pairwise")
+    curve = [json.loads(line) for line in (pairwise / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in curve] == [1, 3]
+    assert all(np.isfinite(line[f"{kind}/loss"]) for line in curve for kind in ("human", "causal", "neutral"))
+    wins = win_probabilities(place, tmp_path / "scored.jsonl", pairwise)
+    np.testing.assert_allclose(wins.sum(axis=1), 1.0, rtol=1e-6)
+    assert np.std(wins) > 0
+    assert run("evaluate", "--checkpoint", pairwise, "--data", place / "held_out.jsonl", "--out", tmp_path / "a") == 0
+    figures = json.loads((tmp_path / "a" / "report.json").read_text())["methods"]["crome_pair_pm"]["splits"]["held_out"]
+    assert figures["accuracy"] == pytest.approx(accuracy(place, wins))
+    assert figures["reward_length"]["responses"] == 0
+    # What it is exported as is read back as the same model.
+    assert run("export", "--checkpoint", pairwise, "--out", tmp_path / "exported") == 0
+    assert "# Pairwise preference model: crome_pair_pm on tiny" in (tmp_path / "exported" / "README.md").read_text()
+    again = win_probabilities(place, tmp_path / "again.jsonl", tmp_path / "exported")
+    np.testing.assert_allclose(again, wins, atol=1e-5)
+
+
+def test_a_pairwise_model_picks_the_candidate_that_beats_the_others(place, pairwise, tmp_path):
+    texts = ["It is four.", "Five, I think.", "It is four.", "I cannot say."]
+    record = {"prompt": "What is two and two?", "candidates": texts, "answer": "4"}
+    (tmp_path / "c.jsonl").write_text(json.dumps(record) + "\n")
+    flags = ("--model", pairwise, "--candidates", tmp_path / "c.jsonl", "--judge", "exact", "--out", tmp_path / "out")
+    assert run("best_of_n", *flags) == 0
+    curve = json.loads((tmp_path / "out" / "best_of_n.json").read_text())["curve"]
+    assert [point["n"] for point in curve] == [1, 2, 4]
+
+
+def test_what_a_pairwise_model_cannot_do_is_said(place, pairwise, tmp_path, capsys, monkeypatch):
+    lone = {"prompt": "Why?", "messages": None, "response": "So."}
+    (tmp_path / "lone.jsonl").write_text(json.dumps({k: v for k, v in lone.items() if v}) + "\n")
+    assert run("score", "--checkpoint", pairwise, "--data", tmp_path / "lone.jsonl") == 2
+    said = capsys.readouterr().err
+    assert "'response' is the only one to its prompt, and a pairwise model says which of two is the better" in said
+    assert f"{tmp_path / 'lone.jsonl'}" in said
+    assert run("diagnose", "--model", pairwise, "--data", place / "held_out.jsonl", "--out", tmp_path / "d") == 2
+    assert "a pairwise model says which of two answers is better, and gives none a reward" in capsys.readouterr().err
+    both = ("--checkpoint", pairwise, pairwise, "--ensemble", "mean")
+    for verb in ("score", "evaluate"):
+        place_of = ("--data", place / "held_out.jsonl", "--out", tmp_path / verb)
+        assert run(verb, *both, *place_of) == 2
+        assert "--ensemble is of rewards, and a pairwise model gives none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", ["mean", "worst"])

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from fake_endpoint import Answer, FakeEndpoint
 
 from crome_jax.cli import main
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
@@ -331,6 +332,13 @@ def test_a_folder_without_a_chat_template_or_a_head_is_refused(folder, pairs, tm
     assert "is no sequence classifier" in capsys.readouterr().err
 
 
+def test_prior_sets_without_their_benchmark_are_refused(place, pairs, tmp_path, capsys):
+    flags = ["evaluate", "--checkpoint", place / "run", "--benchmark", "pairs", "--manual_dir", pairs]
+    assert run(*flags, "--out", tmp_path / "out", "--prior-sets") == 2
+    assert "--prior-sets are RewardBench's" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_killed_evaluation_goes_on_where_it_was(place, pairs, tmp_path, monkeypatch):
     flags = ["evaluate", "--checkpoint", place / "run", "--benchmark", "pairs", "--manual_dir", pairs]
     flags += ["--rows-at-once", 1, "--out"]
@@ -399,6 +407,25 @@ def test_best_of_n_is_measured_from_a_file(place, tmp_path, capsys):
     assert f"best of 4: {100 * figures['curve'][2]['value']:.1f}%" in printed
     assert figures["facts"]["responses cut"] == 0
     assert "Best of N by crome" in (tmp_path / "out" / "best_of_n.html").read_text()
+
+
+def test_best_of_n_of_candidates_that_an_endpoint_writes(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # Where the replies are kept.
+    prompts = [prompt_text(group.prompt) for group in list(read_groups(place / "held_out.jsonl"))[:2]]
+    records = [{"prompt": prompt, "answer": 4} for prompt in prompts]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, records)))
+    flags = ["best_of_n", "--model", place / "run", "--judge", "exact", "--samples", 4, "--candidates"]
+    with FakeEndpoint(lambda number, body: Answer(f"It is {body['seed']}.")) as endpoint:
+        asked = ["--endpoint", endpoint.url, "--out", tmp_path / "out"]
+        assert run(*flags, tmp_path / "p.jsonl", *asked) == 0
+        assert run(*flags, tmp_path / "p.jsonl", *asked) == 0
+        assert len(endpoint.requests) == 8
+        assert run(*flags, tmp_path / "out" / "candidates.jsonl", *asked) == 2
+    assert "is where candidates go, and the prompts are read from it" in capsys.readouterr().err
+    figures = json.loads((tmp_path / "out" / "best_of_n.json").read_text())
+    assert figures["curve"][0]["value"] == 0  # 0, 1, 2 and 3, and the answer is 4.
+    written = [json.loads(line) for line in (tmp_path / "out" / "candidates.jsonl").read_text().splitlines()]
+    assert written[0] == records[0] | {"candidates": [f"It is {n}." for n in range(4)]}
 
 
 @pytest.mark.parametrize(

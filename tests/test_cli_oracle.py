@@ -165,6 +165,10 @@ def test_the_other_gin_files_are_what_their_headers_say():
     everything = configured("mixture").recipe
     for field in ("align_per_pair", "paraphrase_per_pair", "joint_per_pair", "rewritten_twice_per_pair", "judge"):
         assert getattr(everything, field)
+    rrm = configured("rrm", ("BASELINE", "'runs/plain'"))
+    assert (rrm.baseline, rrm.unsure, rrm.unsure_kinds, rrm.recipe.permutations) == ("runs/plain", 0.2, (), 2)
+    assert not any(getattr(rrm.recipe, name) for name in vars(Recipe()) if name.endswith(("_per_pair", "_per_group"))
+                   and name != "max_pairs_per_group")  # fmt: skip
     assert configured("base").recipe == Recipe()
     assert configured("local").oracle == "local"
     assert configured("crome", ("MODEL", "'other'"), ("RUBRICS", "2")).recipe.degrade_per_pair == 2

@@ -2,8 +2,10 @@
 
 import functools
 import json
+import re
 import shlex
 import shutil
+import sys
 
 import numpy as np
 import pyarrow.csv
@@ -164,16 +166,52 @@ def test_commands_are_printed_for_what_is_left_and_do_it(place, tmp_path, here, 
     printed = capsys.readouterr().out.splitlines()
     assert here == []
     assert len(printed) == 2
+    assert main([*command, "--gather"]) == 2
+    assert "none of the 2 jobs is done" in capsys.readouterr().err
     for line in printed:
         program, *arguments = shlex.split(line)
         assert program == "crome"
         assert main(arguments) == 0
+        if line == printed[0]:
+            assert not (tmp_path / "out" / "results.csv").exists()
+            assert main([*command, "--gather"]) == 0
+            assert here == []
+            page = (tmp_path / "out" / "sweep.html").read_text()
+            assert "2 jobs, 0 of them failed, 1 not run yet" in page
+            assert shlex.split(printed[1])[-1].removeprefix("--job=") in page
+            (tmp_path / "out" / "results.csv").unlink()
+            capsys.readouterr()
     assert not (tmp_path / "out" / "results.csv").exists()
     assert main([*command, "--print"]) == 0
     assert capsys.readouterr().out == ""
     assert main(command) == 0
     assert here == []
     assert (tmp_path / "out" / "results.csv").exists()
+
+
+def test_jobs_are_submitted_one_by_one_by_a_script_of_ones_own(place, tmp_path, here, capsys):
+    script, calls = tmp_path / "submit.py", tmp_path / "calls"
+    script.write_text(f"import json, sys; print(json.dumps(sys.argv[1:]), file=open({str(calls)!r}, 'a'))")
+    command = sweep(place, tmp_path / "out", GRID)
+    submit = f"{shlex.join([sys.executable, str(script)])} --name crome-{{job}}"
+    assert main([*command, "--submit", submit, "--print"]) == 0
+    printed = [shlex.split(line) for line in capsys.readouterr().out.splitlines()]
+    assert not calls.exists()
+    assert main([*command, "--submit", submit]) == 0
+    called = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert called == [line[2:] for line in printed]
+    assert [call[0] for call in called] == ["--name"] * 2
+    assert len({call[1] for call in called}) == 2
+    assert all(re.fullmatch("crome-[0-9a-f]{12}", call[1]) for call in called)
+    assert here == []
+    assert main(called[0][3:]) == 0
+    # What is done is not submitted again.
+    calls.unlink()
+    assert main([*command, "--submit", submit]) == 0
+    assert [json.loads(line) for line in calls.read_text().splitlines()] == called[1:]
+    for bad, problem in (("false", "false ended with status 1 at job"), ("no/such", "no/such cannot be run (No such")):
+        assert main([*command, "--submit", bad]) == 2
+        assert problem in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""The campaign of kills: what it does to a run, and what its page says."""
+"""The campaign of kills and the soak: what they do to a run, and what their pages say."""
 
+import json
 import random
 import sys
 from pathlib import Path
@@ -9,43 +10,73 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # The benchmarks are no part of the package.
 
 from benchmarks.failures import __main__ as command
+from benchmarks.failures import campaign, soak, victim
 from crome_jax.data.readers import read_groups
+from crome_jax.training.digests import find_damage, write_digests
 
 
 def test_its_data_can_be_trained_on(tmp_path):
-    command.write_data(tmp_path / "pairs.jsonl", groups=9)
+    victim.write_data(tmp_path / "pairs.jsonl", groups=9)
     assert len(list(read_groups(tmp_path / "pairs.jsonl"))) == 9
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(9))
 def test_only_the_newest_of_several_checkpoints_is_damaged(tmp_path, seed):
-    content = {}
-    for step in (2, 4):
-        state = tmp_path / "checkpoints" / str(step) / "state"
-        state.mkdir(parents=True)
-        for name in ("_METADATA", "manifest.ocdbt"):
-            (state / name).write_bytes(b"0123456789")
-            content[state / name] = b"0123456789"
-        if step == 2:
-            assert not command.damage(tmp_path, random.Random(seed))
-    assert command.damage(tmp_path, random.Random(seed))
-    harmed = [path for path, whole in content.items() if not path.exists() or path.read_bytes() != whole]
-    assert [path.parents[1].name for path in harmed] == ["4"]
+    folders = [tmp_path / "checkpoints" / step for step in ("2", "10")]
+    for folder in folders:
+        (folder / "state").mkdir(parents=True)
+        for name in ("_METADATA", "manifest.ocdbt", "empty"):
+            (folder / "state" / name).write_bytes(b"" if name == "empty" else b"0123456789")
+        write_digests(folder)
+        if folder is folders[0]:
+            assert not victim.damage(tmp_path, random.Random(seed))
+    assert victim.damage(tmp_path, random.Random(seed)) in ("deleted", "cut", "flipped")
+    assert [find_damage(folder) is None for folder in folders] == [True, False]
 
 
-def test_its_page_says_whether_the_runs_differ():
-    tally = command.Tally(growth=[0.001, 0.015])
+def test_the_campaign_s_page_says_what_was_lost():
+    tally = campaign.Tally(steps=60, differing=["parameters"], found=1)
     tally.killed.update(["save", "save", "step"])
-    told = command.page(tally, 60, False, 10.0, 0)
-    assert "--kills 3 --steps 60" in told
-    assert "| kill -9, at save | 2 |" in told
-    assert "to the bit | NO |" in told
-    assert "| 1.50% |" in told
+    tally.damaged.update(["cut", "flipped"])
+    told = command.page("Failures", "A run.", "--kills 3", tally.facts())
+    assert "`.venv/bin/python -m benchmarks.failures --kills 3`" in told
+    assert "| kill -9 during save | 2 |" in told
+    assert "| newest checkpoint damaged while it was down: cut | 1 |" in told
+    assert "| not as in the undisturbed run, to the bit | parameters |" in told
+    assert "named and went round | 1 of 2 |" in told
+    assert not tally.good
+    assert not campaign.Tally(found=0, damaged=tally.damaged).good
+    assert campaign.Tally().good
+
+
+def test_growth_leaves_the_warm_up_out():
+    assert soak.growth([1, 900, 1000, 1000, 1000, 1000, 1030, 1030]) == pytest.approx(0.03)
+    assert soak.growth([1, 2, 3]) == 0.0
+    grown = [1000] * 6 + [1030] * 2
+    assert soak.Tally(lives=[True]).good
+    assert not soak.Tally(lives=[True], undisturbed=grown).good
+    assert not soak.Tally(lives=[True], peaks=grown).good
+    assert not soak.Tally(lives=[True, False]).good
+
+
+def test_steps_that_were_skipped_are_read_from_the_run(tmp_path):
+    assert victim.skipped_steps(tmp_path) == []
+    lines = [{"step": 4, "kind": "skipped"}, {"step": 5, "kind": "spike"}, {"step": 9, "kind": "skipped"}]
+    (tmp_path / "incidents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert victim.skipped_steps(tmp_path) == [4, 9]
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_each_moment_ends_as_undisturbed(tmp_path, monkeypatch):
     page = tmp_path / "failures.md"
-    monkeypatch.setattr(sys, "argv", ["failures", "--kills", "3", "--steps", "400", "--page", str(page)])
+    monkeypatch.setattr(sys, "argv", ["failures", "--kills", "4", "--steps", "400", "--page", str(page)])
     assert command.main() == 0
-    assert "to the bit | yes |" in page.read_text()
+    assert "to the bit | nothing |" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_run_that_meets_every_fault_ends_as_undisturbed(tmp_path):
+    victim.write_data(tmp_path / "pairs.jsonl")
+    tally = soak.run_soak(tmp_path / "pairs.jsonl", minutes=0.5, seed=0, every=2.0, least=len(soak.FAULTS))
+    assert set(tally.faults) == set(soak.FAULTS)
+    assert (tally.differing, tally.found) == ([], tally.damaged)

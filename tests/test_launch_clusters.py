@@ -1,5 +1,6 @@
 """The scripts for clusters: what they would submit is whole, valid, and says what was asked for."""
 
+import importlib.util
 import json
 import re
 import shlex
@@ -8,6 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from apache_beam.options.pipeline_options import PipelineOptions
 from test_launch import ROOT, bash
 
 from crome_jax.cli import make_parser
@@ -112,6 +114,34 @@ def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accele
     assert cluster.coordinator == f"trial-{job['name']}-0-0.trial:{container['ports'][0]['containerPort']}"
 
 
+SWEEP = ("--", "sweep", "--gin_file=gin/sweeps/lambda.gin", AWKWARD, "--data", "test.jsonl", "--job=a b,seed=0")
+TPU = ("tpu_vm.sh", "--dry-run", "--name", "one", "--zone", "us-west4-a")
+
+
+def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
+    inner = dry("slurm.sh", "--dry-run", *SWEEP)
+    assert "--exclusive" not in inner
+    assert "--exclusive" in dry("slurm.sh", "--dry-run", *TRAIN)
+    ran = [
+        dry("workstation.sh", "--dry-run", *SWEEP)[3:],
+        shlex.split(inner[inner.index("--wrap") + 1])[6:],
+        shlex.split(dry(*TPU, "--type", "v6e-8", "train", *SWEEP)[-1].removeprefix("--command="))[7:],
+    ]
+    manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, "--topology", "2x2", *SWEEP).stdout)
+    (job,) = manifest["spec"]["replicatedJobs"]
+    ran.append(job["template"]["spec"]["template"]["spec"]["containers"][0]["args"])
+    assert ran == [[*SWEEP[1:]]] * 4
+    for script, *wrong in (
+        ("slurm.sh", "--dry-run", "--nodes", "2"),
+        (*TPU, "--type", "v5litepod-16", "train"),
+        ("jobset.sh", *JOBSET),
+        ("jobset.sh", *JOBSET, "--topology", "2x2", "--slices", "2"),
+    ):
+        refused = bash(ROOT / "launch" / script, *wrong, *SWEEP)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "sweep" in refused.stderr
+
+
 @pytest.mark.parametrize("harm", ["spec", "image", "parallelism", "unknown"])
 def test_a_broken_manifest_is_not_valid(harm):
     manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, *TRAIN).stdout)
@@ -137,14 +167,54 @@ def test_what_no_slice_could_be_is_refused(wrong):
     assert refused.stderr
 
 
+@pytest.mark.parametrize(
+    ("runner", "given", "told"),
+    [
+        ("flink", ("--master", "boss:8081", "--parallelism", "3"), {"flink_master": "boss:8081", "parallelism": 3}),
+        (
+            "dataflow",
+            ("--project", "p", "--region", "r", "--bucket", "b", "--image", "registry/beam:1", "--workers", "5"),
+            {"project": "p", "region": "r", "temp_location": "gs://b/beam", "max_num_workers": 5}
+            | {"sdk_container_image": "registry/beam:1"},
+        ),
+    ],
+)
+def test_augmentation_on_a_cluster_is_a_command_of_crome_that_beam_understands(runner, given, told):
+    words = dry("beam.sh", "--dry-run", runner, *given, "--", "--data", "prefs x/", "--out", "groups")
+    assert words[:3] == [".venv/bin/python", "-m", "crome_jax"]
+    args = make_parser().parse_args(words[3:])
+    assert (args.verb, args.beam, str(args.data), str(args.out)) == ("augment", runner, "prefs x", "groups")
+    found = PipelineOptions([f"--runner={runner}", *args.beam_option]).get_all_options(drop_default=True)
+    assert told.items() <= found.items()
+    assert len(found) == len(args.beam_option) + 1  # Beam knows every one of them.
+
+
+def test_a_worker_of_flink_listens_where_the_command_looks():
+    worker = dry("beam.sh", "--dry-run", "flink-worker", "--port", "50007")
+    assert importlib.util.find_spec(worker[worker.index("-m") + 1])
+    command = dry("beam.sh", "--dry-run", "flink", "--port", "50007", "--", "--data", "a", "--out", "b")
+    assert "--service_port=50007" in worker
+    assert "--beam-option=--environment_config=localhost:50007" in command
+
+
+def test_a_runner_that_lacks_what_it_needs_is_refused():
+    for wrong in ((), ("spark",), ("dataflow", "--project", "p"), ("flink", "--image")):
+        refused = bash(ROOT / "launch" / "beam.sh", "--dry-run", *wrong)
+        assert refused.returncode != 0
+        assert refused.stdout == ""
+        assert refused.stderr
+
+
 def test_the_image_holds_what_the_commands_need():
     text = (ROOT / "Dockerfile").read_text()
-    copied = " ".join(re.findall(r"^COPY (.+) \S+$", text, re.MULTILINE)).split()
+    beam = re.search(r"^apache-beam==(.+)$", (ROOT / "requirements-beam.txt").read_text(), re.MULTILINE)[1]
+    assert f"beam_python3.11_sdk:{beam} " in text
+    copied = " ".join(re.findall(r"^COPY ([^-].*) \S+$", text, re.MULTILINE)).split()
     assert all((ROOT / name).exists() for name in copied)
     # What setup.sh reads and pyproject.toml names.
     assert {"pyproject.toml", "requirements.txt", "LICENSE", "README.md", "launch/setup.sh", "crome_jax", "gin"} <= {
         *copied
     }
-    entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[1])
+    entry = json.loads(re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[-1])
     assert entry == [".venv/bin/python", "-m", "crome_jax"]
     assert re.search(r"^USER (?!root)", text, re.MULTILINE)

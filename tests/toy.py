@@ -45,6 +45,7 @@ def token_groups(n: int, seed: int = 0) -> list[TokenizedGroup]:
                 target=np.ones(len(right), np.float32),
                 weight=rng.uniform(0.5, 2.0, len(right)).astype(np.float32),
                 margin=np.zeros(len(right), np.float32),
+                attributes=[("", ("factuality", "order")[index % 2], "")[k] for k in right - 1],
             )
         )
     return groups
@@ -71,6 +72,8 @@ def text_groups(n: int, seed: int = 0) -> list[PreferenceGroup]:
 class WordTokenizer:
     """One token a word, of the 64 of the toy task: reading a real vocabulary takes seconds."""
 
+    fingerprint = "words"
+
     def encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
         """Encode a prompt; refuse what a chat template might refuse."""
         if prompt[0].role == "assistant":
@@ -80,6 +83,10 @@ class WordTokenizer:
     def encode_response(self, response: str) -> list[int]:
         """Encode a response, with a last token of its own."""
         return [*self._encode(response), 6]
+
+    def encode_between(self, request: str) -> list[int]:
+        """Encode what stands between two answers."""
+        return [8, *self._encode(request), 9]
 
     def _encode(self, text: str) -> list[int]:
         return [10 + zlib.crc32(word.encode()) % 54 for word in text.split()]
@@ -99,7 +106,7 @@ def mesh_of(*sizes: int) -> Mesh:
 def batch(mesh: Mesh, first: int = 0, **changes: np.ndarray) -> Batch:
     """Place eight rows on the mesh."""
     at = np.arange(first, first + 8)
-    return put({**{name: getattr(ROWS.batch, name)[at] for name in FIELDS}, **changes}, mesh)
+    return put({**{name: getattr(ROWS.batch, name)[at] for name in (*FIELDS, "attribute")}, **changes}, mesh)
 
 
 @functools.cache

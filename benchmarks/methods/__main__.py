@@ -2,9 +2,11 @@
 
   python -m benchmarks.methods
 
-Writes the testbed, augments it (Crome's comparisons, and RRM's permutations beside them), runs gin/sweeps/methods.gin
-over it, a job for each method and seed, and writes benchmarks/methods.md and benchmarks/methods.png, whatever they say.
-The same command again does what is missing only. Any value of the gin file can be overridden: --gin.study.steps=50.
+Writes the testbed and Crome's comparisons, trains the baseline, makes RRM's data by it, runs gin/sweeps/methods.gin, a
+job for each method and seed, and writes benchmarks/methods.md and benchmarks/methods.png, whatever they say. One seed
+of every method comes first, then the next. The same command again does what is missing only; with --gather it runs no
+job and writes the page of what is done, which says what is missing. What the frozen layers give for a text is kept in
+the work's folder, and computed once for all jobs. Any value of the gin file can be overridden: --gin.study.steps=50.
 """
 
 import argparse
@@ -13,17 +15,25 @@ import json
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pyarrow.csv
+
 from benchmarks.methods.page import draw, render
+from crome_jax.augment.verification import UNSURE
 from crome_jax.cli import main as crome_main
+from crome_jax.configuration import configure
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.plots import to_png
 from crome_jax.files import whole_output
+from crome_jax.sweeps.jobs import prepare_job
+from crome_jax.sweeps.plan import Job, sweep
+from crome_jax.training.study import study
 from crome_jax.verbs.gin_flags import Binding, add_gin_flags, split_bindings
 from crome_jax.verbs.numbers import at_least
 
@@ -35,14 +45,18 @@ def run(argv: Sequence[str]) -> None:
     """Write the data where they are not there yet, sweep, and write table and figure.
 
     Raises:
-        SystemExit: where a verb has told what is wrong.
-        CromeError: where an output cannot be written.
+        SystemExit: where a verb has told what is wrong; of jobs that failed, after the page of the others was written.
+        CromeError: where an output cannot be written, or with --gather nothing is there.
     """
     arguments, bindings = split_bindings(argv)
     args = _make_parser().parse_args(arguments)
     # Named after what they hold: another size is another data set, and the old one is not taken for it.
     sizes = f"{args.train}_{args.validation}_{args.test}"
     testbed, groups = args.work / f"testbed_{sizes}", args.work / f"groups_{sizes}"
+    # For the jobs, which are processes of their own: most of their programs are the same, and huge pages for large
+    # arrays take a quarter off a training step on a CPU (glibc; ignored elsewhere).
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(args.work / "compiled"))
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     if not testbed.exists():
         _crome(
             *("testbed", "--out", testbed, "--train", args.train),
@@ -51,23 +65,40 @@ def run(argv: Sequence[str]) -> None:
     if not groups.exists():
         _crome(
             *("augment", "--data", testbed, "--split", "train", "--out", groups, "--degrade-per-pair", 1),
-            *("--upgrade-per-pair", 1, "--neutrals-per-group", 1, "--permutations", 2),
+            *("--upgrade-per-pair", 1, "--neutrals-per-group", 1),
         )
     out = args.work / "sweep"
-    own = [Binding(name, repr(str(path))) for name, path in (("DATA", testbed), ("GROUPS", groups), ("OUT", out))]
-    _crome(
-        "sweep",
-        *(f"--gin_file={file}" for file in (GIN, *args.gin_file)),
-        *(f"--gin.{name}={value}" for name, value in [*bindings, *own]),
-        *("--jobs", args.jobs, "--ensemble", "mean", "worst"),
+    places = {"DATA": testbed, "CROME_GROUPS": groups, "OUT": out}
+    files = [GIN, *args.gin_file]
+    bindings = [
+        Binding("study.hidden_cache", repr(str(args.work / "hidden"))),
+        *bindings,
+        *(Binding(name, repr(str(place))) for name, place in places.items()),
+    ]
+    jobs = configure(sweep, files, bindings)()
+    if any("%RRM_GROUPS" in job.values.values() for job in jobs):
+        filtered = _filter_permutations(jobs[0], files, bindings, places, args.unsure, args.gather)
+        bindings.append(Binding("RRM_GROUPS", repr(str(filtered))))
+    (out / "ranking.json").unlink(missing_ok=True)  # What is there is of this sweep, or nothing is.
+    status = crome_main(
+        [
+            *_sweep(files, bindings),
+            *("--jobs", str(args.jobs), "--ensemble", "mean", "worst"),
+            *(("--gather",) if args.gather else ()),
+        ]
     )
+    if not (out / "ranking.json").exists():
+        raise SystemExit(status)
     rankings = json.loads((out / "ranking.json").read_text())
+    done = set(pyarrow.csv.read_csv(out / "results.csv")["job"].to_pylist())
+    missing = [job.name for job in jobs if job.name not in done]
     facts = {
         "date": datetime.date.today().isoformat(),
         "command": f"`{shlex.join(['python', '-m', 'benchmarks.methods', *argv])}`",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "versions": ", ".join(f"{package} {version(package)}" for package in ("crome_jax", "jax", "optax", "numpy")),
         "pairs": f"{args.train} to train on, {args.validation} to search with, {args.test} a test split",
+        "jobs": f"{len(done)} of {len(jobs)} done" + (f"; missing: {'; '.join(missing)}" if missing else ""),
     }
     figure = args.table.with_suffix(".png")
     with whole_output(figure, overwrite=True) as partial:
@@ -75,6 +106,53 @@ def run(argv: Sequence[str]) -> None:
     with whole_output(args.table, overwrite=True) as partial:
         partial.write_text(render(rankings, facts, figure.name))
     print(f"table: {args.table}\nfigure: {figure}")
+    if status:
+        raise SystemExit(status)
+
+
+def _filter_permutations(
+    baseline: Job,
+    files: Sequence[str],
+    bindings: Sequence[Binding],
+    places: dict[str, Path],
+    unsure: float,
+    gather: bool,
+) -> Path:
+    """Return RRM's groups, made where they are not there: its paper filters by a reward model trained without them.
+
+    That is the first job of the sweep, which need not be run again for it.
+    """
+    prepared = prepare_job(baseline, study, files, bindings)
+    groups = places["CROME_GROUPS"].with_name(
+        f"rrm_{places['CROME_GROUPS'].name}_{unsure:g}_{prepared.fingerprint[:12]}"
+    )
+    if not groups.exists():
+        if gather:
+            raise CromeError("--gather: not even the baseline is done; leave it out to run the jobs")
+        if not prepared.is_trained():
+            _apart([*_sweep(files, bindings), f"--job={baseline.name}"])
+        (run,) = prepared.runs.values()
+        of = ("--data", str(places["DATA"]), "--split", "train", "--out", str(groups))
+        recipe = (
+            "--gin_file=gin/augment/rrm.gin",
+            f"--gin.BASELINE={str(run)!r}",
+            f"--gin.augmentation.unsure={unsure}",
+        )
+        _apart(["augment", *recipe, *of])
+    return groups
+
+
+def _sweep(files: Sequence[str], bindings: Sequence[Binding]) -> list[str]:
+    flags = (f"--gin.{name}={value}" for name, value in bindings)
+    return ["sweep", *(f"--gin_file={file}" for file in files), *flags]
+
+
+def _apart(argv: Sequence[str]) -> None:
+    """Run a verb in a process of its own, whose memory is free again while jobs run."""
+    print(f"+ crome {shlex.join(argv)}", file=sys.stderr)
+    status = subprocess.run([sys.executable, "-m", "crome_jax", *argv], check=False).returncode
+    if status:
+        raise SystemExit(status)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -100,6 +178,14 @@ def _make_parser() -> argparse.ArgumentParser:
         whom = "of each test split" if name == "test" else f"of the split {name}"
         add(f"--{name}", type=at_least(2), default=default, metavar="N", help=f"pairs {whom} (default: %(default)s)")
     add("--jobs", type=at_least(1), default=1, metavar="N", help="jobs side by side (default: %(default)s)")
+    add(
+        "--unsure",
+        type=float,
+        default=UNSURE,
+        metavar="P",
+        help="RRM's filter: how far a win probability must be from the label (default: %(default)s)",
+    )
+    add("--gather", action="store_true", help="write the page of the jobs that are done (default: run what is left)")
     add_gin_flags(parser)
     return parser
 

@@ -27,9 +27,11 @@ def render(rankings: Rankings, facts: Mapping[str, str], figure: str) -> str:
     columns |= {f"{plain(HARDEST)}: {name}": some for name, some in rankings[HARDEST]["by_category"].items()}
     by_column = {title: {place["name"]: place for place in ranked} for title, ranked in columns.items()}
     names = _in_order(rankings)
-    lines = ["| method | " + " | ".join(by_column) + " |", "|---" * (1 + len(by_column)) + "|"]
+    seeds = {place["name"]: place["seeds"] for ranked in columns.values() for place in ranked}
+    lines = ["| method | seeds | " + " | ".join(by_column) + " |", "|---" * (2 + len(by_column)) + "|"]
     lines += [
-        f"| {_label(name)} | " + " | ".join(_cell(c.get(name)) for c in by_column.values()) + " |" for name in names
+        f"| {_label(name)} | {seeds[name]} | " + " | ".join(_cell(c.get(name)) for c in by_column.values()) + " |"
+        for name in names
     ]
     return "\n".join(
         [

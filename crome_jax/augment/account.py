@@ -21,8 +21,8 @@ class Account:
             comparisons.
         dropped: (direction or recipe, attribute, reason) -> rewrites that were declined or could not be used;
             ("rubrics", ...) -> prompts for which no attributes came; ("judged" or "baseline", attribute, reason) ->
-            what was made and then dropped; for neutrals ("neutral" or "permuted", "host" or "donor", reason) -> groups
-            that could not take or lend.
+            what was made and then dropped, of permutations "contextual" or "non-contextual" in the attribute's place;
+            for neutrals ("neutral" or "permuted", "host" or "donor", reason) -> groups that could not take or lend.
         short: direction, recipe or "neutral" -> answers that were wanted and could not be made; "permuted" -> pairs of
             other groups likewise.
         neutrals: kind of the borrowed pair (human, causal) -> irrelevant-query neutrals made.

@@ -8,7 +8,7 @@ import numpy as np
 
 from crome_jax.augment.account import Account
 from crome_jax.augment.verification import UNSURE, drop_sure
-from crome_jax.evaluation.scoring import RewardModel, score_groups
+from crome_jax.evaluation.scoring import RewardModel, check_rewarding, score_groups
 from crome_jax.groups import PreferenceGroup
 from crome_jax.training.train import load_run
 
@@ -34,9 +34,10 @@ def keep_unsure(
         account: its counts of groups and comparisons become those of what is left.
 
     Raises:
-        CromeError: where the run cannot be loaded.
+        CromeError: where the run cannot be loaded, or is a pairwise model's.
     """
     model = baseline if isinstance(baseline, RewardModel) else load_run(baseline)
+    check_rewarding(model)
     account.groups = 0
     account.comparisons.clear()
     remaining = iter(groups)

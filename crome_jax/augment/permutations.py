@@ -26,7 +26,7 @@ def add_permutations(
     the seed, so none borrows from itself and all lend about equally often. As in the paper no donor is passed over for
     being related; one of the same prompt is, and one of which an answer is the host's already. A group with several
     human comparisons takes part with one, drawn with the seed; a group without any that prefers a side takes no part.
-    The paper then drops augmented pairs that a trained reward model is sure of; that is not done here.
+    The paper then drops augmented pairs that a trained reward model is sure of: `verification.drop_sure`.
 
     Args:
         groups: with unique ids.

@@ -176,13 +176,14 @@ def drop_sure(
     """Drop the augmented comparisons that a baseline reward model is sure of and right about.
 
     With p = sigmoid(r_left - r_right), a comparison is kept where |target - p| >= unsure. For a causal one that is
-    p <= 1 - unsure: the baseline gets it wrong, or is not sure. Human comparisons are all kept.
+    p <= 1 - unsure: the baseline gets it wrong, or is not sure. What `add_permutations` added is looked at whatever its
+    kind, as in RRM: a tie stays where the baseline prefers a side. Human comparisons are all kept.
 
     Args:
         rewards: one array [R] for each group, in nats, of a model trained on the human comparisons alone.
         account: comparisons dropped are counted there.
         unsure: 0 keeps everything.
-        kinds: of comparisons that are looked at.
+        kinds: of the other comparisons that are looked at.
 
     Yields:
         the groups, in order, without those comparisons and the responses that only they needed.
@@ -198,11 +199,14 @@ def drop_sure(
         sure = set()
         for c, comparison in enumerate(group.comparisons):
             kind = comparison.kind.name.lower()
-            if comparison.kind is Kind.HUMAN or kind not in kinds:
+            origins = {group.responses[side].origin for side in (comparison.left, comparison.right)}
+            permuted = Origin.PERMUTED in origins
+            if comparison.kind is Kind.HUMAN or (kind not in kinds and not permuted):
                 continue
             difference = float(reward[comparison.left]) - float(reward[comparison.right])
             p = 0.5 + 0.5 * math.tanh(0.5 * difference)
             if abs(comparison.target - p) < unsure:
                 sure.add(c)
-                account.dropped["baseline", comparison.attribute or kind, "the baseline is sure of it"] += 1
+                what = ("non-contextual" if len(origins) == 1 else "contextual") if permuted else comparison.attribute
+                account.dropped["baseline", what or kind, "the baseline is sure of it"] += 1
         yield without(group, comparisons=sure) if sure else group

@@ -150,6 +150,35 @@ class ChatTemplate:
         except jinja2.TemplateError as e:
             raise DataError(f"is refused by the chat template ({e})", field="response") from None
 
+    def between(self, request: str) -> list[str]:
+        """Render what stands between two answers to a prompt: a user's turn that asks for the second, up to its start.
+
+        Args:
+            request: what the user says.
+
+        Raises:
+            CromeError: where the template writes no second answer after a first.
+        """
+        turns = [*self._stand_in, Message("assistant", _ANSWER), Message("user", request)]
+        try:
+            pieces = self._pieces(turns, True)
+        except jinja2.TemplateError as e:
+            raise CromeError(f"chat template: cannot write two answers, as a pairwise model needs ({e})") from None
+        turn = next((i + 2 for i, text in enumerate(pieces) if _ANSWER in text), len(pieces) + 1)
+        if turn > len(pieces) or pieces[turn - 1] != self.end_of_turn:
+            raise CromeError("chat template: drops or does not end the first of the two answers of a pairwise model")
+        return pieces[turn:]
+
+    def writes_pairs(self, request: str) -> bool:
+        """Tell whether the template writes two answers at once as they are written one by one around `between`.
+
+        One that takes thoughts out of earlier answers, say, does not.
+        """
+        turns = [Message("assistant", _ANSWER), Message("user", request), Message("assistant", _ANSWER)]
+        answer = "".join(self.response(_ANSWER))
+        one_by_one = self._start + answer + "".join(self.between(request)) + answer
+        return self._render([*self._stand_in, *turns], False).startswith(one_by_one)
+
     def _answer_pieces(self, text: str) -> list[str]:
         return self._pieces([*self._stand_in, Message("assistant", text)], False, after=self._start)
 

@@ -11,7 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crome_jax.batch import FIELDS, Batch
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, check_room, pack
+from crome_jax.data.pairs import REQUEST, PairForm, tokenize_pairs
+from crome_jax.data.row_files import RowFiles
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Kind, Origin, PreferenceGroup, to_json
@@ -57,6 +59,7 @@ def select_kinds(
         between = "" if set(origins) == set(Origin) else f" between responses of {', '.join(origins)}"
         raise CromeError(
             f"{name} holds no {kind_name} comparison{between}; augment it, or take {kind_name!r} out of Method.kinds"
+            f"{', or add to Method.origins' if between else ''}"
         )
     return kept
 
@@ -91,6 +94,7 @@ def tokenize(group: PreferenceGroup, index: int, tokenizer: Tokenizer) -> Tokeni
             name: np.array([getattr(c, name) for c in comparisons], np.float32)
             for name in ("target", "weight", "margin")
         },
+        attributes=[c.moved for c in comparisons],
     )
 
 
@@ -100,6 +104,7 @@ def pack_groups(
     shape: RowShape,
     *,
     every_response: bool = False,
+    pairs: PairForm | None = None,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
     name: str | None = None,
 ) -> Rows:
@@ -107,14 +112,14 @@ def pack_groups(
 
     Args:
         every_response: place the responses that no comparison needs, too.
+        pairs: lay the comparisons out so, both answers in one slot; None gives each response a slot.
         on_bad: called with a group that the chat template refuses or whose prompt is too long for a row; without it
             the error is raised.
 
     Raises:
         DataError: naming the group, and the data where its `name` is given.
     """
-
-    tokenized = tokenize_groups(groups, tokenizer, shape, on_bad=on_bad, name=name)
+    tokenized = tokenize_groups(groups, tokenizer, shape, pairs=pairs, on_bad=on_bad, name=name)
     return pack(tokenized, shape, every_response=every_response)
 
 
@@ -123,6 +128,7 @@ def tokenize_groups(
     tokenizer: Tokenizer,
     shape: RowShape,
     *,
+    pairs: PairForm | None = None,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
     name: str | None = None,
 ) -> Iterator[TokenizedGroup]:
@@ -130,11 +136,16 @@ def tokenize_groups(
 
     Raises:
         DataError: naming the group, and the data where its `name` is given, without `on_bad`.
+        CromeError: where the chat template writes no pairs.
     """
+    between = tokenizer.encode_between(REQUEST) if pairs is not None else ()
     for index, group in enumerate(groups):
         try:
-            item = tokenize(group, index, tokenizer)
-            _check_room(item, shape)
+            if pairs is not None:
+                item = tokenize_pairs(group, index, tokenizer, shape.tokens, between, pairs)
+            else:
+                item = tokenize(group, index, tokenizer)
+                check_room(len(item.prompt), shape.tokens)
         except DataError as e:
             error = e.at(f"group {group.id!r}{f' of {name}' if name else ''}")
             if on_bad is None:
@@ -142,16 +153,6 @@ def tokenize_groups(
             on_bad(group, error)
         else:
             yield item
-
-
-def _check_room(group: TokenizedGroup, shape: RowShape) -> None:
-    # Two responses of at least 16 tokens: less says nothing about an answer.
-    if len(group.prompt) + 32 > shape.tokens:
-        raise DataError(
-            f"takes {len(group.prompt)} tokens; a row has {shape.tokens} and its responses need 32",
-            field="prompt",
-            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
-        )
 
 
 def fingerprint(rows: Rows) -> str:
@@ -202,7 +203,7 @@ def rows_of_step(
 
 
 def batches(
-    rows: Rows,
+    rows: Rows | RowFiles,
     *,
     rows_per_step: int,
     seed: int,
@@ -222,7 +223,7 @@ def batches(
         mixture: see `row_order`.
 
     Returns:
-        An iterator of dictionaries of numpy arrays: the fields of a Batch.
+        An iterator of dictionaries of numpy arrays: the fields of a Batch, `attribute` where the rows have any.
 
     Raises:
         CromeError: where rows_per_step does not divide over the mesh.
@@ -231,7 +232,7 @@ def batches(
 
     def gather(numbers: np.ndarray) -> dict[str, np.ndarray]:
         at = numbers[mine]
-        batch = {name: getattr(rows.batch, name)[at] for name in FIELDS}
+        batch = rows.take(at)
         return batch if hidden is None else batch | {"hidden": np.asarray(hidden[at])}
 
     order = row_order(len(rows), seed, mixture)

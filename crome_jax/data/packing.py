@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from crome_jax.batch import Batch
+from crome_jax.batch import FIELDS, Batch
 from crome_jax.errors import CromeError, DataError
 
 _TOKENS_PER_SLOT = 16
@@ -24,8 +24,11 @@ class TokenizedGroup:
         index: which group of the data set this is; rows point back at it.
         prompt: token ids up to where a response begins.
         responses: token ids of each response, its end-of-turn token last.
-        left, right, kind: i32 [C], as the group's comparisons.
+        left, right, kind: i32 [C], as the group's comparisons; a right of -1 says that left holds both answers.
         target, weight, margin: f32 [C].
+        attributes: of each comparison, the attribute that metrics count it under, empty for none; () where there are
+            none at all.
+        cut: responses that were cut already, as two answers in one slot are.
     """
 
     index: int
@@ -37,6 +40,8 @@ class TokenizedGroup:
     target: np.ndarray
     weight: np.ndarray
     margin: np.ndarray
+    attributes: Sequence[str] = ()
+    cut: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,12 +79,13 @@ class Rows:
     """Packed rows and the way back from their slots to the data.
 
     Args:
-        batch: every row, N in the place of B.
+        batch: every row, N in the place of B; its `attribute` counts through all of `attributes`.
         groups: i32 [N, R]; which group a response slot belongs to, -1 = empty.
         responses: i32 [N, R]; which of that group's responses it is, -1 = empty.
         truncated: responses that were cut to fit.
         real_tokens: tokens that are not padding.
         unpacked_tokens: what encoding both sides of every comparison with its own prompt would take.
+        attributes: names of the attributes that comparisons move, however many.
     """
 
     batch: Batch
@@ -88,9 +94,30 @@ class Rows:
     truncated: int
     real_tokens: int
     unpacked_tokens: int
+    attributes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.groups.shape[0]
+
+    def take(self, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """Return the rows of these numbers, as the fields of a Batch; `attribute` where any comparison has one."""
+        names = (*FIELDS, "attribute") if self.attributes else FIELDS
+        return {name: getattr(self.batch, name)[np.asarray(numbers)] for name in names}
+
+
+def packing_facts(rows: Rows) -> dict[str, int | float]:
+    """Return what packing did: the waste, the saving, and what was cut."""
+    comparisons = int((rows.batch.weight > 0).sum())
+    return {
+        "rows": len(rows),
+        "tokens of a row": rows.batch.tokens.shape[1],
+        "comparisons": comparisons,
+        "tokens encoded": rows.real_tokens,
+        "padding": round(1 - rows.real_tokens / rows.batch.tokens.size, 4),
+        "tokens encoded for each comparison": round(rows.real_tokens / max(comparisons, 1), 1),
+        "if every pair were encoded by itself": round(rows.unpacked_tokens / max(comparisons, 1), 1),
+        "responses cut": rows.truncated,
+    }
 
 
 def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
@@ -99,11 +126,15 @@ def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
     Args:
         parts: the rows of each, and how many groups it has; what points at groups then counts through all of them.
     """
-    fields = {
-        name: np.concatenate([getattr(rows.batch, name) for rows, _ in parts])
-        for name in Batch.__dataclass_fields__
-        if name != "hidden"
-    }
+    fields = {name: np.concatenate([getattr(rows.batch, name) for rows, _ in parts]) for name in FIELDS}
+    names = tuple(dict.fromkeys(name for rows, _ in parts for name in rows.attributes))
+    numbers = {name: number for number, name in enumerate(("", *names))}
+    fields["attribute"] = np.concatenate(
+        [
+            np.array([numbers[name] for name in ("", *rows.attributes)], np.int32)[rows.batch.attribute]
+            for rows, _ in parts
+        ]
+    )
     firsts = np.cumsum([0, *(groups for _, groups in parts)])
     return Rows(
         batch=Batch(**fields),
@@ -114,6 +145,7 @@ def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
             ]
         ).astype(np.int32),
         responses=np.concatenate([rows.responses for rows, _ in parts]),
+        attributes=names,
         **{
             name: sum(getattr(rows, name) for rows, _ in parts)
             for name in ("truncated", "real_tokens", "unpacked_tokens")
@@ -223,18 +255,20 @@ def _fits(row: Sequence[_Piece], shape: RowShape) -> bool:
 
 def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallies: dict) -> Iterator[_Piece]:
     """Split a group into pieces that each fit a row: one where that is possible."""
-    units = [((int(a), int(b)), (c,)) for c, (a, b) in enumerate(zip(group.left, group.right, strict=True))]
-    tallies["unpacked"] += sum(
-        2 * len(group.prompt) + sum(len(group.responses[r]) for r in sides) for sides, _ in units
-    )
+    units = [
+        (tuple(int(r) for r in sides if r >= 0), (c,))
+        for c, sides in enumerate(zip(group.left, group.right, strict=True))
+    ]
+    tallies["unpacked"] += sum(len(group.prompt) + len(group.responses[r]) for sides, _ in units for r in sides)
+    tallies["truncated"] += group.cut
     if every_response:
         used = {r for sides, _ in units for r in sides}
         units += [((r,), ()) for r in range(len(group.responses)) if r not in used]
-    for part in [units] if _has_room(units, group, shape) else _parts(units, group, shape):
+    for part in [units] if units and _has_room(units, group, shape) else _parts(units, group, shape):
         lengths = {r: len(group.responses[r]) for sides, _ in part for r in sides}
         room = shape.tokens - len(group.prompt)
         if sum(lengths.values()) > room:
-            lengths = _cut(lengths, room)
+            lengths = share_room(lengths, room)
             tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in lengths.items())
         comparisons = tuple(c for _, compared in part for c in compared)
         yield _Piece(group, tuple(lengths), comparisons, tuple(lengths.values()), tallies["pieces"])
@@ -300,8 +334,30 @@ def _connected(units: Sequence[_Unit], group: TokenizedGroup, shape: RowShape) -
         yield part
 
 
-def _cut(wanted: dict[int, int], room: int) -> dict[int, int]:
-    """Share the room among responses: the shorter keeps what it needs, the longer gets the rest."""
+def check_room(prompt: int, tokens: int) -> None:
+    """Raise DataError where a prompt of so many tokens leaves a row of so many no room for responses."""
+    # Two responses of at least 16 tokens: less says nothing about an answer.
+    if prompt + 32 > tokens:
+        raise DataError(
+            f"takes {prompt} tokens; a row has {tokens} and its responses need 32",
+            field="prompt",
+            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
+        )
+
+
+def share_room(wanted: dict[int, int], room: int) -> dict[int, int]:
+    """Share the room among responses that do not fit: the shorter keeps what it needs, the longer gets the rest.
+
+    Args:
+        wanted: tokens of each response.
+        room: tokens there are for all of them.
+
+    Returns:
+        Tokens that each keeps.
+
+    Raises:
+        DataError: where there is next to no room.
+    """
     if room < 2 * len(wanted):
         raise DataError(
             f"leaves {max(room, 0)} tokens of the row for {len(wanted)} responses",
@@ -316,11 +372,17 @@ def _cut(wanted: dict[int, int], room: int) -> dict[int, int]:
     return {r: shared[r] for r in wanted}
 
 
+def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
+    """Cut a response to `length` tokens; it keeps its last, the end of its turn: that is the one that is scored."""
+    return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
+
+
 def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
     n, i32, f32 = len(rows), np.int32, np.float32
     token_fields = {f: np.zeros((n, shape.tokens), i32) for f in ("tokens", "positions", "group_ids", "response_ids")}
     ends, group_of, response_of = (np.full((n, shape.responses), -1, i32) for _ in range(3))
-    sides = {f: np.zeros((n, shape.comparisons), i32) for f in ("left", "right", "kind")}
+    sides = {f: np.zeros((n, shape.comparisons), i32) for f in ("left", "right", "kind", "attribute")}
+    attributes = {"": 0}
     numbers = {f: np.zeros((n, shape.comparisons), f32) for f in ("target", "weight", "margin")}
     for row, pieces in enumerate(rows):
         t, slot, c = 0, 0, 0
@@ -329,12 +391,11 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
             t += len(group.prompt)
             token_fields["tokens"][row, start:t] = group.prompt
             token_fields["positions"][row, start:t] = np.arange(len(group.prompt))
-            slots = {}
+            slots = {-1: -1}
             for r, length in zip(piece.responses, piece.lengths, strict=True):
                 span = slice(t, t + length)
                 ids = group.responses[r]
-                # A cut response keeps its last token, the end of its turn: that is the one whose state is scored.
-                token_fields["tokens"][row, span] = ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
+                token_fields["tokens"][row, span] = cut_to(ids, length)
                 token_fields["positions"][row, span] = len(group.prompt) + np.arange(length)
                 token_fields["response_ids"][row, span] = slot + 1
                 t += length
@@ -348,6 +409,9 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
             for side in ("left", "right"):
                 sides[side][row, span] = [slots[int(r)] for r in getattr(group, side)[chosen]]
             sides["kind"][row, span] = group.kind[chosen]
+            if group.attributes:
+                named = [group.attributes[c] for c in chosen]
+                sides["attribute"][row, span] = [attributes.setdefault(name, len(attributes)) for name in named]
             for name, values in numbers.items():
                 values[row, span] = getattr(group, name)[chosen]
             c += len(chosen)
@@ -358,4 +422,5 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
         truncated=tallies["truncated"],
         real_tokens=int((token_fields["group_ids"] > 0).sum()),
         unpacked_tokens=tallies["unpacked"],
+        attributes=tuple(attributes)[1:],
     )

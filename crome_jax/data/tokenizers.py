@@ -100,6 +100,19 @@ class Tokenizer:
         """Encode answers as `encode_response` does each, on all cores."""
         return self._encode_pieces([self._template.response(response) for response in responses])
 
+    def encode_between(self, request: str) -> list[int]:
+        """Encode what stands between two answers to a prompt: a user's turn that asks for the second, up to its start.
+
+        Raises:
+            CromeError: where the chat template writes no second answer after a first.
+        """
+        (ids,) = self._encode_pieces([self._template.between(request)])
+        return ids
+
+    def writes_pairs(self, request: str) -> bool:
+        """Tell whether the chat template by itself writes two answers as encoding each, and `encode_between`, does."""
+        return self._template.writes_pairs(request)
+
     def encode_conversation(self, prompt: Sequence[Message], response: str) -> tuple[list[int], list[int]]:
         """Encode a prompt and an answer to it; returns the ids of each."""
         return self.encode_prompt(prompt), self.encode_response(response)

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.leads import Judged, lead
 from crome_jax.evaluation.strata import stratify
 from crome_jax.groups import PreferenceGroup
 
@@ -76,7 +77,7 @@ def pairwise_outcomes(groups: Sequence[PreferenceGroup], rewards: Sequence[np.nd
     A soft target counts as preferring the likelier side. Comparisons count alike: their weight concerns the loss.
 
     Args:
-        rewards: one array [R] per group, the reward of each response (nats).
+        rewards: one array [R] per group, the reward of each response (nats); of a pairwise model log-odds [R, R].
 
     Raises:
         CromeError: where rewards do not fit the groups or are not finite.
@@ -96,7 +97,7 @@ def pairwise_outcomes(groups: Sequence[PreferenceGroup], rewards: Sequence[np.nd
                 raise e.at(f"group {group.id!r}") from None
             rows["group"].append(g)
             rows["comparison"].append(c)
-            rows["difference"].append(reward[preferred] - reward[other])
+            rows["difference"].append(lead(reward, preferred, other))
             rows["target"].append(max(comparison.target, 1 - comparison.target))
             rows["kind"].append(comparison.kind.name.lower())
             rows["attribute"].append(comparison.attribute)
@@ -111,17 +112,26 @@ def pairwise_outcomes(groups: Sequence[PreferenceGroup], rewards: Sequence[np.nd
     )
 
 
-def check_rewards(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarray]) -> list[Float[np.ndarray, "R"]]:
-    """Return the rewards as float64 arrays, one per group.
+def check_rewards(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarray]) -> list[Judged]:
+    """Return the rewards, or log-odds of pairs, as float64 arrays, one per group.
 
     Raises:
-        CromeError: naming the group and response whose reward is missing, too many or not finite.
+        CromeError: naming the group and the response or comparison whose score is missing, too many or not finite.
     """
     if len(groups) != len(rewards):
         raise CromeError(f"rewards for {len(rewards)} groups, but there are {len(groups)}; score every group once")
     checked = []
     for group, reward in zip(groups, rewards, strict=True):
         reward = np.asarray(reward, np.float64)
+        if reward.shape == (len(group.responses),) * 2:
+            for c, comparison in enumerate(group.comparisons):
+                if not np.isfinite(found := lead(reward, comparison.left, comparison.right)):
+                    raise CromeError(
+                        f"group {group.id!r}: the log-odds of comparisons[{c}] are {found}; score every comparison, "
+                        "by a model whose training did not diverge"
+                    )
+            checked.append(reward)
+            continue
         if reward.shape != (len(group.responses),):
             raise CromeError(
                 f"group {group.id!r}: rewards of shape {reward.shape} for {len(group.responses)} responses; "

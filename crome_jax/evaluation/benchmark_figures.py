@@ -45,6 +45,7 @@ def benchmark_figures(
         "license": source.license,
         "citation": source.citation,
         "left_out": left_out,
+        "chance": BENCHMARKS[name].chance,
         "methods": tables,
         "reference": {"longer answer": measure(read_examples(groups, score_length(groups)), bootstrap)},
     }

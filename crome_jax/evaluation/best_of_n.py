@@ -21,6 +21,31 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
 
 
+def pick_probabilities(rewards: Float[np.ndarray, "M"], n: int) -> Float[np.ndarray, "M"]:
+    """Return of each candidate how likely it has the highest reward among n drawn without replacement.
+
+    Args:
+        rewards: of the candidates, by which one is picked (nats).
+        n: from 1 to M.
+
+    Raises:
+        CromeError: where n is out of range, or a reward is not finite.
+    """
+    m = len(rewards)
+    if not 1 <= n <= m:
+        raise CromeError(f"best of {n} needs {n} candidates, and there are {m}; give more or take a smaller N")
+    if not np.isfinite(rewards).all():
+        raise CromeError("a candidate's reward is not finite; a model whose training diverged cannot pick")
+    total = math.comb(m, n)
+    # As fractions: binomials of a few hundred candidates overflow a float.
+    by_rank = np.array([float(Fraction(math.comb(i, n - 1), total)) for i in range(m)])
+    order = np.argsort(rewards, kind="stable")
+    _, index = np.unique(np.asarray(rewards)[order], return_inverse=True)
+    found = np.zeros(m)
+    found[order] = (np.bincount(index, weights=by_rank) / np.bincount(index))[index]
+    return found
+
+
 def best_of_n(rewards: Float[np.ndarray, "M"], values: Float[np.ndarray, "M"], n: int) -> float:
     """Return the expected value of the candidate with the highest reward among n drawn without replacement.
 
@@ -32,19 +57,10 @@ def best_of_n(rewards: Float[np.ndarray, "M"], values: Float[np.ndarray, "M"], n
     Raises:
         CromeError: where n is out of range, or a reward or value is not finite.
     """
-    m = len(rewards)
-    if not 1 <= n <= m:
-        raise CromeError(f"best of {n} needs {n} candidates, and there are {m}; give more or take a smaller N")
-    if not (np.isfinite(rewards).all() and np.isfinite(values).all()):
-        raise CromeError("a candidate's reward or value is not finite; a model whose training diverged cannot pick")
-    order = np.argsort(rewards, kind="stable")
-    ordered = np.asarray(values, np.float64)[order]
-    _, index = np.unique(np.asarray(rewards)[order], return_inverse=True)
-    shared = np.bincount(index, weights=ordered) / np.bincount(index)
-    total = math.comb(m, n)
-    # As fractions: binomials of a few hundred candidates overflow a float.
-    weights = [float(Fraction(math.comb(i, n - 1), total)) for i in range(m)]
-    return float(np.dot(weights, shared[index]))
+    values = np.asarray(values, np.float64)
+    if not np.isfinite(values).all():
+        raise CromeError("a candidate's value is not finite; look at what its judge read")
+    return float(np.dot(pick_probabilities(rewards, n), values))
 
 
 def sizes(most: int) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve
+from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve, pick_probabilities
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.candidates import Candidates
 from crome_jax.evaluation.win_rate import length_controlled_win_rate
@@ -44,17 +44,26 @@ def best_of_n_figures(
                 for point in figures[name]["curve"]:  # The best here is the least.
                     point["oracle"] = float(np.mean([best_of_n(-f, f, point["n"]) for f in failures]))
     if judge == "preference":
-        lengths = [np.array([float(len(text)) for text in item.texts]) for item in items]
-        baseline = np.array([float(len(item.facts["baseline"])) for item in items])
-        given = [item.facts.get("instruction_difficulty") for item in items]
-        difficulty = np.array(given, np.float64) if all(isinstance(d, int | float) for d in given) else None
-        figures["length_controlled"] = []
-        for point in figures["curve"]:
-            picked = [
-                np.array([best_of_n(r, v, point["n"]) for r, v in zip(rewards, some, strict=True)])
-                for some in (values, lengths)
-            ]
-            figures["length_controlled"].append(
-                {"n": point["n"], **length_controlled_win_rate(*picked, baseline, difficulty)}
-            )
+        figures["length_controlled"] = [
+            {"n": point["n"], **_length_controlled(items, rewards, values, point["n"])} for point in figures["curve"]
+        ]
     return figures
+
+
+def _length_controlled(
+    items: Sequence[Candidates],
+    rewards: Sequence[Float[np.ndarray, "M"]],
+    values: Sequence[Float[np.ndarray, "M"]],
+    n: int,
+) -> dict[str, Any]:
+    """Return the length-controlled win rate of picks from n: each candidate counts as often as it is picked."""
+    each = [len(item.texts) for item in items]
+    given = [item.facts.get("instruction_difficulty") for item in items]
+    known = all(isinstance(d, int | float) for d in given)
+    return length_controlled_win_rate(
+        np.concatenate(values),
+        np.array([float(len(text)) for item in items for text in item.texts]),
+        np.repeat([float(len(item.facts["baseline"])) for item in items], each),
+        np.repeat(np.array(given, np.float64), each) if known else None,
+        np.concatenate([pick_probabilities(some, n) for some in rewards]),
+    )

@@ -1,10 +1,11 @@
 """The page of a best-of-N evaluation: one HTML file that needs no network and runs no script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from matplotlib.figure import Figure
 
 from crome_jax.evaluation import plots
 from crome_jax.evaluation.page import interval, number, percent, plain
@@ -15,6 +16,12 @@ LABELS = {
     "preference": "win rate against the baseline",
 }
 """Judge to what its values are."""
+
+PARTS = {
+    "attack_success": "share of harmful prompts complied with",
+    "over_refusal": "share of benign prompts refused",
+}
+"""Of refusal, the two rates that are best when they are low."""
 
 
 def render_best_of_n(figures: Mapping[str, Any]) -> str:
@@ -31,14 +38,22 @@ def render_best_of_n(figures: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(percent=percent, interval=interval, number=number, plain=plain)
-    curves = {"the reward model's pick": figures["curve"]}
-    for name, key in (("an oracle's pick", "oracle"), ("picked blindly", "random")):
-        curves[name] = [{"n": point["n"], "value": point[key], "interval": None} for point in figures["curve"]]
-    figure = plots.plot_curves(curves, LABELS[figures["judge"]])
-    parts = {name: figures[name]["curve"] for name in ("attack_success", "over_refusal") if name in figures}
+    figure = _plot(figures["curve"], LABELS[figures["judge"]])
+    parts = {name: figures[name]["curve"] for name in PARTS if name in figures}
     return environment.get_template("best_of_n.html.jinja").render(
         **{"length_controlled": None, **figures},
         label=LABELS[figures["judge"]],
         picture=plots.to_inline_svg(figure, "curve", "Best of N against N"),
         parts=parts,
+        part_pictures={
+            name: plots.to_inline_svg(_plot(curve, PARTS[name]), name, f"{plain(name)} against N")
+            for name, curve in parts.items()
+        },
     )
+
+
+def _plot(curve: Sequence[Mapping[str, Any]], label: str) -> Figure:
+    curves = {"the reward model's pick": curve}
+    for name, key in (("an oracle's pick", "oracle"), ("picked blindly", "random")):
+        curves[name] = [{"n": point["n"], "value": point[key], "interval": None} for point in curve]
+    return plots.plot_curves(curves, label)

@@ -49,6 +49,11 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
             for n, line in enumerate(first["rows"])
         ]
         parts += [f"## {found['title']}", _table(("", *labels.values()), rows)]
+        for method, table in found["methods"].items():
+            if matrix := table.get("matrix"):
+                lines = zip(table["styles"], matrix, strict=True)
+                rows = [(style, *(percent(share) for share in shares)) for style, shares in lines]
+                parts.append(_table((f"{labels[method]}: right, against wrong", *table["styles"]), rows))
         if first["missing"]:
             parts.append(f"Not the whole benchmark: there was no example of {', '.join(first['missing'])}.")
         if published := comparison["published"].get(name):
@@ -64,6 +69,13 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
     for method, curve in comparison["best_of_n"].items():
         rows = [(point["n"], _score(point["value"], point["interval"]), percent(point["oracle"])) for point in curve]
         parts += [f"## Best of N: {labels[method]}", _table(("N", "reward model", "an oracle"), rows)]
+    if scoring := figures["facts"]["scoring"]:
+        prints = {row["data"]: row.get("sha256", "–") for row in figures["facts"]["data"]}
+        rows = [
+            (labels.get(row["method"], row["method"]), row["data"], row["responses cut"], prints.get(row["data"], "–"))
+            for row in scoring
+        ]
+        parts += ["## What was scored", _table(("", "data", "responses cut", "SHA-256 of the data"), rows)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from crome_jax.evaluation.accuracy import check_rewards
+from crome_jax.evaluation.leads import sides
 from crome_jax.evaluation.word_diff import Piece, diff_words, shared_start
 from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, prompt_text
 
@@ -47,7 +48,7 @@ class Counterfactual:
         related: whether one response was made from the other, so that a comparison word by word tells something.
         expected: what the reward must do from `before` to `after`: rise, fall or stay.
         prompt, before, after: the texts, as far as they are shown.
-        rewards: method to the rewards (before, after), in nats.
+        rewards: method to the rewards (before, after), in nats; of a pairwise model half of its log-odds to either.
     """
 
     group: str
@@ -157,7 +158,7 @@ def _counterfactual(
         prompt=Excerpt((Piece(prompt[:characters], False),), 0, max(0, len(prompt) - characters)),
         before=before_shown,
         after=after_shown,
-        rewards={method: (float(reward[first]), float(reward[last])) for method, reward in rewards.items()},
+        rewards={method: sides(reward, first, last) for method, reward in rewards.items()},
     )
 
 

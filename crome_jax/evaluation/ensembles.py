@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.leads import is_pairwise
+
 ENSEMBLES: dict[str, Callable[[Float[np.ndarray, "M R"]], Float[np.ndarray, "R"]]] = {
     "mean": lambda rewards: rewards.mean(axis=0),
     "worst": lambda rewards: rewards.min(axis=0),
@@ -23,7 +26,12 @@ def combine(rewards: Sequence[Float[np.ndarray, "R"]], how: str) -> Float[np.nda
         rewards: M arrays of equal length, in nats.
         how: "mean", or "worst": the lowest of each response (worst-case optimisation).
 
+    Raises:
+        CromeError: where a member is a pairwise model.
+
     Source: Coste et al. 2023, "Reward Model Ensembles Help Mitigate Overoptimization", arXiv 2310.02743: the mean, and
     the worst case of equation 3.
     """
+    if any(map(is_pairwise, rewards)):
+        raise CromeError("an ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint")
     return ENSEMBLES[how](np.stack([np.asarray(member, np.float32) for member in rewards]))

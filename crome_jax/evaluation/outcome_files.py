@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from crome_jax.errors import CromeError, DataError
+from crome_jax.evaluation.leads import sides
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup, prompt_text
 
@@ -24,7 +25,8 @@ def write_outcomes(
     """Write OUTCOMES into a folder, in place of an older one: a line for each comparison that prefers one side.
 
     A line is `{data, group, comparison, category, prompt, chosen, rejected, rewards}`; `rewards` is method to those of
-    the chosen and the rejected response (nats). Texts are cut to CHARACTERS.
+    the chosen and the rejected response (nats), of a pairwise model half of its log-odds to either. Texts are cut to
+    CHARACTERS.
 
     Raises:
         CromeError: where it cannot be written.
@@ -80,8 +82,5 @@ def _lines(
                 "prompt": prompt_text(group.prompt)[:CHARACTERS],
                 "chosen": group.responses[better].text[:CHARACTERS],
                 "rejected": group.responses[worse].text[:CHARACTERS],
-                "rewards": {
-                    method: [float(rewards[g][better]), float(rewards[g][worse])]
-                    for method, (_, rewards) in held.items()
-                },
+                "rewards": {method: list(sides(rewards[g], better, worse)) for method, (_, rewards) in held.items()},
             }

@@ -12,12 +12,15 @@ from crome_jax.evaluation import plots
 from crome_jax.evaluation.accuracy import TIE_TOLERANCE
 from crome_jax.evaluation.counterfactuals import Counterfactual
 from crome_jax.evaluation.strata import EQUAL_LENGTH
+from crome_jax.evaluation.style_matrix import plot_style_matrix
 
 METHOD_LABELS = {
     "bradley_terry": "Bradley-Terry",
     "crome": "Crome",
+    "crome_pair_pm": "Crome PairPM",
     "mmd": "MMD",
     "odin": "ODIN",
+    "pair_pm": "PairPM",
     "rrm": "RRM",
 }
 """How methods of the literature are written; any other shows under the name it was given."""
@@ -75,9 +78,23 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
         breakdowns={split: _breakdowns(measured, list(figures["methods"])) for split, measured in by_split.items()},
         pictures=_pictures(figures, by_split),
         series=plots.SERIES,
+        cut=_responses_cut(figures),
         tie_tolerance=TIE_TOLERANCE,
         equal_length=EQUAL_LENGTH,
     )
+
+
+def _responses_cut(figures: Mapping[str, Any]) -> list[tuple[str, str, int]] | None:
+    """Return name, data and count where responses were cut to fit a row; None where the facts do not say."""
+    rows = figures["facts"].get("scoring") or []
+    if not rows or any("responses cut" not in row for row in rows):
+        return None
+    labels = shown_names(figures)
+    return [
+        (labels.get(row["method"], row["method"]), row["data"], row["responses cut"])
+        for row in rows
+        if row["responses cut"]
+    ]
 
 
 def plot_accuracy(figures: Mapping[str, Any]) -> Figure:
@@ -206,9 +223,15 @@ def _pictures(figures: Mapping[str, Any], by_split: Mapping[str, Mapping[str, An
         if any(panel["points"] for panel in panels.values()):
             figure = plots.plot_reward_length(panels, methods)
             lengths[split] = plots.to_inline_svg(figure, f"length{s}", f"Reward against length, {said}")
-    benchmarks = {}
+    benchmarks, matrices = {}, {}
     for b, (name, found) in enumerate(figures["benchmarks"].items()):
-        figure = plots.plot_intervals(_benchmark_rows(found), methods)
+        held = {method: table["matrix"] for method, table in found["methods"].items() if table.get("matrix")}
+        if held:
+            styles = next(iter(found["methods"].values()))["styles"]
+            figure = plot_style_matrix(held, styles, methods)
+            matrices[name] = plots.to_inline_svg(figure, f"styles{b}", f"{found['title']} by style of both answers")
+        told = {"label": "score (%)", "counted": "examples", "chance": found.get("chance")}
+        figure = plots.plot_intervals(_benchmark_rows(found), methods, **told)
         benchmarks[name] = plots.to_inline_svg(figure, f"benchmark{b}", f"{found['title']} by section")
     comparison = figures.get("comparison") or {}
     curves = {methods[method]: curve for method, curve in comparison.get("best_of_n", {}).items()}
@@ -222,6 +245,7 @@ def _pictures(figures: Mapping[str, Any], by_split: Mapping[str, Mapping[str, An
         "breakdowns": breakdowns,
         "lengths": lengths,
         "benchmarks": benchmarks,
+        "matrices": matrices,
         "best_of_n": best_of_n and plots.to_inline_svg(best_of_n, "best", "Best of N"),
         "effects": effects and plots.to_inline_svg(effects, "effects", "Effects of attributes on reward"),
         "training": training and plots.to_inline_svg(training, "training", "Metrics of training against the step"),

@@ -74,12 +74,23 @@ class Row(NamedTuple):
     measured: Mapping[str, Mapping[str, Any]] | None = None
 
 
-def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed: bool = False) -> Figure:
+def plot_intervals(
+    rows: Sequence[Row],
+    methods: Mapping[str, str],
+    *,
+    detailed: bool = False,
+    label: str = "pairwise accuracy (%)",
+    counted: str = "pairs",
+    chance: float | None = 0.5,
+) -> Figure:
     """Plot accuracies as points with their intervals, one line per row and method, against chance.
 
     Args:
         methods: method to the name that is shown, in the order of the colours.
         detailed: whether each accuracy is written beside its interval.
+        label: of the axis.
+        counted: what a row rests on so many of.
+        chance: what a random scorer gets; None where rows differ in that.
 
     The axis runs from 0 to 100%, so that no difference looks larger than it is; how many comparisons a row rests on is
     written at its end, where the figures say it.
@@ -94,7 +105,7 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
         figure = Figure(figsize=(width, height), layout="none")
         axes = figure.add_axes((left / width, 0.52 / height, (width - left - right) / width, sum(heights) / height))
         transform = axes.get_yaxis_transform()
-        widest, counted = 1.0, False
+        widest, counts_shown = 1.0, False
         y, ticks, labels = 0.0, [], []
         for row, tall in zip(rows, heights, strict=True):
             middle = y + tall / 2
@@ -114,18 +125,20 @@ def plot_intervals(rows: Sequence[Row], methods: Mapping[str, str], *, detailed:
                         widest = max(widest, measured["interval"][1] + (0.11 if detailed else 0.0))
                 counts = [m["comparisons"] for m in row.measured.values() if m and "comparisons" in m]
                 if counts:
-                    counted = True
+                    counts_shown = True
                     aside = {"va": "center_baseline", "ha": "left", "color": MUTED, "fontsize": 8.5}
                     axes.text(1.03, middle, f"{max(counts):,}", transform=transform, **aside)
             y += tall
-        axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        if chance is not None:
+            axes.axvline(chance, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+            label += "; dashed: chance"
         axes.set_xlim(-0.02, widest + 0.02)
         axes.set_ylim(y, 0)
         axes.set_yticks(ticks, labels)
         axes.tick_params(axis="y", length=0, pad=6)
         axes.spines["left"].set_visible(False)
         _percent_axis(axes)
-        axes.set_xlabel("pairwise accuracy (%); dashed: chance" + ("; right: pairs" if counted else ""), fontsize=10)
+        axes.set_xlabel(label + (f"; right: {counted}" if counts_shown else ""), fontsize=10)
         _add_legend(figure, methods)
         return figure
 
@@ -233,6 +246,7 @@ def plot_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], label: str) -
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
         axes.xaxis.minorticks_off()
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f}%")
         axes.grid(True)
         axes.set_xlabel("candidates N (log scale)", fontsize=10)
         axes.set_ylabel(label, fontsize=10)
@@ -243,7 +257,7 @@ def plot_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], label: str) -
 def plot_training(
     curves: Mapping[str, Sequence[Mapping[str, float | None]]], methods: Mapping[str, str]
 ) -> Figure | None:
-    """Plot every metric of training against the step, one panel per metric, up to six.
+    """Plot every metric of training against the step, one panel per metric, up to six; those of one attribute stay out.
 
     Args:
         curves: method to records of `step` and named numbers; what is missing or None is left out.
@@ -253,6 +267,7 @@ def plot_training(
         None where there is nothing to plot.
     """
     names = {name for records in curves.values() for record in records for name in record if name != "step"}
+    names = {name for name in names if not name.startswith("causal/") or name.count("/") == 1}
     panels = sorted(names, key=lambda name: (name != "loss", not name.startswith("accuracy"), name))[:6]
     if not panels:
         return None

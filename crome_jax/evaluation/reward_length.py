@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from crome_jax.evaluation.accuracy import check_rewards
+from crome_jax.evaluation.leads import is_pairwise
 from crome_jax.evaluation.strata import word_count
 from crome_jax.groups import PreferenceGroup
 
@@ -21,6 +22,8 @@ def measure_reward_length(
     A reward is defined up to a constant per prompt, so the figures within groups, where both are taken less their
     group's mean, are those that tell of a preference for length.
 
+    A pairwise model has no reward of a response: nothing is measured of it.
+
     Args:
         points: at most so many responses are kept for the scatter plot, drawn without replacement.
 
@@ -29,7 +32,7 @@ def measure_reward_length(
         reward per doubling of length (all None where length or reward does not vary); `points`, [words, reward].
     """
     rewards = check_rewards(groups, rewards)
-    if not any(len(reward) for reward in rewards):
+    if not any(len(reward) for reward in rewards) or any(map(is_pairwise, rewards)):
         return {
             "responses": 0,
             "correlation": None,

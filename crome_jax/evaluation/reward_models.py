@@ -88,7 +88,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     tokenizer = _tokenizer(path, chat_template)
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
-    trained, frozen = place_params(base, "head", mesh)
+    trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
     shape = RowShape(min(row_tokens, context_length(str(path))), comparisons=1)  # Scoring compares none.
     facts = {
         "run": str(path),

@@ -8,6 +8,7 @@ import numpy as np
 
 from crome_jax.data.loading import fingerprint_groups
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.leads import is_pairwise
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
 
@@ -21,17 +22,18 @@ def write_rewards(run: Path | str, groups: Sequence[PreferenceGroup], rewards: S
     """Keep the rewards of groups, in place of those that are there.
 
     Args:
-        rewards: one array [R] per group, in nats.
+        rewards: one array [R] per group, in nats; of a pairwise model log-odds [R, R].
 
     Raises:
         CromeError: where they cannot be written; what was there is then as it was.
     """
+    name = "log_odds" if any(map(is_pairwise, rewards)) else "rewards"
     with whole_output(rewards_path(run, groups), overwrite=True) as partial, partial.open("wb") as file:
-        np.savez(file, rewards=np.concatenate([np.asarray(reward, np.float32) for reward in rewards]))
+        np.savez(file, **{name: np.concatenate([np.asarray(reward, np.float32).ravel() for reward in rewards])})
 
 
 def read_rewards(run: Path | str, groups: Sequence[PreferenceGroup]) -> list[np.ndarray]:
-    """Return the rewards kept for these groups, one array [R] for each.
+    """Return the rewards kept for these groups, one array [R] for each; of a pairwise model log-odds [R, R].
 
     Raises:
         CromeError: where there are none, or the file is damaged.
@@ -40,11 +42,14 @@ def read_rewards(run: Path | str, groups: Sequence[PreferenceGroup]) -> list[np.
     counts = [len(group.responses) for group in groups]
     try:
         with np.load(path) as there:
-            rewards = there["rewards"]
-        if rewards.shape != (sum(counts),):
+            pairwise = "log_odds" in there
+            rewards = there["log_odds" if pairwise else "rewards"]
+        sizes = [count**2 if pairwise else count for count in counts]
+        if rewards.shape != (sum(sizes),):
             raise ValueError(f"rewards of shape {rewards.shape} for {sum(counts)} responses")
     except FileNotFoundError:
         raise CromeError(f"{path}: does not exist; run the sweep, or the study, again") from None
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as e:
         raise CromeError(f"{path}: damaged ({e}); delete it, and run the same command again") from None
-    return np.split(rewards, np.cumsum(counts)[:-1])
+    parts = np.split(rewards, np.cumsum(sizes)[:-1])
+    return [part.reshape(count, count) for part, count in zip(parts, counts, strict=True)] if pairwise else parts

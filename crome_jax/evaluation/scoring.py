@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from crome_jax.batch import FIELDS
 from crome_jax.data.loading import pack_groups, put, tokenize_groups
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.tokenizers import Tokenizer
-from crome_jax.errors import DataError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.distinct import distinct_prompts
 from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import PreferenceGroup
@@ -50,13 +50,18 @@ class RewardModel:
     mesh: Mesh
     dtype: DTypeLike = jnp.float32
 
+    @property
+    def pairwise(self) -> bool:
+        """Whether it says which of two responses is the better, and gives none a reward (see `pair_scoring`)."""
+        return "pair_head" in self.params
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """What scoring gave.
 
     Args:
-        rewards: one float32 array [R] for each group, in nats.
+        rewards: one float32 array [R] for each group, in nats; of a pairwise model log-odds [R, R] (see `leads`).
         truncated: responses that were cut to fit a row, each as often as it occurs.
         tokens: real tokens that were encoded: each distinct prompt and response once.
     """
@@ -95,8 +100,10 @@ def score_groups(
         name: of the job, which the line of progress begins with.
 
     Raises:
+        CromeError: where the model is a pairwise one.
         DataError: where a prompt leaves no room in a row, or there is nothing to score.
     """
+    check_rewarding(model)
     distinct = distinct_prompts(groups)
 
     def refuse(group: PreferenceGroup, error: DataError) -> None:
@@ -105,7 +112,7 @@ def score_groups(
             on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
 
     numbers = {id(group): number for number, group in enumerate(distinct.groups)}
-    shapes = _shapes(model.shape)
+    shapes = row_shapes(model.shape)
     by_shape: dict[RowShape, list[TokenizedGroup]] = {shape: [] for shape in shapes}
     cut = [np.zeros(len(group.responses), bool) for group in distinct.groups]
     for item in tokenize_groups(distinct.groups, model.tokenizer, model.shape, on_bad=on_bad and refuse):
@@ -116,27 +123,51 @@ def score_groups(
     packed = [pack(items, shape, every_response=True) for shape, items in by_shape.items() if items]
     if not packed:
         raise DataError("holds nothing to score", fix="give records with responses, whose prompts fit a row")
-    scorer = make_scorer(model.cfg, model.dtype)
     rewards = [np.full(len(group.responses), np.nan, np.float32) for group in distinct.groups]
-    progress = Progress(name, sum(rows.batch.tokens.size for rows in packed), "token")
-    for rows in packed:
-        values = score_rows(
-            scorer,
-            model.params,
-            rows,
-            model.mesh,
-            rows_at_once=_rows_at_once(rows_at_once, rows, model.shape),
-            journal=journal,
-            progress=progress,
-        )
+    for rows, values in score_packed(model, packed, rows_at_once=rows_at_once, journal=journal, name=name):
         for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
             rewards[rows.groups[row, slot]][rows.responses[row, slot]] = values[row, slot]
-    progress.close()
     truncated = sum(int(flags.sum()) for flags in distinct.spread(cut))
     return Scores(distinct.spread(rewards), truncated, sum(rows.real_tokens for rows in packed))
 
 
-def _shapes(shape: RowShape) -> list[RowShape]:
+def check_rewarding(model: RewardModel) -> None:
+    """Raise CromeError where a model gives no rewards."""
+    if model.pairwise:
+        raise CromeError(
+            "a pairwise model says which of two answers is better, and gives none a reward of its own; give it to "
+            "`crome evaluate`, `crome score --data` or `crome best_of_n`, and here a reward model"
+        )
+
+
+def score_packed(
+    model: RewardModel, packed: Sequence[Rows], *, rows_at_once: int, journal: ScoreJournal | None, name: str
+) -> Iterator[tuple[Rows, np.ndarray]]:
+    """Run a model over rows of several shapes; yields each with its scores by slot, [N, R].
+
+    Args:
+        rows_at_once, journal, name: as of `score_groups`.
+    """
+    scorer = make_scorer(model.cfg, model.dtype)
+    progress = Progress(name, sum(rows.batch.tokens.size for rows in packed), "token")
+    for rows in packed:
+        at_once = _rows_at_once(rows_at_once, rows, model.shape)
+        yield (
+            rows,
+            score_rows(
+                scorer,
+                model.params,
+                rows,
+                model.mesh,
+                rows_at_once=at_once,
+                journal=journal,
+                progress=progress,
+            ),
+        )
+    progress.close()
+
+
+def row_shapes(shape: RowShape) -> list[RowShape]:
     """Return the shapes of rows that are packed, the shortest first."""
     shapes = [shape]
     while shapes[0].tokens >= 2 * _SHORTEST_ROW:

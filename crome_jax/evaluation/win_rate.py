@@ -12,6 +12,7 @@ regularise the fit with weight 0.2 (left out). The original fits by L1 with cros
 So the numbers are close to its leaderboard's, not equal.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ def length_controlled_win_rate(
     lengths: Float[np.ndarray, "N"],
     baseline_lengths: Float[np.ndarray, "N"],
     difficulty: Float[np.ndarray, "N"] | None = None,
+    weights: Float[np.ndarray, "N"] | None = None,
 ) -> dict[str, Any]:
     """Return the win rate that the model would have if its outputs were as long as the baseline's.
 
@@ -46,6 +48,7 @@ def length_controlled_win_rate(
         preferences: of each instruction the probability that the model's output is the better one.
         lengths, baseline_lengths: of the outputs, in characters.
         difficulty: of each instruction, as AlpacaEval publishes it; None leaves the term out.
+        weights: where an instruction has several outputs, how much each counts of it; None counts each once.
 
     Returns:
         `win_rate`, and the `weights` of `length`, `difficulty` (where given) and `model`.
@@ -58,27 +61,36 @@ def length_controlled_win_rate(
         raise CromeError("there is no preference to fit; give some")
     if not np.isfinite(preferences).all() or preferences.min() < 0 or preferences.max() > 1:
         raise CromeError("a preference is no probability; give numbers from 0 to 1")
+    counts = np.ones(len(preferences)) if weights is None else np.asarray(weights, np.float64)
     difference = np.asarray(lengths, np.float64) - np.asarray(baseline_lengths, np.float64)
-    spread = difference.std(ddof=1) if len(difference) > 1 else 0.0
+    apart = difference - np.average(difference, weights=counts)
+    instructions = counts.sum()
+    spread = math.sqrt(float(counts @ apart**2) / (instructions - 1)) if instructions > 1 else 0.0
     features = {"length": np.tanh(difference / spread) if spread > 0 else np.zeros(len(difference))}
     if difficulty is not None:
         features["difficulty"] = np.asarray(difficulty, np.float64)
     features["model"] = np.ones(len(preferences))
     matrix = np.stack(list(features.values()), axis=1)
-    weights = fit_logistic(matrix, preferences)
+    fitted = fit_logistic(matrix, preferences, counts)
     controlled = matrix.copy()
     controlled[:, 0] = 0.0
-    found = float(_sigmoid(controlled @ weights).mean())
-    return {"win_rate": found, "weights": dict(zip(features, map(float, weights), strict=True))}
+    found = float(np.average(_sigmoid(controlled @ fitted), weights=counts))
+    return {"win_rate": found, "weights": dict(zip(features, map(float, fitted), strict=True))}
 
 
-def fit_logistic(matrix: Float[np.ndarray, "N F"], targets: Float[np.ndarray, "N"]) -> Float[np.ndarray, "F"]:
-    """Fit a logistic regression without intercept to probabilities, by Newton's method, with a ridge of RIDGE."""
+def fit_logistic(
+    matrix: Float[np.ndarray, "N F"], targets: Float[np.ndarray, "N"], counts: Float[np.ndarray, "N"]
+) -> Float[np.ndarray, "F"]:
+    """Fit a logistic regression without intercept to probabilities, by Newton's method, with a ridge of RIDGE.
+
+    Args:
+        counts: how often each row counts.
+    """
     weights = np.zeros(matrix.shape[1])
     for _ in range(_STEPS):
         p = _sigmoid(matrix @ weights)
-        gradient = matrix.T @ (targets - p) - RIDGE * weights
-        hessian = (matrix * (p * (1 - p))[:, None]).T @ matrix + RIDGE * np.eye(len(weights))
+        gradient = matrix.T @ (counts * (targets - p)) - RIDGE * weights
+        hessian = (matrix * (counts * p * (1 - p))[:, None]).T @ matrix + RIDGE * np.eye(len(weights))
         step = np.linalg.solve(hessian, gradient)
         weights += step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
         if np.abs(step).max() < 1e-10:

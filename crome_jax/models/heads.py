@@ -1,11 +1,11 @@
-"""From the hidden state of a scored token to rewards: one head, or ODIN's two."""
+"""From the hidden state of a scored token to rewards: one head, ODIN's two, or that of a pairwise preference model."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from crome_jax.batch import Batch
-from crome_jax.models.weights import Params
+from crome_jax.models.weights import Params, scoring_head
 from crome_jax.scored import Scored
 
 
@@ -14,7 +14,8 @@ def read_heads(params: Params, features: Float[Array, "B R D"], batch: Batch) ->
 
     Args:
         params: `head` [D] alone, or with it `length_head` [D] (see `weights.declare_head`). The reward is that of
-            `head` whatever else there is: of ODIN's two heads the one that stands for quality.
+            `head` whatever else there is: of ODIN's two heads the one that stands for quality. With `pair_head` [D]
+            alone it is the log-odds that the first of a slot's two answers is the better.
         features: normed hidden states in float32, [B, R, D].
         batch: says which slots are empty, and how long each response is.
     """
@@ -24,7 +25,7 @@ def read_heads(params: Params, features: Float[Array, "B R D"], batch: Batch) ->
         reward = jnp.einsum("brd,d->br", features, head, precision=jax.lax.Precision.HIGHEST)
         return jnp.where(filled, reward, 0.0)
 
-    scored = Scored(read(params["head"]), features, response_lengths(batch))
+    scored = Scored(read(scoring_head(params)), features, response_lengths(batch))
     if "length_head" not in params:
         return scored
     return scored.replace(

@@ -13,15 +13,17 @@ from crome_jax.models.config import DecoderConfig
 Trainable = Literal["all", "head"] | int
 """How much trains: everything, the reward head alone, or the head, the final norm and the last k layers."""
 
-Head = Literal["scalar", "odin"]
-"""How a reward is read from a hidden state: by one vector, or by one for quality beside one for length (ODIN)."""
+Head = Literal["scalar", "odin", "pairwise"]
+"""What is read from a hidden state: a reward by one vector, or by one for quality beside one for length (ODIN); or, of
+two answers in one response slot, the log-odds that the first is the better (PairPM)."""
 
 Params = dict[str, Any]
 """embed [V, D]; layers stacked on their first axis, in three runs: `lower` (frozen), `upper` and `last` (one layer,
-apart because only the scored tokens need its output); final_norm [D]; head [D], and in ODIN length_head [D]; with LoRA
+apart because only the scored tokens need its output); final_norm [D]; head [D], and in ODIN length_head [D], or
+pair_head [D] in their place: a model that compares must not pass for one that gives rewards; with LoRA
 `adapters`: of each run but `lower`, A and B beside its matrices (`q_a`, `q_b`, ...), stacked as they are."""
 
-HEADS = frozenset({"head", "length_head"})
+HEADS = frozenset({"head", "length_head", "pair_head"})
 """The names in Params of everything that reads a hidden state."""
 
 Initializer = Callable[[jax.Array, tuple[int, ...], Any], jax.Array]
@@ -113,8 +115,11 @@ def _declare_adapters(cfg: DecoderConfig, n: int) -> dict[str, Weight]:
 
 def declare_head(cfg: DecoderConfig, head: Head) -> dict[str, Weight]:
     """Declare what reads rewards from the last hidden state."""
-    # Zero: every reward starts equal, so the first loss is log 2 whatever the backbone's scale.
-    tree = {"head": Weight((cfg.width,), ("norm",), jax.nn.initializers.zeros)}
+    # Zero: every reward, or pair, starts equal, so the first loss is log 2 whatever the backbone's scale.
+    reading = Weight((cfg.width,), ("norm",), jax.nn.initializers.zeros)
+    if head == "pairwise":
+        return {"pair_head": reading}
+    tree = {"head": reading}
     if head == "odin":
         # Next to nothing, yet no zero: two equal heads would get equal gradients of the preference loss.
         tree["length_head"] = Weight((cfg.width,), ("norm",), _normal(0.01 / math.sqrt(cfg.width)))
@@ -168,6 +173,11 @@ def init_declared(declared: dict[str, Any], key: jax.Array) -> Params:
         return treedef.unflatten(w.init(k, w.shape, jnp.float32) for w, k in zip(leaves, keys, strict=True))
 
     return jax.jit(draw)(key)  # One program, not one for every shape.
+
+
+def scoring_head(params: Params) -> Any:
+    """Return the weights [D] that score: of a pairwise model pairs, of any other responses."""
+    return params["pair_head" if "pair_head" in params else "head"]
 
 
 def count(declared: dict[str, Any]) -> int:

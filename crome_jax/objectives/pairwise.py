@@ -6,26 +6,30 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from crome_jax.batch import Batch
+from crome_jax.batch import ATTRIBUTES, Batch
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.scored import Scored
 
-Metrics = dict[str, Float[Array, ""]]
-"""Sums and counts, divided once when logged: accumulated micro-batches then equal the large batch."""
+Metrics = dict[str, Float[Array, "..."]]
+"""Sums and counts, divided once when logged: accumulated micro-batches then equal the large batch. Numbers, and, under
+names that begin with "attribute/", vectors [ATTRIBUTES]."""
 
 
 def reward_differences(scores: Float[Array, "B R"], batch: Batch) -> Float[Array, "B C"]:
-    """Return left's reward minus right's, in float32, for every comparison slot (nats)."""
+    """Return left's reward minus right's, in float32, for every comparison slot (nats): the log-odds that left wins."""
     left, right = reward_sides(scores, batch)
     return left - right
 
 
 def reward_sides(scores: Float[Array, "B R"], batch: Batch) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """Return left's and right's reward, in float32, for every comparison slot (nats)."""
+    """Return left's and right's reward, in float32, for every comparison slot (nats).
+
+    Of two answers in one slot the score is the whole difference: right's is 0.
+    """
     scores = scores.astype(jnp.float32)
-    left = jnp.take_along_axis(scores, batch.left, axis=1)
-    return left, jnp.take_along_axis(scores, batch.right, axis=1)
+    left, right = (jnp.take_along_axis(scores, jnp.maximum(side, 0), axis=1) for side in (batch.left, batch.right))
+    return left, jnp.where(batch.right >= 0, right, 0.0)
 
 
 def cross_entropy(
@@ -89,23 +93,30 @@ def outcome_shares(
 
 
 def comparison_metrics(difference: Float[Array, "B C"], losses: Float[Array, "B C"], batch: Batch) -> Metrics:
-    """Sum loss, agreement and size of difference by kind of comparison.
+    """Sum loss, agreement and size of difference by kind of comparison and, where the batch says it, by attribute.
 
     Agreement counts comparisons with a preference (target apart from 0.5); equal rewards agree by half.
     """
-    metrics = {}
     lead = jnp.where(batch.target > 0.5, difference, -difference)
     agrees = jnp.where(lead > 0, 1.0, jnp.where(lead == 0, 0.5, 0.0))
+    prefers = (batch.target != 0.5).astype(jnp.float32)
+    sums = {
+        "count": jnp.ones_like(losses),
+        "loss_sum": losses,
+        "preferring": prefers,
+        "agree_sum": prefers * agrees,
+        "distance_sum": jnp.abs(difference),
+    }
+    metrics = {}
     for kind in Kind:
         here = ((batch.kind == kind) & (batch.weight > 0)).astype(jnp.float32)
-        preferring = here * (batch.target != 0.5)
-        name = kind.name.lower()
+        metrics |= {f"{kind.name.lower()}/{name}": (here * values).sum() for name, values in sums.items()}
+    if batch.attribute is not None:
+        # Compared with each number, not scattered to it: rows lie on many devices, and a sum over them is all it takes.
+        numbers = jnp.arange(1, ATTRIBUTES + 1)[None, None, :]
+        of = (batch.attribute[..., None] == numbers) & (batch.weight > 0)[..., None]
         metrics |= {
-            f"{name}/count": here.sum(),
-            f"{name}/loss_sum": (here * losses).sum(),
-            f"{name}/preferring": preferring.sum(),
-            f"{name}/agree_sum": (preferring * agrees).sum(),
-            f"{name}/distance_sum": (here * jnp.abs(difference)).sum(),
+            f"attribute/{name}": jnp.where(of, values[..., None], 0.0).sum(axis=(0, 1)) for name, values in sums.items()
         }
     return metrics
 

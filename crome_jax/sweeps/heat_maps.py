@@ -3,16 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
+from crome_jax.evaluation.heat_cells import blank_axes, draw_cell
 from crome_jax.evaluation.plots import MUTED, short_label, styled
 from crome_jax.sweeps.plan import as_number, numeric_axes
 from crome_jax.sweeps.results import Measured, Ranked
-
-_DARK, _LIGHT = "#10151b", "#fdfdfe"
-"""Ink on a cell: not the page's, which changes with the colour scheme while the cell does not."""
 
 
 class HeatMap(NamedTuple):
@@ -64,28 +60,14 @@ def plot_heat_map(heat_map: HeatMap, low: float, high: float) -> Figure:
     """
     xs, ys = (sorted({cell[axis] for cell in heat_map.cells}) for axis in (0, 1))
     width, height = 1.5 + 0.95 * len(xs), 1.0 + 0.62 * len(ys)
-    colors = matplotlib.colormaps["cividis"]
     with styled():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
+        blank_axes(axes, [f"{x:g}" for x in xs], [f"{y:g}" for y in ys])
         for (x, y), place in heat_map.cells.items():
             share = (place.accuracy - low) / (high - low) if high > low else 0.5
-            # Whole hexadecimal colours: the page's own are replaced by variables, and none of these is one of them.
-            color = matplotlib.colors.to_hex(colors(share))
-            column, row = xs.index(x), ys.index(y)
-            axes.add_patch(Rectangle((column - 0.48, row - 0.46), 0.96, 0.92, color=color, linewidth=0))
-            ink = _LIGHT if share < 0.5 else _DARK
-            said = f"{100 * place.accuracy:.1f}"
-            axes.text(column, row + 0.08, said, ha="center", va="bottom", color=ink, fontsize=11, fontweight="bold")
             bounds = "–".join(f"{100 * bound:.0f}" for bound in place.interval)
-            axes.text(column, row - 0.1, bounds, ha="center", va="top", color=ink, fontsize=9)
-        axes.set_xlim(-0.5, len(xs) - 0.5)
-        axes.set_ylim(-0.5, len(ys) - 0.5)
-        axes.set_xticks(range(len(xs)), [f"{x:g}" for x in xs])
-        axes.set_yticks(range(len(ys)), [f"{y:g}" for y in ys])
-        axes.tick_params(length=0)
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+            draw_cell(axes, xs.index(x), ys.index(y), share, f"{100 * place.accuracy:.1f}", bounds)
         axes.set_xlabel(short_label(heat_map.across, 40), color=MUTED)
         axes.set_ylabel(short_label(heat_map.down, 40), color=MUTED)
         if heat_map.title:

@@ -27,7 +27,7 @@ DONE = "done.json"
 
 _ELSEWHERE = re.compile(
     r"OUT|DATA|GROUPS|(train|study)\.(out|data|groups|log_every|checkpoint_every|keep_checkpoints|skip_bad|mesh"
-    r"|cache_frozen|rows_at_once)|make_mesh\..*|sweep\..*"
+    r"|cache_frozen|rows_at_once|hidden_cache|hidden_cache_bytes)|make_mesh\..*|sweep\..*"
 )
 """Settings that do not decide what is learned: where things are, which machine; the data have a checksum instead."""
 
@@ -125,7 +125,7 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
     Raises:
         CromeError: where a run cannot be trained or a data set not scored; what was done stays.
     """
-    from crome_jax.evaluation.scoring import score_groups
+    from crome_jax.evaluation.pair_scoring import judge_groups
     from crome_jax.training.train import load_run
 
     with _alone(prepared.folder):
@@ -137,7 +137,7 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
         model = functools.lru_cache(maxsize=1)(load_run)
         for method, name in prepared.unscored(tests):
             run = prepared.runs[method]
-            scores = score_groups(model(run), tests[name], rows_at_once=rows_at_once)
+            scores = judge_groups(model(run), tests[name], rows_at_once=rows_at_once)
             write_rewards(run, tests[name], scores.rewards)
 
 
@@ -168,7 +168,7 @@ def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Call
     if len(set(names)) < len(names):
         raise CromeError(f"two methods are called {max(names, key=names.count)!r}; give each its own Method.name")
     for method in methods:
-        check_method(method, arguments["steps"])
+        check_method(method, arguments["steps"], arguments["trainable"])
     arguments["optimizer"](steps=arguments["steps"], **({"learning_rate": 1e-4} if verb is study else {}))
 
 

@@ -20,6 +20,7 @@ def render_sweep(
     rankings: Mapping[str, Sequence[Ranked]],
     runs: Mapping[str, Sequence[Measured]],
     failed: Mapping[str, str],
+    missing: Sequence[str],
     jobs: int,
     bootstrap: Bootstrap,
 ) -> str:
@@ -30,6 +31,7 @@ def render_sweep(
         rankings: data set -> its contenders, best first.
         runs: contender -> its runs, the baseline first.
         failed: job -> what was wrong.
+        missing: jobs that have not been run.
         jobs: how many the sweep has.
         bootstrap: that intervals and tests were made with.
     """
@@ -47,6 +49,7 @@ def render_sweep(
         rankings=rankings,
         baseline=next(iter(runs), None),
         failed=failed,
+        missing=missing,
         jobs=jobs,
         confidence=f"{100 * bootstrap.confidence:g}%",
         resamples=bootstrap.resamples,

@@ -15,6 +15,7 @@ from crome_jax.evaluation.accuracy import Outcomes, pairwise_outcomes
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.ensembles import combine
 from crome_jax.evaluation.figures import split_figures
+from crome_jax.evaluation.leads import is_pairwise
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.sweeps.plan import Job, as_number
@@ -245,12 +246,13 @@ def with_ensembles(
 
     Args:
         runs: contender -> its runs.
-        ensembles: of the names of `ENSEMBLES`; each makes one more contender of every one with several seeds.
+        ensembles: of the names of `ENSEMBLES`; each makes one more contender of every one with several seeds but
+            pairwise models, whose log-odds are no rewards.
     """
     rewards = {name: [run.rewards[data] for run in some] for name, some in runs.items()}
     for how in ensembles:
         for name in runs:
-            if len(seeds := rewards[name]) > 1:
+            if len(seeds := rewards[name]) > 1 and not any(map(is_pairwise, seeds[0])):
                 together = [combine(same, how) for same in zip(*seeds, strict=True)]
                 rewards[f"{name}, {how} of {len(seeds)} seeds"] = [together]
     return rewards

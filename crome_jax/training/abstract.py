@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
-from crome_jax.batch import FIELDS, Batch
+from crome_jax.batch import Batch
 from crome_jax.data.packing import RowShape
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Head, Params, Trainable, declare, is_weight, partition
@@ -13,8 +13,8 @@ from crome_jax.training.mesh import batch_sharding, replicated, weight_shardings
 from crome_jax.training.step import TrainState
 
 _FLOATS = ("target", "weight", "margin")
-_SIZES = {"response_ends": "responses", "left": "comparisons", "right": "comparisons", "kind": "comparisons"}
-_SIZES |= dict.fromkeys(_FLOATS, "comparisons")
+_SIZES = {"response_ends": "responses"}
+_SIZES |= dict.fromkeys(("left", "right", "kind", "attribute", *_FLOATS), "comparisons")
 
 
 def abstract_params(
@@ -55,6 +55,7 @@ def abstract_batch(rows: int, shape: RowShape, mesh: Mesh) -> Batch:
                 jnp.float32 if name in _FLOATS else jnp.int32,
                 sharding=sharding,
             )
-            for name in FIELDS
+            for name in Batch.__dataclass_fields__
+            if name != "hidden"
         }
     )

@@ -14,13 +14,14 @@ from typing import Any, get_args
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
 
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
-from crome_jax.files import whole_output
+from crome_jax.files import is_remote, place, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head, Params
-from crome_jax.training.digests import DigestedPath, find_damage
+from crome_jax.training.digests import DigestedObjects, DigestedPath, find_damage
 from crome_jax.training.processes import first_goes_ahead, on_any_process
 from crome_jax.training.step import TrainState
 from crome_jax.weights.runs import MODEL_FILE
@@ -47,7 +48,7 @@ class ModelCard:
         method: name or description of the objective and the kinds of comparison.
         dtype: of activations.
         settings: name -> value of what else decides what is learned; a run is resumed under the same only.
-        head: what reads rewards, "scalar" or "odin".
+        head: what reads the last hidden state: "scalar", "odin" or "pairwise".
 
     Raises:
         TypeError: naming the field that is not of its type, or says what no run can be.
@@ -131,7 +132,7 @@ def read_card(run: Path | str) -> ModelCard:
     Raises:
         CromeError: where the folder holds no run, or the file is damaged.
     """
-    path = Path(run) / MODEL_FILE
+    path = place(run) / MODEL_FILE
     try:
         return ModelCard(**json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
@@ -154,14 +155,22 @@ class Checkpoints:
     Args:
         run: the run's folder.
         keep: how many of the newest stay.
+        rank: of what is measured when a step is saved, the higher the better: the best stays, too.
         read_only: whether nothing is to be saved: then nothing in the folder changes.
 
     Raises:
         CromeError: where a file is in the place of the folder of checkpoints, or (read_only) nothing is.
     """
 
-    def __init__(self, run: Path | str, keep: int = 2, *, read_only: bool = False):
-        self._folder = Path(run).absolute() / "checkpoints"
+    def __init__(
+        self,
+        run: Path | str,
+        keep: int = 2,
+        *,
+        rank: Callable[[dict[str, float] | None], float] | None = None,
+        read_only: bool = False,
+    ):
+        self._folder = (place(run) if is_remote(run) else Path(run).absolute()) / "checkpoints"
         if self._folder.exists() and not self._folder.is_dir():
             raise CromeError(f"{self._folder}: is no folder; move it away")
         if read_only and not self._folder.is_dir():
@@ -169,11 +178,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
+                preservation_policy=None if read_only else _kept(keep, rank),
+                best_fn=rank or (lambda metrics: 0.0),  # With none, Orbax would not write what was measured.
                 create=not read_only,
                 read_only=read_only,
                 enable_async_checkpointing=True,
-                temporary_path_class=DigestedPath,
+                temporary_path_class=DigestedObjects if is_remote(run) else DigestedPath,
             ),
             # Named here, or a process that has not saved yet could not look at what is there.
             item_handlers={"state": ocp.StandardCheckpointHandler(), "data": ocp.JsonCheckpointHandler()},
@@ -184,8 +194,20 @@ class Checkpoints:
         """The newest step that was saved whole, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, iterator_state: dict[str, Any]) -> None:
+    @property
+    def best(self) -> int | None:
+        """The step that ranks highest of those that are there and were measured, None where there is none."""
+        return self._manager.best_step()
+
+    def measured(self, step: int) -> dict[str, float] | None:
+        """Return what was measured when a step was saved."""
+        return self._manager.metrics(step)
+
+    def save(self, state: TrainState, iterator_state: dict[str, Any], measured: dict[str, float] | None = None) -> None:
         """Save a step; returns before it is on disk.
+
+        Args:
+            measured: kept with it, and what it is ranked by.
 
         Raises:
             CromeError: where an earlier save failed (a full disk, say).
@@ -194,6 +216,7 @@ class Checkpoints:
             self._manager.save(
                 int(state.step),
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(iterator_state)),
+                metrics=measured,
             )
         except Exception as e:
             raise self._not_saved(e) from e
@@ -244,13 +267,16 @@ class Checkpoints:
             self._manager.reload()
         return None
 
-    def restore_trained(self, like: Params) -> tuple[Params, int]:
-        """Restore only the trained parameters of the newest step, and its number.
+    def restore_trained(self, like: Params, step: int | None = None) -> tuple[Params, int]:
+        """Restore only the trained parameters of a step, the newest unless told which, and its number.
 
         Raises:
-            CromeError: as `restore` does.
+            CromeError: as `restore` does, and where there is no such step.
         """
-        step = self._newest()
+        step = self._newest() if step is None else step
+        if step not in self._manager.all_steps():
+            saved = ", ".join(map(str, self._manager.all_steps()))
+            raise CromeError(f"{self._folder}: holds no step {step}; it holds {saved}")
         self._check(step, like)
         shapes = {"trained": _shapes(like)}
         wanted = ocp.args.PyTreeRestore(
@@ -344,6 +370,15 @@ class Checkpoints:
             f"{self._folder}: cannot be written ({_first_line(error)}); what was saved before is whole: make room and "
             "run the same command again"
         )
+
+
+def _kept(keep: int, rank: Callable[[dict[str, float] | None], float] | None) -> policies.PreservationPolicy:
+    """Say which checkpoints stay: the newest and, where they are ranked, the best."""
+    newest = policies.LatestN(keep)
+    if rank is None:
+        return newest
+    best = policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
+    return policies.AnyPreservationPolicy([newest, best])
 
 
 def _shape_of(tree: Any, name: str) -> jax.ShapeDtypeStruct:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
+from crome_jax.files import is_remote, place
+
 DIGESTS_FILE = "digests.json"
 
 # What Orbax writes when all else is there, and a checkpoint is restored without.
@@ -24,9 +26,12 @@ def write_digests(folder: Path) -> None:
     Raises:
         OSError: where a file cannot be read or written.
     """
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = list(_files_below(folder))
     names = [path.relative_to(folder).as_posix() for path in files]
     found = {name: digest for name, digest in zip(names, _digests(files), strict=True) if name not in _WRITTEN_LATER}
+    if is_remote(folder):
+        (folder / DIGESTS_FILE).write_text(json.dumps(found, indent=1))
+        return
     with (folder / DIGESTS_FILE).open("w", encoding="utf-8") as out:
         json.dump(found, out, indent=1)
         out.flush()
@@ -58,13 +63,29 @@ def find_damage(folder: Path) -> str | None:
     return None
 
 
-class DigestedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """The place of a checkpoint that is being written: it gets its digests before its final name."""
-
+class _Digested:
     async def finalize(self) -> None:
         """Write the digests, then do as Orbax does."""
-        write_digests(Path(self.get()))
+        write_digests(place(self.get()))
         await super().finalize()
+
+
+class DigestedPath(_Digested, ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """The place of a checkpoint that is being written: it gets its digests before its final name."""
+
+
+class DigestedObjects(_Digested, ocp.path.atomicity.CommitFileTemporaryPath):
+    """The same in a bucket, where nothing is renamed at once: without its last object, commit_success.txt, a checkpoint
+    is none.
+    """
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):  # Buckets have no rglob.
+        if path.is_dir():
+            yield from _files_below(path)
+        else:
+            yield path
 
 
 def _digests(files: list[Path]) -> Iterator[str]:

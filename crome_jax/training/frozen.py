@@ -4,11 +4,12 @@ Frozen layers give the same output at every epoch, for every hyper-parameter and
 are most of the work of a step, and none of it need be done twice.
 """
 
+import hashlib
 import itertools
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from crome_jax.batch import FIELDS, Batch
+from crome_jax.batch import Batch
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
 from crome_jax.errors import CromeError
@@ -40,27 +41,28 @@ class KnownHidden:
     """
 
     def __init__(self):
-        self._places: dict[tuple[bytes, bytes], tuple[np.ndarray, int, slice]] = {}
+        self._places: dict[bytes, tuple[np.ndarray, slice]] = {}
 
-    def add(self, rows: Rows, hidden: np.ndarray) -> None:
-        """Remember the output for every text of the rows."""
-        for row in range(len(rows)):
-            for text, span in _texts(rows.batch, row):
-                self._places.setdefault(text, (hidden, row, span))
+    def add(self, rows: Rows, hidden: np.ndarray, which: Iterable[int]) -> None:
+        """Remember the output for every text of some of the rows."""
+        for row in which:
+            there = hidden[row]
+            for text, span in texts_of(rows.batch, row):
+                self._places.setdefault(text, (there, span))
 
     def fill(self, rows: Rows, row: int, into: np.ndarray) -> bool:
         """Write a row's hidden states [T, D], where all of its texts are known; return whether they are."""
-        texts = list(_texts(rows.batch, row))
+        texts = list(texts_of(rows.batch, row))
         if not all(text in self._places for text, _ in texts):
             return False
         for text, span in texts:
-            hidden, place, there = self._places[text]
-            into[span] = hidden[place, there]
+            hidden, there = self._places[text]
+            into[span] = hidden[there]
         return True
 
 
-def _texts(batch: Batch, row: int) -> Iterator[tuple[tuple[bytes, bytes], slice]]:
-    """Yield every prompt and response of a row as (prompt's tokens, response's tokens), and where in the row it is."""
+def texts_of(batch: Batch, row: int) -> Iterator[tuple[bytes, slice]]:
+    """Yield every prompt, and every response under its prompt: the sha256 of its tokens, and where in the row it is."""
     tokens, groups, responses = batch.tokens[row], batch.group_ids[row], batch.response_ids[row]
     starts = np.flatnonzero(np.diff(groups, prepend=0) | np.diff(responses, prepend=0))
     prompt = b""
@@ -70,7 +72,8 @@ def _texts(batch: Batch, row: int) -> Iterator[tuple[tuple[bytes, bytes], slice]
         text = tokens[start:end].tobytes()
         if not responses[start]:
             prompt = text
-        yield (prompt, text if responses[start] else b""), slice(start, end)
+        of = hashlib.sha256(len(prompt).to_bytes(8, "big") + prompt + (text if responses[start] else b""))
+        yield of.digest(), slice(int(start), int(end))
 
 
 def precompute_hidden(
@@ -112,11 +115,11 @@ def precompute_hidden(
     for start in range(0, len(todo), rows_at_once):
         # The last rows are computed again rather than compiling for a smaller batch.
         at = todo[np.minimum(np.arange(start, start + rows_at_once), len(todo) - 1)]
-        batch = put({name: getattr(rows.batch, name)[at] for name in FIELDS}, mesh)
+        batch = put(rows.take(at), mesh)
         hidden[at] = np.asarray(run_trunk(frozen, batch), np.float32)
+        if known is not None:
+            known.add(rows, hidden, todo[start : start + rows_at_once])
         on_progress(n - max(len(todo) - start - rows_at_once, 0), n)
-    if known is not None:
-        known.add(rows, hidden)
     return hidden, int((rows.batch.group_ids[todo] > 0).sum())
 
 

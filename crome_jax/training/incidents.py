@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crome_jax.files import whole_output
+from crome_jax.files import Lines, whole_output
 from crome_jax.training.metrics import read_lines
 from crome_jax.training.processes import is_first
 
@@ -46,8 +46,9 @@ class Incidents:
             line = {"step": step, "kind": kind} | {
                 name: value if math.isfinite(value) else str(value) for name, value in numbers.items()
             }
-            with self._path.open("a") as file:
-                file.write(json.dumps(line | {"records": records}) + "\n")
+            lines = Lines(self._path)
+            lines.add(json.dumps(line | {"records": records}))
+            lines.close()
 
     def name(self, first: int, last: int) -> str:
         """Return which records were in play from one step to another, the first few of each."""

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
@@ -53,11 +53,13 @@ def fit(
     log_every: int = 10,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
+    validate: Callable[[Params], dict[str, float]] | None = None,
     max_skipped: int = 5,
     incidents: Incidents | None = None,
     preempted: Callable[[int], bool] = lambda step: False,
     trace: Trace | None = None,
     launched: float | None = None,
+    attributes: Sequence[str] = (),
 ) -> tuple[TrainState, Throughput]:
     """Train from the state's step up to `steps`.
 
@@ -71,12 +73,15 @@ def fit(
         checkpoints: where state and iterator are saved together; None saves nothing.
         checkpoint_every: steps between two checkpoints; the last step is always saved. One that is due after a skipped
             step waits for the next good one, so that a resumed run counts skipped steps as the uninterrupted one does.
+        validate: from the trained parameters to what is measured whenever they are saved, kept with the checkpoint and
+            logged as validation/...; not before an end that was asked for.
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
         incidents: told of every skipped step and every spike of the loss.
         preempted: asked after each step whether this is the one to save and stop at; see `preemption.Preemption`.
         trace: steps to record for XProf; None records nothing.
         launched: when the run was started, on time.monotonic's clock, None for now: the beginning of goodput, which is
             the share of the time since then that was spent in steps that were not skipped, compilation left out.
+        attributes: names of those that batches number from 1; see `tell_commonest_apart`.
 
     Raises:
         Preempted: where it was, once the run is saved.
@@ -86,7 +91,7 @@ def fit(
     done = int(state.step)
     incidents = incidents or Incidents()
     progress, spikes = Progress(name, steps, done=done, silent=not is_first()), SpikeDetector()
-    sums: dict[str, float] = {}
+    sums: dict[str, Any] = {}
     summed = skipped = in_a_row = 0
     started = time.monotonic()
     launched = started if launched is None else launched
@@ -95,7 +100,7 @@ def fit(
 
     def take(at: int, metrics: dict[str, Any]) -> None:
         nonlocal sums, summed, skipped, in_a_row, started, missed
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        values = {k: v if np.ndim(v) else float(v) for k, v in jax.device_get(metrics).items()}
         loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
             started = time.monotonic()
@@ -119,7 +124,7 @@ def fit(
         if at % log_every == 0 or at == steps:
             useful = (elapsed - saving) * (1 - missed / (at - done))
             rates["goodput"] = max(useful, 0.0) / max(time.monotonic() - launched, 1e-9)
-            log(at, {**summarize(sums, summed), **({"skipped": skipped} if skipped else {}), **rates})
+            log(at, {**summarize(sums, summed, attributes), **({"skipped": skipped} if skipped else {}), **rates})
             sums, summed, skipped = {}, 0, 0
 
     late: tuple[int, dict] | None = None
@@ -150,7 +155,10 @@ def fit(
                 good = iterator.get_state()
         if due and (not in_a_row or number == steps):
             began = time.monotonic()
-            checkpoints.save(state, iterator.get_state())
+            measured = validate(state.trained) if validate is not None and not stop else None
+            if measured is not None:
+                log(number, {f"validation/{name}": value for name, value in measured.items()})
+            checkpoints.save(state, iterator.get_state(), measured)
             saving += time.monotonic() - began
             due = False
         if stop:

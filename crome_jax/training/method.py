@@ -2,7 +2,6 @@
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
 from typing import get_args
 
 import jax
@@ -10,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from crome_jax.batch import Batch
+from crome_jax.data.pairs import Order, PairForm
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind, Origin
-from crome_jax.models.weights import Head
+from crome_jax.models.weights import Head, Trainable
 from crome_jax.objectives.bradley_terry import bradley_terry
-from crome_jax.objectives.pairwise import Objective
+from crome_jax.objectives.pairwise import Objective, reads_whole_batch
 from crome_jax.scored import Scored
 
 EVERY_ORIGIN_OF_CROME = tuple(origin.value for origin in Origin if origin is not Origin.PERMUTED)
@@ -30,8 +30,11 @@ class Method:
         kinds: the comparisons it trains on, of "human", "causal", "neutral".
         origins: where both responses of such a comparison come from (see `groups.Origin`): all but RRM's permutations
             unless said otherwise. Without "degraded", say, no lowered answer is trained on.
-        head: "scalar", or "odin": one head for quality, which scores, and one for length.
+        head: "scalar"; "odin": one head for quality, which scores, and one for length; or "pairwise": the model reads
+            both answers in one slot and says which is the better (PairPM).
         objective: what the model says of a batch, and the batch, to a summed loss.
+        pair_order: of a pairwise head, which answer stands first in training: "random", or "both", each comparison
+            once in either order, with half its weight.
     """
 
     name: str = "bradley_terry"
@@ -39,50 +42,138 @@ class Method:
     origins: tuple[str, ...] = EVERY_ORIGIN_OF_CROME
     head: Head = "scalar"
     objective: Objective = bradley_terry
+    pair_order: Order = "random"
+
+    def pair_form(self, seed: int) -> PairForm | None:
+        """Return how the comparisons of a pairwise head are laid out, None where each response has a slot."""
+        return PairForm(self.pair_order, seed) if self.head == "pairwise" else None
 
 
-def check_method(method: Method, steps: int) -> None:
-    """Try a method's objective on four responses, before anything is loaded or compiled.
+def check_method(method: Method, steps: int, trainable: Trainable) -> None:
+    """Try a method's objective on a few responses, before anything is loaded or compiled.
 
     Args:
         steps: optimizer steps of the run, at whose ends schedules are looked at.
+        trainable: how much of the backbone trains.
 
     Raises:
-        CromeError: where a number of the objective is out of range, its head is missing or would never be read, or a
-            kind of comparison has a weight of its own that the recipe leaves out; naming the binding to change.
+        CromeError: where a number of the objective is out of range, its head is missing or would never be read, the
+            objective is about responses that a pairwise head does not score, a kind of comparison has a weight of its
+            own that the recipe leaves out, or the recipe takes one that the objective does not read, or what it
+            regularises does not train; naming the binding to change.
     """
     if method.head not in get_args(Head):
         raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
-    try:
-        slopes = _slopes(method, (0, steps // 2, steps))
-    except CromeError as e:
-        raise CromeError(f"method {method.name}: {e}") from None
+    if method.pair_order not in get_args(Order):
+        orders = ", ".join(get_args(Order))
+        raise CromeError(f"method {method.name}: pair_order is {method.pair_order!r}; give one of {orders}")
+    if method.pair_order != "random" and method.head != "pairwise":
+        raise CromeError(
+            f"method {method.name}: pair_order is {method.pair_order!r}, but the head {method.head!r} reads one answer "
+            "at a time; set Method.head to 'pairwise', or leave Method.pair_order out"
+        )
+    slopes = _slopes(method, steps)
+    if method.head == "pairwise" and not _reads_pairs(method, slopes):
+        raise CromeError(
+            f"method {method.name}: head is 'pairwise', but the objective {_name_of(method.objective)} is about the "
+            "rewards of single responses; set Method.objective to @bradley_terry, @crome, @rao_kupper or @davidson, or "
+            "Method.head to 'scalar'"
+        )
     if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
         raise CromeError(
             f"method {method.name}: head is 'odin', but its objective reads no head for length; set Method.head to "
             "'scalar', or Method.objective to @odin"
         )
+    objective = _name_of(method.objective)
+    if trainable == "head" and any(found["features"].any() for found in slopes):
+        raise CromeError(
+            f"method {method.name}: {objective} acts on hidden states, which stay as they are where only the head "
+            "trains; set trainable to 'all' or a number of layers"
+        )
     parameters = inspect.signature(method.objective).parameters
     for kind in Kind:
         name = kind.name.lower()
-        if f"{name}_weight" not in parameters or name in method.kinds:
-            continue
-        # Responses 2 k and 2 k + 1 are compared as kind k.
-        if any(found["rewards"][0, 2 * kind : 2 * kind + 2].any() for found in slopes):
-            objective = _name_of(method.objective)
+        weighted = f"{name}_weight" in parameters
+        # Responses 2 k and 2 k + 1 are compared as kind k; of pairs, slot 2 k holds both.
+        read = any(found["rewards"][0, 2 * kind : 2 * kind + 2].any() for found in slopes)
+        if weighted and read and name not in method.kinds:
             raise CromeError(
                 f"method {method.name}: {objective}.{name}_weight is not 0, but Method.kinds takes no {name} "
                 f"comparison; set {objective}.{name}_weight to 0, or add {name!r} to Method.kinds"
             )
+        if not weighted and not read and name in method.kinds:
+            raise CromeError(
+                f"method {method.name}: Method.kinds takes {name} comparisons, of which {objective} reads none; take "
+                f"{name!r} out of Method.kinds, or set Method.objective to one that does, such as @crome"
+            )
 
 
-def _slopes(method: Method, steps: Sequence[int]) -> list[dict[str, np.ndarray]]:
-    """Differentiate an objective at each step with respect to both heads' rewards, at one comparison of each kind."""
+def check_comparisons(method: Method, batch: Batch, steps: int, name: str) -> None:
+    """Try a method's objective on comparisons as the data have them, before anything is compiled.
+
+    Args:
+        batch: all rows that will be trained on.
+        steps: optimizer steps of the run.
+        name: of the data.
+
+    Raises:
+        CromeError: where none of them would move a reward: all of weight 0, or ties that the objective learns nothing
+            from, or of kinds whose weight is 0.
+    """
+    counted = batch.weight > 0
+    if not counted.any():
+        raise CromeError(f"{name}: every comparison has weight 0; give records with another weight")
+    ties = np.array([(counted & (batch.kind == kind) & (batch.target == 0.5)).any() for kind in Kind])
+    wins = np.array([(counted & (batch.kind == kind) & (batch.target != 0.5)).any() for kind in Kind])
+    for present, target in ((wins, 1.0), (ties, 0.5)):
+        if any(found["rewards"].any() for found in _slopes(method, steps, present, target)):
+            return
+    found = (("preferences", wins), ("ties", ties))
+    there = [f"{kind.name.lower()} {what}" for what, some in found for kind in Kind if some[kind]]
+    raise CromeError(
+        f"method {method.name}: {_name_of(method.objective)} learns nothing from {name}, which holds "
+        f"{', '.join(there)}; give other data, or change Method.objective or its weights"
+    )
+
+
+def _reads_pairs(method: Method, slopes: Sequence[dict[str, np.ndarray]]) -> bool:
+    """Tell whether an objective takes the score of a slot for the log-odds of a pair: turned round, it is the same."""
+    if reads_whole_batch(method.objective) or not any(found["rewards"].any() for found in slopes):
+        return False
+    scored, batch = _probe(method)
+    turned = scored.replace(rewards=-scored.rewards), batch.replace(target=1.0 - batch.target)
+    here, there = (method.objective(*given)[0] for given in ((scored, batch), turned))
+    return bool(jnp.isclose(here, there, rtol=1e-5))
+
+
+def _slopes(
+    method: Method, steps: int, present: np.ndarray | None = None, target: float | None = None
+) -> list[dict[str, np.ndarray]]:
+    """Differentiate an objective by what it may read, at one comparison of each kind, early, half way and at the end.
+
+    Args:
+        steps: optimizer steps of the run.
+        present: which kinds there are; None takes all.
+        target: of the comparisons; None makes neutral ones ties, and others not.
+    """
+    scored, batch = _probe(method, present, target)
+    differentiate = jax.jit(jax.grad(lambda scored, step: method.objective(scored.replace(step=step), batch)[0]))
+    try:
+        slopes = [differentiate(scored, jnp.asarray(step, jnp.int32)) for step in (0, steps // 2, steps)]
+    except CromeError as e:
+        raise CromeError(f"method {method.name}: {e}") from None
+    read = ("rewards", "length_rewards", "features")
+    return [{name: np.asarray(getattr(slope, name)) for name in read} for slope in slopes]
+
+
+def _probe(method: Method, present: np.ndarray | None = None, target: float | None = None) -> tuple[Scored, Batch]:
+    """Make up one comparison of each kind, and scores as the method's head gives them; see `_slopes`."""
     kinds = len(Kind)
     slots = 2 * kinds
     left = np.arange(0, slots, 2, dtype=np.int32)[None]
     tokens = np.zeros((1, 1), np.int32)
     number = lambda value: np.full((1, kinds), value, np.float32)  # noqa: E731
+    usual = np.where(np.arange(kinds) == Kind.NEUTRAL, 0.5, 1.0)
     batch = Batch(
         tokens=tokens,
         positions=tokens,
@@ -90,9 +181,9 @@ def _slopes(method: Method, steps: Sequence[int]) -> list[dict[str, np.ndarray]]
         response_ids=tokens,
         response_ends=np.arange(slots, dtype=np.int32)[None],
         left=left,
-        right=left + 1,
-        target=number(1.0),
-        weight=number(1.0),
+        right=np.full_like(left, -1) if method.head == "pairwise" else left + 1,
+        target=number(usual if target is None else target),
+        weight=number(1.0 if present is None else present),
         margin=number(0.0),
         kind=np.arange(kinds, dtype=np.int32)[None],
     )
@@ -100,10 +191,7 @@ def _slopes(method: Method, steps: Sequence[int]) -> list[dict[str, np.ndarray]]
     scored = Scored(rewards=values, features=np.stack([values, -values], axis=-1), lengths=1.0 + 8.0 * values**2)
     if method.head == "odin":
         scored = scored.replace(length_rewards=values[:, ::-1], heads_cosine=np.float32(0.5))
-    scored, batch = jax.tree.map(jnp.asarray, (scored, batch))
-    differentiate = jax.jit(jax.grad(lambda scored, step: method.objective(scored.replace(step=step), batch)[0]))
-    slopes = [differentiate(scored, jnp.asarray(step, jnp.int32)) for step in steps]
-    return [{name: np.asarray(getattr(slope, name)) for name in ("rewards", "length_rewards")} for slope in slopes]
+    return jax.tree.map(jnp.asarray, (scored, batch))
 
 
 def _name_of(objective: Objective) -> str:

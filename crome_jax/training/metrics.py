@@ -3,41 +3,42 @@
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crome_jax.errors import CromeError
-from crome_jax.files import unwritable, whole_output
+from crome_jax.files import Lines, is_remote, unwritable, whole_output
 from crome_jax.groups import Kind
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
 
+_SUMS = ("count", "loss_sum", "preferring", "agree_sum", "distance_sum")
 
-def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
+
+def summarize(sums: Mapping[str, float | np.ndarray], steps: int, attributes: Sequence[str] = ()) -> dict[str, float]:
     """Divide sums by counts, over one step or several.
 
     Args:
         sums: metrics of the steps, added up.
         steps: how many steps were added; skipped ones are not.
+        attributes: names of those that "attribute/" metrics are summed by, in order.
 
     Returns:
         `loss` in nats per comparison; by kind: `<kind>/loss`, `<kind>/accuracy` (a fraction), `<kind>/distance` (mean
-        absolute reward difference, nats); `reward/mean`, `reward/std` and `reward/length_correlation` (Pearson's, of
+        absolute reward difference, nats); the same three of the causal comparisons of each attribute, as
+        `causal/<attribute>/loss` and so on; `reward/mean`, `reward/std` and `reward/length_correlation` (Pearson's, of
         reward and tokens, over all responses); `grad_norm`. What did not occur, or did not vary, is absent.
     """
     out = {name: sums[name] / steps for name in ("loss", "grad_norm") if name in sums}
     if not sums:  # Every step was skipped.
         return out
     for kind in KINDS:
-        count, preferring = sums[f"{kind}/count"], sums[f"{kind}/preferring"]
-        if count:
-            out[f"{kind}/loss"] = sums[f"{kind}/loss_sum"] / count
-            out[f"{kind}/distance"] = sums[f"{kind}/distance_sum"] / count
-        if preferring:
-            out[f"{kind}/accuracy"] = sums[f"{kind}/agree_sum"] / preferring
+        out |= _means(kind, {name: sums[f"{kind}/{name}"] for name in _SUMS})
+    for a, attribute in enumerate(attributes):
+        out |= _means(f"causal/{attribute}", {name: float(sums[f"attribute/{name}"][a]) for name in _SUMS})
     if sums["reward/count"]:
         mean = sums["reward/sum"] / sums["reward/count"]
         out["reward/mean"] = mean
@@ -51,8 +52,20 @@ def summarize(sums: dict[str, float], steps: int) -> dict[str, float]:
     return out
 
 
+def _means(what: str, sums: Mapping[str, float]) -> dict[str, float]:
+    means = {}
+    if sums["count"]:
+        means[f"{what}/loss"] = sums["loss_sum"] / sums["count"]
+        means[f"{what}/distance"] = sums["distance_sum"] / sums["count"]
+    if sums["preferring"]:
+        means[f"{what}/accuracy"] = sums["agree_sum"] / sums["preferring"]
+    return means
+
+
 class MetricsLog:
     """A run's training curves: metrics.jsonl for scripts and reports, event files for TensorBoard.
+
+    In a bucket there are no event files: nothing can be appended to one.
 
     Args:
         run: the run's folder.
@@ -63,15 +76,17 @@ class MetricsLog:
     """
 
     def __init__(self, run: Path, resumed_at: int = 0):
-        # Here, as it imports torch where that is installed: seconds and 180 MB, to who only scores.
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = self._path.open("a")
+        self._lines, self._events = Lines(self._path), None
+        if is_remote(run):
+            return
+        # Here, as it imports torch where that is installed: seconds and 180 MB, to who only scores.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         folder = run / "events"
         with _explained(folder):
             folder.mkdir(exist_ok=True)
@@ -85,12 +100,13 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step's numbers."""
+        with _explained(self._path):
+            self._lines.add(json.dumps({"step": step, **values}))
+        if self._events is None:
+            return
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
-        with _explained(self._path):
-            self._file.write(json.dumps({"step": step, **values}) + "\n")
-            self._file.flush()
         with _explained(self._folder):
             for name, value in values.items():
                 if np.isfinite(value):
@@ -100,9 +116,10 @@ class MetricsLog:
     def close(self) -> None:
         """Flush and close both files."""
         with _explained(self._path):
-            self._file.close()
-        with _explained(self._folder):
-            self._events.close()
+            self._lines.close()
+        if self._events is not None:
+            with _explained(self._folder):
+                self._events.close()
 
 
 def read_curve(run: Path) -> list[dict[str, Any]]:

@@ -108,6 +108,7 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         raise CromeError("--distributed=flags needs --coordinator, --processes and --process")
     if where in ("slurm", "jobset"):
         cluster = find_cluster(where, os.environ)
+    _keep_stdout_for_results()
     # Two CPU processes talk by gloo; an accelerator's have collectives of their own, and this setting does not matter.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     named = {}
@@ -133,6 +134,16 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
     print(
         f"process {jax.process_index()} of {jax.process_count()}: {jax.local_device_count()} devices", file=sys.stderr
     )
+
+
+def _keep_stdout_for_results() -> None:
+    """Let what is no result go to stderr: of each of its connections gloo tells on standard output."""
+    if sys.stdout is None:
+        return
+    sys.stdout.flush()
+    results = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = os.fdopen(results, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
 
 
 def is_first() -> bool:

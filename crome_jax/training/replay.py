@@ -12,9 +12,9 @@ import optax
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from crome_jax.batch import FIELDS
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
+from crome_jax.data.row_files import RowFiles
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Objective
@@ -38,7 +38,7 @@ def run_up_to(
 def replay(
     state: TrainState,
     frozen: Params,
-    rows: Rows,
+    rows: Rows | RowFiles,
     numbers: Sequence[int],
     records: Callable[[int], Sequence[str]],
     objective: Objective,
@@ -71,7 +71,7 @@ def replay(
         return loss, optax.tree.norm(gradient)
 
     def ask(at: np.ndarray) -> dict[str, Any]:
-        batch = {name: getattr(rows.batch, name)[at[mine]] for name in FIELDS}
+        batch = rows.take(at[mine])
         if hidden is not None:
             batch["hidden"] = np.asarray(hidden[at[mine]])
         loss, grad_norm = (float(value) for value in measure(state.trained, put(batch, mesh)))

@@ -18,23 +18,33 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crome_jax.data.loading import batches, count_comparisons, fingerprint_groups, pack_groups, select_kinds
+from crome_jax.data.attributes import tell_commonest_apart
+from crome_jax.data.loading import (
+    batches,
+    count_comparisons,
+    fingerprint,
+    fingerprint_groups,
+    pack_groups,
+    select_kinds,
+)
 from crome_jax.data.merging import merge_prompts
-from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.packing import Rows, RowShape, packing_facts
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
+from crome_jax.evaluation.pair_scoring import gather_pairs, pack_pairs
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.rewards_files import write_rewards
 from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_scoring, score_rows
 from crome_jax.files import check_not_read, whole_output
 from crome_jax.groups import Origin, PreferenceGroup
-from crome_jax.models.weights import Params, Trainable
+from crome_jax.models.weights import HEADS, Params, Trainable
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk
+from crome_jax.training.hidden_store import HiddenStore, check_store
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import make_mesh
-from crome_jax.training.method import Method, check_method
+from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.step import TrainState, init_state, make_train_step
@@ -43,7 +53,6 @@ from crome_jax.training.train import (
     check_settings,
     compute_hidden,
     make_card,
-    packing_facts,
     place_head,
     place_params,
     say_packing,
@@ -72,6 +81,8 @@ def study(
     mesh: Callable[..., Mesh] = make_mesh,
     dtype: str = "float32",
     seed: int = 0,
+    hidden_cache: str | None = None,
+    hidden_cache_bytes: float = 8e9,
     operative_config: Callable[[], str] = lambda: "",
 ) -> Path:
     """Train every method from the same backbone with the same steps and the same search, and report them together.
@@ -99,7 +110,10 @@ def study(
         optimizer: called with `steps` and `learning_rate`, traced numbers: one compiled step serves the whole search.
         mesh: called without arguments.
         dtype: of activations.
-        seed: of the data order.
+        seed: of the data order, and of which answer stands first for a pairwise head.
+        hidden_cache: folder in which the frozen layers' output is kept for other studies (4 x D bytes for each token);
+            None keeps it for this one only. What is found there is the same to rounding.
+        hidden_cache_bytes: that the folder may hold; what was not used for the longest time makes room.
         operative_config: called when a method's run is saved; its text is saved beside it.
 
     Returns:
@@ -114,21 +128,28 @@ def study(
     check_settings(
         dtype, steps=steps, rows_per_step=rows_per_step, search_steps=search_steps, rows_at_once=rows_at_once
     )
+    check_store(hidden_cache, hidden_cache_bytes)
     for method in methods:
-        check_method(method, steps)
+        check_method(method, steps, trainable)
         _check_replaceable(Path(out) / method.name, inputs=(data, groups, backbone))
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
     training_groups = list(read_groups(groups))
-    validation = bench.prepare_scoring(list(read_groups(data, split=validation_split)), data)
+    store = None
+    if hidden_cache is not None:
+        store = HiddenStore(hidden_cache, bench.base, trainable, bench.dtype, hidden_cache_bytes)
+    held_out = list(read_groups(data, split=validation_split))
+    readings = list(dict.fromkeys(method.head == "pairwise" for method in methods))  # Of pairs, or of responses.
+    validation = {pairs: bench.prepare_scoring(held_out, data, store, pairs=pairs) for pairs in readings}
     folder = Path(out)
     best, search, packing = {}, [], []
-    encoding = [validation.facts(validation_split)]
+    encoding = [prepared.facts(validation_split) for prepared in validation.values()]
+    reads_pairs = {method.name: method.head == "pairwise" for method in methods}
     tuned = tunable(optimizer)
-    in_training = KnownHidden()
+    in_training = store or KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, groups, method, in_training)
+        method.name: bench.prepare_training(training_groups, groups, method, steps, seed, in_training)
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
@@ -139,7 +160,7 @@ def study(
             bench.run_trial,
             method,
             prepared,
-            validation,
+            validation[reads_pairs[method.name]],
             tuned,
             make_train_step(bench.base.cfg, method.objective, tuned, bench.mesh, dtype=bench.dtype),
             rows_per_step=rows_per_step,
@@ -156,22 +177,27 @@ def study(
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
     tests = {split: list(read_groups(data, split=split)) for split in test_splits}
     merged = merge_prompts(itertools.chain(*tests.values()))
-    known = None
-    if len(merged) < sum(map(len, tests.values())):
+    known = store
+    if False in readings and len(merged) < sum(map(len, tests.values())):
         # Splits that ask the same questions share the prompts; after this all of their texts are known.
-        known = KnownHidden()
+        known = store or KnownHidden()
         encoding.append(bench.prepare_scoring(merged, data, known).facts("test splits together"))
     for split, asked in tests.items():
         print(f"{split}: {len(asked)} groups", file=sys.stderr)
-        prepared = bench.prepare_scoring(asked, data, known)
-        encoding.append(prepared.facts(split))
-        for name, trial in best.items():
-            evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
-            write_rewards(folder / name, *evaluations[name][split])
+        for pairs in readings:
+            prepared = bench.prepare_scoring(asked, data, known, pairs=pairs)
+            encoding.append(prepared.facts(split))
+            for name, trial in best.items():
+                if reads_pairs[name] == pairs:
+                    evaluations[name][split] = (prepared.groups, bench.score(trial.state, prepared))
+                    write_rewards(folder / name, *evaluations[name][split])
     counterfactuals = None
     if shown := _sample_augmented(training_groups):
-        prepared = bench.prepare_scoring(shown, groups, in_training)
-        counterfactuals = shown, {name: bench.score(trial.state, prepared) for name, trial in best.items()}
+        browsed = {pairs: bench.prepare_scoring(shown, groups, in_training, pairs=pairs) for pairs in readings}
+        counterfactuals = (
+            shown,
+            {name: bench.score(trial.state, browsed[reads_pairs[name]]) for name, trial in best.items()},
+        )
     report = build_report(
         evaluations,
         training={name: trial.curve for name, trial in best.items()},
@@ -205,18 +231,22 @@ def study(
 
 @dataclasses.dataclass(frozen=True)
 class _Prepared:
-    """Groups, their rows, and the frozen layers' output, for so many tokens of which it took so many seconds."""
+    """Groups, their rows, and the frozen layers' output, for so many tokens of which it took so many seconds.
+
+    `pairs` says whether a row's slots hold pairs, or responses.
+    """
 
     groups: Sequence[PreferenceGroup]
     rows: Rows
     hidden: np.ndarray
     computed: int
     seconds: float
+    pairs: bool
 
     def facts(self, data: str) -> dict[str, Any]:
         """Return the row of the report's table of what the frozen layers encoded."""
         return {
-            "data": data,
+            "data": f"{data}, pairs" if self.pairs else data,
             "rows": len(self.rows),
             "tokens encoded": self.rows.real_tokens,
             "not encoded before": self.computed,
@@ -287,7 +317,9 @@ class _Bench:
         trunk, scorer = make_trunk(base.cfg, dtype), make_scorer(base.cfg, dtype)
         return cls(base, trainable, shape, rows_at_once, mesh, dtype, trained, frozen, trunk, scorer)
 
-    def prepare(self, groups: Sequence[PreferenceGroup], rows: Rows, known: KnownHidden | None) -> _Prepared:
+    def prepare(
+        self, groups: Sequence[PreferenceGroup], rows: Rows, known: KnownHidden | None, *, pairs: bool
+    ) -> _Prepared:
         """Run the frozen layers over packed groups, save what is known already."""
         started = time.monotonic()
         hidden, computed = compute_hidden(
@@ -299,28 +331,37 @@ class _Bench:
             rows_at_once=self.rows_at_once,
             known=known,
         )
-        return _Prepared(groups, rows, hidden, computed, time.monotonic() - started)
+        return _Prepared(groups, rows, hidden, computed, time.monotonic() - started, pairs)
 
     def prepare_scoring(
-        self, groups: Sequence[PreferenceGroup], name: str, known: KnownHidden | None = None
+        self, groups: Sequence[PreferenceGroup], name: str, known: KnownHidden | None = None, *, pairs: bool = False
     ) -> _Prepared:
-        """Take every response, to be scored; errors call the data `name`."""
-        return self.prepare(groups, pack_for_scoring(groups, self.base.tokenizer, self.shape, name=name), known)
+        """Take every response, or with `pairs` every comparison, to be scored; errors call the data `name`."""
+        pack = pack_pairs if pairs else pack_for_scoring
+        return self.prepare(groups, pack(groups, self.base.tokenizer, self.shape, name=name), known, pairs=pairs)
 
     def prepare_training(
-        self, groups: Sequence[PreferenceGroup], name: str, method: Method, known: KnownHidden
+        self,
+        groups: Sequence[PreferenceGroup],
+        name: str,
+        method: Method,
+        steps: int,
+        seed: int,
+        known: KnownHidden,
     ) -> _Prepared:
-        """Take the comparisons that a method trains on; errors call the data `name`."""
+        """Take the comparisons that a method trains on for so many steps; errors call the data `name`."""
         kept = select_kinds(groups, method.kinds, method.origins, name=name)
-        rows = pack_groups(kept, self.base.tokenizer, self.shape, name=name)
-        say_packing(method.name, rows)
-        return self.prepare(groups, rows, known)
+        form = method.pair_form(seed)
+        rows = tell_commonest_apart(pack_groups(kept, self.base.tokenizer, self.shape, pairs=form, name=name))
+        check_comparisons(method, rows.batch, steps, name)
+        say_packing(method.name, packing_facts(rows))
+        return self.prepare(groups, rows, known, pairs=form is not None)
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
-        """Score every response of prepared groups."""
+        """Score every response, or pair, of prepared groups."""
         params = {**above_trunk(self.frozen), **state.trained}
         values = score_rows(self.scorer, params, on.rows, self.mesh, rows_at_once=self.rows_at_once, hidden=on.hidden)
-        return gather_rewards(on.rows, values, on.groups)
+        return (gather_pairs if on.pairs else gather_rewards)(on.rows, values, on.groups)
 
     def run_trial(
         self,
@@ -341,7 +382,8 @@ class _Bench:
             optimizer, step: from tunable and make_train_step: compiled once for all trials of a method.
         """
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
-        trained = jax.tree.map(jnp.copy, self.trained) | place_head(self.base, self.mesh, method.head)
+        layers = {name: weight for name, weight in self.trained.items() if name not in HEADS}
+        trained = jax.tree.map(jnp.copy, layers) | place_head(self.base, self.mesh, method.head)
         state = init_state(trained, optimizer)
         iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden, mesh=self.mesh)
         curve: list[dict[str, Any]] = []
@@ -354,6 +396,7 @@ class _Bench:
             steps=steps,
             name=f"{method.name}, learning rate {learning_rate:g}",
             log=lambda at, values: curve.append({"step": at, **values}),
+            attributes=data.rows.attributes,
         )
         outcomes = pairwise_outcomes(validation.groups, self.score(state, validation)).decided()
         return _Trial(
@@ -390,7 +433,7 @@ class _Bench:
                     self.base,
                     self.trainable,
                     self.shape,
-                    rows,
+                    fingerprint(rows),
                     method.name,
                     str(self.dtype),
                     trial.settings,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import json
 import re
 import sys
@@ -17,14 +16,14 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from crome_jax.data.loading import batches, fingerprint, pack_groups, rows_of_step, select_kinds
-from crome_jax.data.packing import Rows, RowShape, join_rows
+from crome_jax.data.loading import batches, rows_of_step
+from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.quarantine import Quarantine, list_beside
-from crome_jax.data.readers import read_groups
+from crome_jax.data.row_files import RowFiles
+from crome_jax.data.training_data import open_training_data, read_training_data
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
-from crome_jax.files import unwritable, whole_output
-from crome_jax.groups import to_json
+from crome_jax.files import is_remote, place, unwritable, whole_output
 from crome_jax.models.config import Lora
 from crome_jax.models.execution import Remat
 from crome_jax.models.weights import (
@@ -43,7 +42,7 @@ from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import Attention, execution_on, make_mesh, spread, weight_shardings
-from crome_jax.training.method import Method, check_method
+from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.preemption import Preemption
@@ -53,12 +52,13 @@ from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
+from crome_jax.training.validation import SIGN, make_validation, rank
 from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
-from crome_jax.weights.sources import place
+from crome_jax.weights.sources import place as place_weights
 
 MAY_CHANGE = re.compile(
-    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|skip_bad|cache_frozen|max_skipped|replay"
-    r"|trace_steps|attention|remat)"
+    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|validation|keep_best|skip_bad|cache_frozen"
+    r"|max_skipped|replay|trace_steps|attention|remat)"
     r"|OUT|STEPS|DATA|make_mesh\..*"
 )
 """Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
@@ -88,6 +88,8 @@ def train(
     log_every: int = 10,
     checkpoint_every: int = 100,
     keep_checkpoints: int = 2,
+    validation: str | None = None,
+    keep_best: str | None = None,
     max_skipped: int = 5,
     trace_steps: Sequence[int] = (),
     replay: int | None = None,
@@ -101,6 +103,7 @@ def train(
         data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet; or several with the weight of
             each: rows of them come in proportion to the weights, however large they are.
         out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
+            It may be in a bucket (gs://bucket/run).
         method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
         layers: use only the backbone's first layers; None uses all.
@@ -118,9 +121,11 @@ def train(
         remat: "none", "projections", "attention" or "full": what is kept for the gradient (see `models.execution`).
         cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
             every step.
-        seed: of the data order.
+        seed: of the data order, and of which answer stands first for a pairwise head.
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
+        validation: held-out records, on which the run is measured whenever it is saved; None measures nothing.
+        keep_best: "accuracy" or "loss", of `validation`: the checkpoint that is the best at it stays as well.
         max_skipped: steps in a row that may be skipped because loss or gradient is not finite; see `fit`.
         trace_steps: a first and a last step to record for XProf, in `out`/trace; nothing unless given.
         replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
@@ -149,13 +154,22 @@ def train(
         checkpoint_every=checkpoint_every,
         keep_checkpoints=keep_checkpoints,
     )
-    check_method(method, steps)
+    check_method(method, steps, trainable)
     if max_skipped < 0 or (replay is not None and not 1 <= replay <= steps):
         raise CromeError(f"max_skipped is {max_skipped}, replay {replay}; give 0 or more, and a step from 1 to {steps}")
-    run = Path(out)
+    if keep_best is not None and (validation is None or keep_best not in SIGN):
+        raise CromeError(
+            f"keep_best is {keep_best!r}, of train.validation = {validation!r}; give records to measure on, and one of "
+            f"{', '.join(SIGN)}"
+        )
+    run = _place_run(out)
     launched = time.monotonic()
     if len(trace_steps) not in (0, 2):
         raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
+    if is_remote(out) and (skip_bad or trace_steps):
+        raise CromeError(
+            f"{out}: skip_bad and trace_steps write files beside the run; give a folder, or leave them out"
+        )
     trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
     sources = {data: 1.0} if isinstance(data, str) else dict(data)
     if not sources or min(sources.values()) <= 0:
@@ -167,50 +181,54 @@ def train(
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
     trained, frozen = place_params(base, trainable, devices, method.head)
     # Open until the card is written: a refused folder keeps the list of its own run.
-    # Every process reads all of the data, and one lists what is bad.
     aside = list_beside(run) if skip_bad and is_first() else None
-    with Quarantine(aside, overwrite=True, inputs=sources) as quarantine:
-        read = [list(read_groups(path, quarantine=quarantine if skip_bad else None)) for path in sources]
-        name = " + ".join(sources)
-        select_kinds(
-            itertools.chain(*read), method.kinds, method.origins, name=name
-        )  # Of all together no kind may be absent.
-        read = [select_kinds(some, method.kinds, method.origins, complete=False) for some in read]
-        parts = [
-            pack_groups(
-                some,
+    several = jax.process_count() > 1
+    packed = run / "rows"
+    with Quarantine(aside, overwrite=True, inputs=sources) as quarantine, first_goes_ahead("data") as first:
+        # Of several processes one reads the data and packs it; all of them, it too, then read their rows alone.
+        if first:
+            trained_on = read_training_data(
+                sources,
+                method.kinds,
+                method.origins,
                 base.tokenizer,
                 row_shape,
-                on_bad=(lambda group, error: quarantine.add(error, to_json(group))) if skip_bad else None,
-                name=path,
+                pairs=method.pair_form(seed),
+                quarantine=quarantine if skip_bad else None,
+                kept=packed if several else None,
             )
-            for path, some in zip(sources, read, strict=True)
-        ]
-        rows = join_rows([(part, len(some)) for part, some in zip(parts, read, strict=True)])
-        groups = list(itertools.chain(*read))
-        mixture = [(len(part), weight) for part, weight in zip(parts, sources.values(), strict=True)]
-        mixture = mixture if len(mixture) > 1 else []
-        if is_first():
-            say_packing(method.name, rows)
+            if isinstance(trained_on.rows, Rows):  # Those in files were looked at before they were written.
+                check_comparisons(method, trained_on.rows.batch, steps, " + ".join(sources))
+            say_packing(method.name, trained_on.packing)
+        else:
+            trained_on = open_training_data(packed)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
         deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
-        deciding |= {"mixture": str(mixture)} if mixture else {}
-        card = make_card(base, trainable, row_shape, rows, method.name, dtype, deciding, method.head)
-        with first_goes_ahead("card"):
-            _make_folder(run)
-            write_card(run, card)
+        deciding |= {"mixture": str(trained_on.mixture)} if trained_on.mixture else {}
+        card = make_card(base, trainable, row_shape, trained_on.fingerprint, method.name, dtype, deciding, method.head)
+        _make_folder(run)
+        write_card(run, card)
+        if first and several:
+            trained_on = trained_on.kept_in(packed)
     if quarantine.count and is_first():
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
-    checkpoints = Checkpoints(run, keep_checkpoints)
+    validate = None
+    if validation is not None and replay is None:
+        model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
+        validate = make_validation(validation, model)
+    checkpoints = Checkpoints(run, keep_checkpoints, rank=functools.partial(rank, keep_best) if keep_best else None)
     state = init_state(trained, optimizer(steps=steps))
     if replay is None and checkpoints.latest is not None and checkpoints.latest >= steps:
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
     if cache_frozen:
-        hidden, _ = compute_hidden(rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width)
+        hidden, _ = compute_hidden(
+            trained_on.rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width
+        )
         frozen = above_trunk(frozen)
-    iterator = batches(rows, rows_per_step=rows_per_step, seed=seed, hidden=hidden, mesh=devices, mixture=mixture)
+    order = {"rows_per_step": rows_per_step, "seed": seed, "mixture": trained_on.mixture}
+    iterator = batches(trained_on.rows, hidden=hidden, mesh=devices, **order)
     restored = checkpoints.restore_newest(state, before=replay)
     if restored is not None:
         state, iterator_state = restored
@@ -226,12 +244,11 @@ def train(
         attention=attention,
         remat=remat,
     )
-    in_play = functools.partial(rows_of_step, rows=len(rows), rows_per_step=rows_per_step, seed=seed, mixture=mixture)
-    records = lambda row: [groups[group].id for group in dict.fromkeys(rows.groups[row]) if group >= 0]  # noqa: E731
+    in_play = functools.partial(rows_of_step, rows=len(trained_on.rows), **order)
     if replay is not None:
         state = run_up_to(replay, state, frozen, step, iterator, devices)
         told = replay_step(
-            state, frozen, rows, in_play(replay), records, method.objective, base.cfg, devices,
+            state, frozen, trained_on.rows, in_play(replay), trained_on.records, method.objective, base.cfg, devices,
             dtype=jnp.dtype(dtype), hidden=hidden,
         )  # fmt: skip
         if is_first():
@@ -252,17 +269,25 @@ def train(
             log_every=log_every,
             checkpoints=checkpoints,
             checkpoint_every=checkpoint_every,
+            validate=validate,
             max_skipped=max_skipped,
             preempted=preempted,
             trace=trace,
             launched=launched,
+            attributes=trained_on.attributes,
             incidents=Incidents(
                 run if is_first() else None,
                 int(state.step),
-                lambda step: list(itertools.chain(*(records(row) for row in in_play(step)))),
+                lambda step: [record for row in in_play(step) for record in trained_on.records(row)],
             ),
         )
+    if keep_best and is_first():
+        value = checkpoints.measured(checkpoints.best)[keep_best]
+        print(f"{run}: the best {keep_best}, {value:.4g}, is that of step {checkpoints.best}", file=sys.stderr)
     checkpoints.close()
+    if isinstance(trained_on.rows, RowFiles):
+        me = f"process {jax.process_index()} of {jax.process_count()}"
+        print(f"{me}: read {trained_on.rows.rows_read} packed rows", file=sys.stderr)
     if log:
         log.close()
         _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
@@ -278,8 +303,8 @@ def check_settings(dtype: str, **counts: int) -> None:
             raise CromeError(f"{name} is {count}; give 1 or more")
 
 
-def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardModel:
-    """Load the newest checkpoint of a run, ready to score.
+def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh, *, step: int | None = None) -> RewardModel:
+    """Load a checkpoint of a run, the newest unless told which, ready to score.
 
     Raises:
         CromeError: where the folder holds no run, the backbone's file is gone or has changed, or the checkpoint is
@@ -295,7 +320,7 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh) -> RewardMo
     devices = mesh()
     base = base.with_adapters(card.config.lora)
     trained, frozen = place_params(base, card.trainable, devices, card.head)
-    trained, _ = checkpoints.restore_trained(trained)
+    trained, _ = checkpoints.restore_trained(trained, step)
     shape = RowShape(card.row_tokens, card.row_responses, card.row_comparisons)
     return RewardModel({**frozen, **trained}, base.cfg, base.tokenizer, shape, devices, jnp.dtype(card.dtype))
 
@@ -309,7 +334,7 @@ def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = 
     declared = declare(base.cfg, trainable, head)
     shardings = weight_shardings(declared, mesh)
     kept = {name: w for name, w in declared.items() if name not in {"adapters", *HEADS}}
-    placed = place(kept, layer_runs(base.cfg, trainable), base.source, {name: shardings[name] for name in kept})
+    placed = place_weights(kept, layer_runs(base.cfg, trainable), base.source, {name: shardings[name] for name in kept})
     if base.cfg.lora is not None:
         adapters = init_declared(declared["adapters"], jax.random.key(0))
         placed["adapters"] = jax.tree.map(spread, adapters, shardings["adapters"])
@@ -363,7 +388,7 @@ def make_card(
     base: Backbone,
     trainable: Trainable,
     shape: RowShape,
-    rows: Rows,
+    data_fingerprint: str,
     method: str,
     dtype: str,
     settings: Mapping[str, str],
@@ -380,7 +405,7 @@ def make_card(
         row_tokens=shape.tokens,
         row_responses=shape.responses,
         row_comparisons=shape.comparisons,
-        data_fingerprint=fingerprint(rows),
+        data_fingerprint=data_fingerprint,
         method=method,
         dtype=dtype,
         settings=dict(settings),
@@ -388,24 +413,9 @@ def make_card(
     )
 
 
-def packing_facts(rows: Rows) -> dict[str, int | float]:
-    """Return what packing did: the waste, the saving, and what was cut."""
-    comparisons = int((rows.batch.weight > 0).sum())
-    return {
-        "rows": len(rows),
-        "tokens of a row": rows.batch.tokens.shape[1],
-        "comparisons": comparisons,
-        "tokens encoded": rows.real_tokens,
-        "padding": round(1 - rows.real_tokens / rows.batch.tokens.size, 4),
-        "tokens encoded for each comparison": round(rows.real_tokens / max(comparisons, 1), 1),
-        "if every pair were encoded by itself": round(rows.unpacked_tokens / max(comparisons, 1), 1),
-        "responses cut": rows.truncated,
-    }
-
-
-def say_packing(name: str, rows: Rows) -> None:
-    """Print what packing did."""
-    print(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in packing_facts(rows).items()), file=sys.stderr)
+def say_packing(name: str, facts: Mapping[str, int | float]) -> None:
+    """Print what packing did, as `packing_facts` says it."""
+    print(f"{name}: " + ", ".join(f"{what} {n:,}" for what, n in facts.items()), file=sys.stderr)
 
 
 def _write_operative_config(run: Path, text: str) -> None:
@@ -413,11 +423,20 @@ def _write_operative_config(run: Path, text: str) -> None:
         partial.write_text(text)
 
 
+def _place_run(out: str) -> Path:
+    run = place(out)
+    try:
+        run.exists()
+    except ImportError as e:
+        raise CromeError(f"{out}: a bucket needs one package more; run ./launch/setup.sh gcs ({e})") from None
+    return run
+
+
 def _make_folder(run: Path) -> None:
     try:
         run.mkdir(parents=True, exist_ok=True)
         probe = run / ".writable"
-        probe.touch()
-        probe.unlink()
+        probe.write_text("")
+        probe.unlink(missing_ok=True)  # Several processes do this at a time.
     except OSError as e:
         raise unwritable(run, e) from None

@@ -66,8 +66,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baseline",
         metavar="RUN",
-        help="folder of a `crome train` run on the human comparisons: causal ones that it is sure of are dropped "
-        "(default: what the gin file says, else none)",
+        help="folder of a `crome train` run on the human comparisons: causal ones and permutations that it is sure of "
+        "are dropped (default: what the gin file says, else none)",
     )
     parser.add_argument(
         "--beam",

@@ -3,15 +3,19 @@
   crome best_of_n --model PATH --candidates candidates.jsonl --judge exact --out DIR
 
 A record is {prompt, candidates[]} with what its judge reads: `answer` for exact (GSM8K), `harmful` and perhaps
-`refused[]` for refusal (WildGuardTest), `baseline` and `preferences[]` for preference (AlpacaEval 2). With --endpoint
-the candidates come from an OpenAI-compatible server, and are kept in OUT/candidates.jsonl; its key is in
-OPENAI_API_KEY. Writes OUT/best_of_n.html and OUT/best_of_n.json.
+`refused[]` for refusal (WildGuardTest), `baseline`, `preferences[]` and perhaps `instruction_difficulty` for preference
+(AlpacaEval 2). With --endpoint the candidates come from an OpenAI-compatible server, asked as `crome augment --oracle
+chat` does: every reply is kept in .cache/oracle, where the same command finds it again, and all of them are in
+OUT/candidates.jsonl; the key is in OPENAI_API_KEY. A pairwise model sets every two candidates of a prompt against each
+other; it picks of N the one with the highest mean probability to beat another of all the prompt's candidates. Writes
+OUT/best_of_n.html and OUT/best_of_n.json.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+from crome_jax.errors import CromeError, DataError
 from crome_jax.verbs.evaluate import add_model_flags
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
@@ -50,6 +54,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="candidates it writes a prompt (default: %(default)s)",
     )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="at which it samples them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reply-tokens",
+        type=at_least(1),
+        default=1024,
+        metavar="N",
+        help="most tokens of one (default: %(default)s)",
+    )
     add_model_flags(parser)
     add_rows_at_once(parser)
     add_skip_bad(parser)
@@ -64,6 +82,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.bootstrap import Bootstrap
     from crome_jax.evaluation.candidate_judges import JUDGES
     from crome_jax.evaluation.candidates import read_candidates
+    from crome_jax.evaluation.pair_scoring import score_candidates
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
@@ -87,7 +106,8 @@ def run(args: argparse.Namespace) -> None:
         groups = [item.to_group() for item in items]
         job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
         journal = ScoreJournal(place / "scores.jsonl", job)
-        scores = score_groups(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
+        score = score_candidates if found.model.pairwise else score_groups
+        scores = score(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
         rewards = []
         for item, group, reward in zip(items, groups, scores.rewards, strict=True):
             by_text = {response.text: value for response, value in zip(group.responses, reward, strict=True)}
@@ -120,27 +140,38 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _written(args: argparse.Namespace) -> Path:
-    """Have the endpoint write candidates, and return the file that they are kept in."""
+    """Have the endpoint write candidates, and return the file that they are in."""
+    from crome_jax.augment.oracles.chat.settings import ChatSettings
     from crome_jax.data.records import read_records
-    from crome_jax.evaluation.candidates import ask_endpoint
+    from crome_jax.evaluation.candidate_endpoint import ask_candidates
     from crome_jax.files import whole_output
     from crome_jax.training.progress import Progress
 
+    settings = ChatSettings(
+        model=args.endpoint_model,
+        base_url=args.endpoint,
+        structured="none",
+        temperature=args.temperature,
+        max_reply_tokens=args.reply_tokens,
+        timeout_s=600.0,
+    )
     path = args.out / "candidates.jsonl"
-    if path.exists():  # Of an earlier run: they cost the most.
-        return path
+    if path.resolve() == args.candidates.resolve():
+        raise CromeError(f"{path}: is where candidates go, and the prompts are read from it; name another --out")
     records = []
     for record in read_records(args.candidates):
         if record.error is not None:
             raise record.error.at(str(args.candidates), record.number)
         records.append(record.value)
-    progress = Progress("candidates", len(records), "prompt")
-    with whole_output(path) as partial, partial.open("w", encoding="utf-8") as out:
-        asked = ask_endpoint(records, url=args.endpoint, model=args.endpoint_model, samples=args.samples)
-        for record in asked:
-            out.write(json.dumps(record) + "\n")
-            progress.advance(1)
-    progress.close()
+    progress = Progress("candidates", len(records) * args.samples, "answer")
+    try:
+        written = ask_candidates(records, settings, args.samples, progress.advance)
+    except DataError as error:
+        raise error.at(str(args.candidates)) from None
+    finally:
+        progress.close()
+    with whole_output(path, overwrite=True) as partial:
+        partial.write_text("".join(json.dumps(record) + "\n" for record in written), encoding="ascii")
     return path
 
 

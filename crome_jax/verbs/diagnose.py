@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.evaluation.scoring import score_groups
+    from crome_jax.evaluation.scoring import check_rewarding, score_groups
     from crome_jax.files import whole_output
     from crome_jax.training.checkpoints import read_card
 
@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
             chat_template=None if is_run(args.model) else args.chat_template,
             row_tokens=args.row_tokens,
         )
+        check_rewarding(found.model)
         groups = _fitting(groups, found.model, args.data.name, quarantine)
         counts = {}
 

@@ -114,8 +114,8 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prior-sets",
         action="store_true",
-        help="count RewardBench's prior sets in its overall score, at half a section's weight; their files must be in "
-        "--manual_dir (default: they do not count)",
+        help="count RewardBench's prior sets in its overall score, at half a section's weight; they are downloaded "
+        "too, or read from --manual_dir (default: they do not count)",
     )
 
 
@@ -161,10 +161,10 @@ def _measure(args: argparse.Namespace) -> None:
 
     from crome_jax.evaluation.benchmark_figures import benchmark_figures
     from crome_jax.evaluation.outcome_files import write_outcomes
+    from crome_jax.evaluation.pair_scoring import judge_groups
     from crome_jax.evaluation.report import build_report, write_report
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.evaluation.scoring import score_groups
     from crome_jax.training.checkpoints import read_card
     from crome_jax.training.processes import is_first
 
@@ -174,6 +174,8 @@ def _measure(args: argparse.Namespace) -> None:
         raise CromeError("several runs make one report; say where it goes with --out")
     out = args.out or args.checkpoint[0] / "evaluation"
     check_distinct([*(data.name for data in args.data), *args.benchmark], "data sets are called", "--data NAME=PATH")
+    if args.prior_sets and "rewardbench" not in args.benchmark:
+        raise CromeError("--prior-sets are RewardBench's; add --benchmark rewardbench")
     if args.ensemble and len(args.checkpoint) < 2:
         raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
     methods = _method_names({folder: model_name(folder) for folder in args.checkpoint})
@@ -195,6 +197,8 @@ def _measure(args: argparse.Namespace) -> None:
                 chat_template=None if is_run(folder) else args.chat_template,
                 row_tokens=args.row_tokens,
             )
+            if args.ensemble and found.model.pairwise:
+                raise CromeError(f"{folder}: --ensemble is of rewards, and a pairwise model gives none; leave it out")
             template = found.model.tokenizer.chat_template
             runs.append({"method": method, **found.facts, "chat template": template})
             curves[method] = found.curve
@@ -203,7 +207,7 @@ def _measure(args: argparse.Namespace) -> None:
                 started = time.monotonic()
                 job = {"model": found.key, "data": data[at]["sha256"], "rows at once": args.rows_at_once}
                 journal = None if several else ScoreJournal(journals / f"{number}-{at}.jsonl", job)
-                scores = score_groups(
+                scores = judge_groups(
                     found.model,
                     some,
                     rows_at_once=args.rows_at_once,
@@ -285,8 +289,11 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
 def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
     from crome_jax.data.datasets.benchmarks.registry import read_benchmark
 
+    place = args.data_dir.expanduser()
+    config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     return {
-        name: read_benchmark(name, args.manual_dir, args.data_dir.expanduser(), quarantine) for name in args.benchmark
+        name: read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
+        for name in args.benchmark
     }
 
 
@@ -334,17 +341,13 @@ def _usable(
     Returns:
         What build_report takes as `evaluations` and as `counterfactuals`.
     """
-    import numpy as np
+    from crome_jax.evaluation.leads import was_judged
 
     evaluations: dict[str, dict[str, tuple]] = {method: {} for method in scored}
     edited: list[PreferenceGroup] = []
     edited_rewards: dict[str, list] = {method: [] for method in scored}
     for name, some in groups.items():
-        kept = [
-            g
-            for g in range(len(some))
-            if all(np.isfinite(by_data[name].rewards[g]).all() for by_data in scored.values())
-        ]
+        kept = [g for g in range(len(some)) if all(was_judged(by_data[name].rewards[g]) for by_data in scored.values())]
         shown = [g for g in kept if any(r.origin is not Origin.ORIGINAL for r in some[g].responses)]
         edited += [some[g] for g in shown]
         for method, by_data in scored.items():

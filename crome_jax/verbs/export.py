@@ -11,13 +11,19 @@ import functools
 import sys
 from pathlib import Path
 
+from crome_jax.files import place
+from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.terms import say_terms
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument(
-        "--checkpoint", required=True, type=Path, metavar="RUN", help="folder of a `crome train` run (required)"
+        "--checkpoint",
+        required=True,
+        type=place,
+        metavar="RUN",
+        help="folder of a `crome train` run, also in a bucket, gs://... (required)",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write (required)")
     parser.add_argument(
@@ -33,11 +39,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="of a run with LoRA, write the adapters and the head as PEFT loads them over the backbone, in float32 "
         "(default: the whole model, adapters merged)",
     )
+    parser.add_argument(
+        "--step", type=at_least(1), help="which of the run's checkpoints, such as the best (default: the newest)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace DIR (default: that it exists is an error)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Export the newest checkpoint."""
+    """Export a checkpoint."""
     from crome_jax.errors import CromeError
     from crome_jax.files import check_not_read
     from crome_jax.training.checkpoints import Checkpoints, read_card
@@ -54,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     if args.overwrite:
         check_not_read(args.out, [args.checkpoint, card.backbone])
     say_terms(card.backbone)
-    model = load_run(args.checkpoint)
+    model = load_run(args.checkpoint, step=args.step)
+    step = args.step or Checkpoints(args.checkpoint, read_only=True).latest
     write = functools.partial(
         write_adapter if args.adapter else write_folder,
         args.out,
@@ -62,9 +72,7 @@ def run(args: argparse.Namespace) -> None:
         model.cfg,
         model.tokenizer,
         context=context_length(card.backbone),
-        card=render_model_card(
-            args.checkpoint, card, Checkpoints(args.checkpoint, read_only=True).latest, adapter=args.adapter
-        ),
+        card=render_model_card(args.checkpoint, card, step, adapter=args.adapter, evaluated=args.step is None),
         overwrite=args.overwrite,
     )
     if args.adapter:

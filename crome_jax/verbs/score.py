@@ -7,6 +7,10 @@ responses to one prompt can be compared; a `reward` that a record has already is
 data, Parquet, and folders, TFDS or of files: each response of a pair or group is then written as {id, index, prompt,
 response, reward}, its group's id and its place there first. Killed, a run with --data and --out goes on where it was
 when the same command is given again.
+
+A pairwise model (PairPM) compares the responses of a pair or group from --data, each two in either order, and writes
+`win_probability` in the place of `reward`: the mean over the others of the probability to be the better. A lone
+response is a bad record for it.
 """
 
 import argparse
@@ -27,6 +31,8 @@ from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from crome_jax.data.quarantine import Quarantine
     from crome_jax.evaluation.scoring import RewardModel
 
@@ -115,6 +121,9 @@ def run(args: argparse.Namespace) -> None:
             )
             for run in args.checkpoint
         ]
+        compares = any(model.model.pairwise for model in models)
+        if compares and args.ensemble:
+            raise CromeError("--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint")
         kept = place and ScoredFile(place, _job(args, [model.key for model in models]))
         refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
         count = cut = taken = 0
@@ -135,7 +144,8 @@ def run(args: argparse.Namespace) -> None:
                     refuse(item, DataError(**kept.refused[number]))
             count, cut, taken = kept.count, kept.cut, kept.taken
         out = None if kept else stack.enter_context(_standard_output())
-        while chunk := list(itertools.islice(items, args.chunk)):
+        chunks = _chunks(items, args.chunk, whole=compares)
+        while chunk := next(chunks, None):
             here: dict[int, dict[str, Any]] = {}
 
             def refuse_here(item: Item, error: DataError, chunk=chunk, first=taken, here=here) -> None:
@@ -144,7 +154,7 @@ def run(args: argparse.Namespace) -> None:
                 here[at] = {"problem": error.problem, "field": error.field, "fix": error.fix}
 
             found = [
-                score_items(
+                (compare_items if compares else score_items)(
                     model.model,
                     chunk,
                     rows_at_once=args.rows_at_once,
@@ -155,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
             ]
             rewards, truncated = _combine(found, args.ensemble) if args.ensemble else found[0]
             lines = [
-                _to_line({**item.record, "reward": reward})
+                _to_line({**item.record, "win_probability" if compares else "reward": reward})
                 for item, reward in zip(chunk, rewards, strict=True)
                 if reward is not None
             ]
@@ -173,6 +183,21 @@ def run(args: argparse.Namespace) -> None:
         if not count:
             raise DataError("holds no record that can be scored", file=name, fix="check how it was made")
     print(f"{count} responses scored, {cut} of them cut to fit a row", file=sys.stderr)
+
+
+def _chunks(items: Iterator[Item], size: int, *, whole: bool) -> Iterator[list[Item]]:
+    """Yield items, so many at a time; with `whole` the responses of a record stay together."""
+    if not whole:
+        yield from iter(lambda: list(itertools.islice(items, size)), [])
+        return
+    chunk: list[Item] = []
+    for _, record in itertools.groupby(items, key=lambda item: (item.file, item.number)):
+        chunk += record
+        if len(chunk) >= size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def _job(args: argparse.Namespace, models: Sequence[str]) -> dict[str, Any]:
@@ -237,9 +262,65 @@ def score_items(
         for group, values in zip(groups, scores.rewards, strict=True)
         for response, reward in zip(group.responses, values, strict=True)
     }
-    # By way of text: the shortest decimal that is this float32, not all its digits as a float64.
-    found = [None if item.prompt in bad else float(str(rewards[item.prompt, item.response])) for item in items]
+    found = [None if item.prompt in bad else _shortest(rewards[item.prompt, item.response]) for item in items]
     return found, scores.truncated
+
+
+def compare_items(
+    model: "RewardModel",
+    items: Sequence[Item],
+    *,
+    rows_at_once: int,
+    on_bad: Callable[[Item, DataError], None],
+    name: str = "score",
+) -> tuple[list[float | None], int]:
+    """Compare the responses of each record by a pairwise model; arguments and result are as of score_items.
+
+    Returns:
+        For each item the mean probability to be better than another of its record.
+    """
+    from crome_jax.evaluation.pair_scoring import score_candidates
+
+    records: dict[tuple[str, int], list[Item]] = {}
+    for item in items:
+        records.setdefault((item.file, item.number), []).append(item)
+    bad: dict[str, DataError] = {}
+    groups = []
+    for (file, number), same in records.items():
+        texts = tuple(map(Response, dict.fromkeys(item.response for item in same)))
+        group = PreferenceGroup(f"record {number} of {file}", same[0].prompt, texts, ())
+        if len(texts) < 2:
+            problem = "is the only one to its prompt, and a pairwise model says which of two is the better"
+            fix = "give pairs or groups with --data, or score by a reward model"
+            bad[group.id] = DataError(problem, field="response", fix=fix)
+        groups.append(group)
+    compared = [group for group in groups if group.id not in bad]
+
+    def refuse(group: PreferenceGroup, error: DataError) -> None:
+        bad[group.id] = error
+
+    scores = None
+    try:
+        if compared:
+            scores = score_candidates(model, compared, rows_at_once=rows_at_once, on_bad=refuse, name=name)
+    except DataError:  # Nothing was left to compare, which is no error of its own.
+        if len(bad) < len(groups):
+            raise
+    for group, same in zip(groups, records.values(), strict=True):
+        for item in same if group.id in bad else ():
+            on_bad(item, bad[group.id])
+    found = {} if scores is None else dict(zip((group.id for group in compared), scores.rewards, strict=True))
+    wins: dict[tuple[str, int, str], float] = {}
+    for group, record in zip(groups, records, strict=True):
+        if group.id in found and group.id not in bad:
+            for response, win in zip(group.responses, found[group.id], strict=True):
+                wins[(*record, response.text)] = _shortest(win)
+    return [wins.get((item.file, item.number, item.response)) for item in items], scores.truncated if scores else 0
+
+
+def _shortest(value: "np.float32") -> float:
+    """Return a number by way of text: the shortest decimal that is this float32, not all its digits as a float64."""
+    return float(str(value))
 
 
 def _combine(found: Sequence[tuple[list[float | None], int]], how: str) -> tuple[list[float | None], int]:

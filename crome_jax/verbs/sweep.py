@@ -16,6 +16,7 @@ Exit status 2, after all that, where a job failed.
 import argparse
 import functools
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,6 +55,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print one command for each job that is not done, for a scheduler or several machines, and run nothing; "
         "the same command without --print then gathers the results (default: run them here)",
+    )
+    parser.add_argument(
+        "--submit",
+        metavar="COMMAND",
+        help="give each job that is not done to a launch script, as in --submit='launch/slurm.sh --gpus 1'; {job} in "
+        "it becomes a name of the job's own, 12 letters and digits; with --print, print that (default: run them here)",
+    )
+    parser.add_argument(
+        "--gather",
+        action="store_true",
+        help="run nothing, and gather the results of the jobs that are done (default: run what is left)",
     )
     parser.add_argument(
         "--job", metavar="JOB", help="run this one job only, in this process, and gather nothing (default: all)"
@@ -95,14 +107,18 @@ def run(args: argparse.Namespace) -> None:
     if args.job is not None:
         run_job(prepared[0], tests, rows_at_once=args.rows_at_once)
         return
-    left = [one for one in prepared if not one.is_done(tests)]
+    # One seed of every point, then the next: what is cut off is whole, with fewer seeds.
+    seeds = list(dict.fromkeys(job.seed for job in jobs))
+    left = sorted((one for one in prepared if not one.is_done(tests)), key=lambda one: seeds.index(one.job.seed))
     commands = {one.job.name: _command(args, one.job) for one in left}
-    if args.print:
-        for command in commands.values():
-            print(shlex.join(["crome", *command]))
+    if args.print or args.submit is not None:
+        for one in left:
+            _hand_on(args, one, commands[one.job.name])
         return
     print(f"{len(prepared)} jobs, {len(prepared) - len(left)} of them done already", file=sys.stderr)
-    failed = _run(left, commands, args.jobs)
+    if args.gather and len(left) == len(prepared):
+        raise CromeError(f"none of the {len(prepared)} jobs is done; leave --gather out to run them")
+    failed = {} if args.gather else _run(left, commands, args.jobs)
     _gather(Path(arguments["out"]), prepared, failed, tests, args.ensemble)
     if failed:
         said = "; ".join(f"{job}: {problem}" for job, problem in failed.items())
@@ -148,6 +164,24 @@ def _command(args: argparse.Namespace, job: "Job") -> list[str]:
     return [*command, f"--rows-at-once={args.rows_at_once}", f"--job={job.name}"]
 
 
+def _hand_on(args: argparse.Namespace, one: "Prepared", command: Sequence[str]) -> None:
+    """Print what runs a job, or give it to the launch script."""
+    words = ["crome", *command]
+    if args.submit is not None:
+        script = [word.replace("{job}", one.fingerprint[:12]) for word in shlex.split(args.submit)]
+        words = [*script, "--", *command]
+    if args.print:
+        print(shlex.join(words))
+        return
+    print(f"{one.job.name}: submitted by {shlex.join(script)}", file=sys.stderr, flush=True)
+    try:
+        status = subprocess.run(words, check=False).returncode
+    except OSError as e:
+        raise CromeError(f"--submit: {script[0]} cannot be run ({e.strerror}); give a script of launch/") from None
+    if status:
+        raise CromeError(f"--submit: {script[0]} ended with status {status} at job {one.job.name}; see what it said")
+
+
 def _run(left: Sequence["Prepared"], commands: dict[str, list[str]], at_once: int) -> dict[str, str]:
     from crome_jax.sweeps.launch import run_side_by_side
 
@@ -177,12 +211,13 @@ def _gather(
     )
 
     bootstrap = Bootstrap()
+    done = [one for one in prepared if one.is_done(tests)]
     measured = [
         Measured(one.job, method, {name: read_rewards(run, groups) for name, groups in tests.items()})
-        for one in prepared
-        if one.is_done(tests)
+        for one in done
         for method, run in one.runs.items()
     ]
+    missing = [one.job.name for one in prepared if one not in done and one.job.name not in failed]
     if not measured:
         return
     runs = contenders(measured)
@@ -197,7 +232,8 @@ def _gather(
     page = out / "sweep.html"
     with whole_output(page, overwrite=True) as partial:
         partial.write_text(
-            render_sweep(f"Sweep {out.name}", rankings, runs, failed, len(prepared), bootstrap), encoding="utf-8"
+            render_sweep(f"Sweep {out.name}", rankings, runs, failed, missing, len(prepared), bootstrap),
+            encoding="utf-8",
         )
     for name, ranked in rankings.items():
         print(f"{name}:")

@@ -12,7 +12,7 @@ from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.weights import Params
+from crome_jax.models.weights import Params, scoring_head
 from crome_jax.weights.safetensors_files import tensor_name
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -97,7 +97,7 @@ def _tensors(params: Params, cfg: DecoderConfig) -> Iterator[tuple[str, np.ndarr
                 yield f"{module}.lora_A.weight", np.ascontiguousarray(a.reshape(-1, cfg.lora.rank).T)
                 yield f"{module}.lora_B.weight", np.ascontiguousarray(b.reshape(cfg.lora.rank, -1).T)
             layer += 1
-    yield "base_model.model.score.weight", np.asarray(params["head"], np.float32)[None]
+    yield "base_model.model.score.weight", np.asarray(scoring_head(params), np.float32)[None]
 
 
 def _first_layer(params: Params, cfg: DecoderConfig) -> int:

@@ -135,7 +135,8 @@ def _load_folder(name: str, folder: Path, trainable: Trainable, layers: int | No
     tokenizer.check_rows(cfg.vocab_size, folder)
     # A head reads the last layer: of a decoder that is cut it would read another.
     own = SCORE in files.tensors and cfg.layers == config.decoder.layers
-    heads = {"head": files.read(SCORE)[0].astype(np.float32)} if own else _new_head(cfg)
+    named = "pair_head" if config.pairwise else "head"
+    heads = {named: files.read(SCORE)[0].astype(np.float32)} if own else _new_head(cfg)
     source = FileSource(FolderTensors(files, folder, cfg))
     digest = fingerprint([*files.paths, folder / "config.json"])
     return Backbone(name, cfg, trainable, source, heads, tokenizer, digest)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
+from crome_jax.data.pairs import REQUEST
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig, repeating_block
 from crome_jax.models.lora import merge
-from crome_jax.models.weights import Params, declare_layers
+from crome_jax.models.weights import Params, declare_layers, scoring_head
 from crome_jax.weights.folder_configs import classifier_config, read_folder_config
 from crome_jax.weights.safetensors_files import INDEX, SCORE, WHOLE, tensor_name
 from crome_jax.weights.sources import file_shape
@@ -45,13 +46,20 @@ def write_folder(
         overwrite: whether a folder that is there is replaced.
 
     Raises:
-        CromeError: where `out` exists or cannot be written, or the family's class cannot be the decoder.
+        CromeError: where `out` exists or cannot be written, the family's class cannot be the decoder, or the chat
+            template of a pairwise model writes two answers in its own way.
     """
+    pairwise = "pair_head" in params
+    if pairwise and not tokenizer.writes_pairs(REQUEST):
+        raise CromeError(
+            f"{out}: the chat template writes the first of two answers otherwise than the last, so that others would "
+            "not read a pair as this model does; a pairwise model under this template cannot be exported"
+        )
     params, cfg = as_published(*merge(params, cfg))
     with whole_output(out, overwrite=overwrite) as folder:
         folder.mkdir()
         ids = tokenizer.save_for_classifier(folder, context)
-        config = classifier_config(cfg, context=context, dtype=dtype, ids=ids)
+        config = classifier_config(cfg, context=context, dtype=dtype, ids=ids, pairwise=pairwise)
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if read_folder_config(folder).decoder != cfg:
             raise CromeError(f"{out}: no Hugging Face class of family {cfg.family} computes what this decoder does")
@@ -90,7 +98,7 @@ def _tensors(params: Params, cfg: DecoderConfig, dtype: str) -> Iterator[tuple[s
                 yield tensor_name("model.", layer, ours, cfg), cast(values)
             layer += 1
     yield "model.norm.weight", cast(params["final_norm"])
-    yield SCORE, np.asarray(params["head"], np.float32)[None]
+    yield SCORE, np.asarray(scoring_head(params), np.float32)[None]
 
 
 def _write_tensors(folder: Path, tensors: Iterator[tuple[str, np.ndarray]], shard_bytes: int) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from crome_jax.data.pairs import REQUEST
 from crome_jax.errors import CromeError
 from crome_jax.files import read_json_object
 from crome_jax.models.config import DecoderConfig, LayerKind, repeating_block
@@ -47,10 +48,12 @@ class FolderConfig:
     Args:
         decoder: its numbers.
         classifier: whether it is a sequence classifier's, with a `score` head.
+        pairwise: whether that head reads two answers in one conversation, as `crome export` writes a pairwise model.
     """
 
     decoder: DecoderConfig
     classifier: bool
+    pairwise: bool = False
 
 
 def read_folder_config(folder: Path | str) -> FolderConfig:
@@ -86,7 +89,14 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
         decoder = _decoder(family, said, path)
     except (AttributeError, TypeError, ValueError, ZeroDivisionError) as e:
         raise CromeError(f"{path}: describes no decoder ({e}); fetch it again") from None
-    return FolderConfig(decoder, any("SequenceClassification" in name for name in architectures))
+    request = content.get(PAIR_REQUEST)
+    if request not in (None, REQUEST):
+        raise CromeError(
+            f"{path}: {PAIR_REQUEST} is {request!r}; this version asks {REQUEST!r} between two answers, which the "
+            "model was not trained with; use the version of crome_jax that wrote the folder"
+        )
+    classifier = any("SequenceClassification" in name for name in architectures)
+    return FolderConfig(decoder, classifier, classifier and request is not None)
 
 
 def _decoder(family: str, said: dict[str, Any], path: Path) -> DecoderConfig:
@@ -200,7 +210,13 @@ CLASSIFIERS = {
 """Family -> `model_type` and the class of its sequence classifier."""
 
 
-def classifier_config(cfg: DecoderConfig, *, context: int, dtype: str, ids: dict[str, int | None]) -> dict[str, Any]:
+PAIR_REQUEST = "crome_jax_pair_request"
+"""In the config.json of a pairwise model: what the user says between the two answers. Others pass over it."""
+
+
+def classifier_config(
+    cfg: DecoderConfig, *, context: int, dtype: str, ids: dict[str, int | None], pairwise: bool = False
+) -> dict[str, Any]:
     """Return the config.json of a sequence classifier with one label: the reward.
 
     Rope is written in the form of transformers 4, which transformers 5 and vLLM read, too.
@@ -209,11 +225,13 @@ def classifier_config(cfg: DecoderConfig, *, context: int, dtype: str, ids: dict
         context: tokens of the longest text the model is for.
         dtype: of the weights, as torch calls it.
         ids: `pad_token_id` and so on.
+        pairwise: whether the label is, of two answers in one conversation, that the first is the better.
 
     Raises:
         CromeError: where the family's class cannot be the decoder.
     """
     model_type, architecture = CLASSIFIERS[cfg.family]
+    label = "first answer better" if pairwise else "reward"
     names = {kind: name for name, kind in _KINDS.items()}
     scaling: dict[str, Any] | None = None
     if cfg.rope_factor != 1.0:
@@ -229,8 +247,8 @@ def classifier_config(cfg: DecoderConfig, *, context: int, dtype: str, ids: dict
         "architectures": [architecture],
         "model_type": model_type,
         "num_labels": 1,
-        "id2label": {"0": "reward"},
-        "label2id": {"reward": 0},
+        "id2label": {"0": label},
+        "label2id": {label: 0},
         "problem_type": "regression",
         "vocab_size": cfg.vocab_size,
         "hidden_size": cfg.width,
@@ -246,6 +264,7 @@ def classifier_config(cfg: DecoderConfig, *, context: int, dtype: str, ids: dict
         "attention_dropout": 0.0,
         "torch_dtype": dtype,
         **ids,
+        **({PAIR_REQUEST: REQUEST} if pairwise else {}),
     }
     if cfg.family in ("gemma2", "gemma3"):
         scalar = cfg.head_width if cfg.query_scale is None else cfg.query_scale**-2

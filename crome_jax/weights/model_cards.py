@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from crome_jax.data.pairs import REQUEST
 from crome_jax.errors import CromeError
-from crome_jax.files import read_json_object
+from crome_jax.files import place, read_json_object
 from crome_jax.training.checkpoints import ModelCard
 from crome_jax.weights.packages import BACKBONES
 
@@ -33,7 +34,37 @@ _USE_ADAPTER = _USE.replace(
 ).replace("import torch\n", "import torch\nfrom peft import PeftModel\n")
 
 
-def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: bool = False) -> str:
+_PAIR = """conversation = [
+    {"role": "user", "content": "..."},
+    {"role": "assistant", "content": first},
+    {"role": "user", "content": "REQUEST"},
+    {"role": "assistant", "content": second},
+]"""
+
+
+def _use(pairwise: bool, adapter: bool) -> str:
+    use = _USE_ADAPTER if adapter else _USE
+    if not pairwise:
+        return use
+    lines = [_PAIR.replace("REQUEST", REQUEST) if line.startswith("conversation") else line for line in use.split("\n")]
+    return "\n".join(lines).replace("    reward = ", "    first_is_better = ")
+
+
+_REWARDS = (
+    "It scores the last assistant's turn of a conversation. The difference of two rewards for one prompt is the "
+    "log-odds that the first answer is preferred (Bradley-Terry); a reward by itself means nothing."
+)
+_PAIRS = (
+    "It compares two answers to a prompt, written as one conversation: between them a user's turn asks for the second, "
+    "in the words below and no others. The logit is the log-odds that the first answer is the better. Which stands "
+    "first must not matter: compute both orders, and take half of the first logit less the second. That is what was "
+    "evaluated."
+)
+
+
+def render_model_card(
+    run: Path | str, card: ModelCard, step: int, *, adapter: bool = False, evaluated: bool = True
+) -> str:
     """Write the model card of a run's checkpoint.
 
     Args:
@@ -41,20 +72,20 @@ def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: b
         card: its model.json.
         step: of the checkpoint.
         adapter: whether the folder holds adapters alone.
+        evaluated: whether an evaluation in the run's folder is one of this checkpoint.
 
     Raises:
         CromeError: where a file of the run is damaged.
     """
-    run = Path(run)
+    run, pairwise = place(run), card.head == "pairwise"
     parts = [
         "---\npipeline_tag: text-classification\ntags:\n- reward-model\n- crome_jax\n---",
-        f"# Reward model: {card.method} on {Path(card.backbone).name}",
-        "It scores the last assistant's turn of a conversation. The difference of two rewards for one prompt is the "
-        "log-odds that the first answer is preferred (Bradley-Terry); a reward by itself means nothing.",
+        f"# {'Pairwise preference' if pairwise else 'Reward'} model: {card.method} on {Path(card.backbone).name}",
+        _PAIRS if pairwise else _REWARDS,
         "## Use",
-        _USE_ADAPTER if adapter else _USE,
-        "What is scored is the token that ends the assistant's turn. The chat template here writes nothing after it, "
-        "and the padding token is another one, so that it is the last token whichever side is padded. "
+        _use(pairwise, adapter),
+        "What is scored is the token that ends the last assistant's turn. The chat template here writes nothing after "
+        "it, and the padding token is another one, so that it is the last token whichever side is padded. "
         "Whoever renders text first and encodes it then passes "
         "`add_special_tokens=False`, as the template writes them.",
         "In training, text that spells a control token was text. `sanitize_control_tokens=True` (transformers from "
@@ -73,7 +104,8 @@ def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: b
         except (OSError, UnicodeDecodeError) as e:
             raise CromeError(f"{gin}: cannot be read ({e}); restore it from a copy, or move it away") from None
     report = run / "evaluation" / "report.json"
-    parts += ["## Evaluation", _evaluation(report) if report.is_file() else "None was in the run's folder."]
+    known = evaluated and report.is_file()
+    parts += ["## Evaluation", _evaluation(report) if known else "None of this checkpoint was in the run's folder."]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,6 +10,7 @@ from toy import CFG, ONE, WordTokenizer, host_params, mesh_of, text_groups
 from crome_jax.augment import baseline
 from crome_jax.augment.account import Account
 from crome_jax.augment.baseline import keep_unsure
+from crome_jax.augment.permutations import add_permutations
 from crome_jax.data.packing import RowShape
 from crome_jax.evaluation.scoring import RewardModel, score_groups
 from crome_jax.groups import Comparison, Kind, Message, Origin
@@ -64,6 +65,27 @@ def test_only_pairs_that_the_model_is_unsure_of_or_wrong_about_are_left(monkeypa
     assert account.groups == len(groups)
     kinds = collections.Counter(c.kind.name.lower() for group in out for c in group.comparisons)
     assert +account.comparisons == kinds
+
+
+def test_rrm_s_pairs_are_made_and_filtered_in_one_go_and_what_is_dropped_is_counted():
+    plain = [dataclasses.replace(group, comparisons=group.comparisons[:1]) for group in text_groups(9)]
+    account = Account()
+
+    def made():
+        for group in add_permutations(plain, account=account):
+            account.add_group(group)
+            yield group
+
+    out = list(keep_unsure(made(), model(), account=account, unsure=0.2, kinds=()))
+    for old, new in zip(plain, out, strict=True):
+        assert new.comparisons[:1] == old.comparisons
+    left = collections.Counter(
+        {Kind.CAUSAL: "contextual", Kind.NEUTRAL: "non-contextual"}[c.kind] for g in out for c in g.comparisons[1:]
+    )
+    dropped = {what: account.dropped["baseline", what, "the baseline is sure of it"] for what in account.permuted}
+    assert min(dropped.values()) > 0
+    assert {what: left[what] + dropped[what] for what in dropped} == dict(account.permuted)
+    assert account.comparisons.total() == sum(len(group.comparisons) for group in out)
 
 
 def test_a_prompt_too_long_for_the_baseline_keeps_its_group_whole():

@@ -168,6 +168,29 @@ def test_ties_are_looked_at_where_wanted_and_human_comparisons_never():
         filtered([0, 0, 0, 0], unsure=2)
 
 
+def test_permutations_are_looked_at_whatever_their_kind_as_in_rrm():
+    # Rewards 2, 0 of the host's own answers and 1, 0.1 of borrowed ones. Contextual: 2 - 1 = 1 (p 0.73, kept),
+    # 2 - 0.1 = 1.9 (0.87, sure), 0 - 1 and 0 - 0.1 (wrong). The tie: d = 0.9, p = 0.71, 0.21 from a half, kept; of
+    # d = 0.8 it is 0.19.
+    group = build_group(
+        id="g",
+        prompt="Why?",
+        responses=["a", "b", *(Response(text, origin=Origin.PERMUTED) for text in "cd")],
+        comparisons=[
+            Comparison(0, 1),
+            *(Comparison(own, other, kind=Kind.CAUSAL, attribute="relevance") for own in (0, 1) for other in (2, 3)),
+            Comparison(2, 3, target=0.5, kind=Kind.NEUTRAL),
+        ],
+    )
+    sure = "the baseline is sure of it"
+    for last, ties in ((0.1, 1), (0.2, 0)):
+        account = Account()
+        (out,) = drop_sure([group], [np.array([2, 0, 1, last], np.float32)], account=account, kinds=())
+        assert [(c.left, c.right) for c in out.comparisons] == [(0, 1), (0, 2), (1, 2), (1, 3), (2, 3)][: 4 + ties]
+        assert account.dropped["baseline", "contextual", sure] == 1
+        assert account.dropped["baseline", "non-contextual", sure] == 1 - ties
+
+
 @given(st.data())
 def test_without_keeps_the_originals_and_every_other_comparison(data):
     n = data.draw(st.integers(2, 6))

@@ -1,5 +1,6 @@
 """Benchmarks are read from their files as they are published; what is wrong with a file is said by its place."""
 
+import functools
 import hashlib
 import json
 
@@ -16,7 +17,7 @@ from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.benchmarks.examples import read_examples
-from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS
+from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS, PRIOR_SETS
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.trivial_scorers import score_oracle, score_random
 from crome_jax.verbs.evaluate import BENCHMARK_NAMES
@@ -141,6 +142,44 @@ def test_a_bad_record_is_named(name, change, problem, tmp_path):
         assert quarantine.count == 1
 
 
+TURNS = [{"role": r, "content": c} for r, c in (("user", "Hi"), ("assistant", "Yes?"), ("user", "A colour?"))]
+
+
+def test_prior_sets_are_told_by_their_files_and_others_beside_them_left_alone(tmp_path):
+    """As the hub has them: a prompt is the turns before the answer, `subset` may be the set's own, ids are numbers."""
+    record = PAIR | {"prompt": TURNS, "id": 0}
+    for name in (*PRIOR_SETS, "summarize_prompted", "anthropic_harmless", "pku_safer"):
+        write(tmp_path, f"{name}-00000-of-00001.parquet", [record | {"subset": "helpful"}])
+    write(tmp_path, *RECORDS["rewardbench"])
+    groups = read("rewardbench", tmp_path)
+    assert {g.metadata["subset"] for g in groups} == {*PRIOR_SETS, "hep-go", "donotanswer"}
+    assert len(groups) == len(PRIOR_SETS) + 2
+    assert [m.content for m in next(g for g in groups if g.id == "shp/0").prompt] == ["Hi", "Yes?", "A colour?"]
+    measure = functools.partial(BENCHMARKS["rewardbench"].measure, prior_sets=True)
+    assert measure(read_examples(groups, score_oracle(groups)), Bootstrap(20))["score"] == pytest.approx(1)
+
+
+def test_prior_sets_are_downloaded_where_they_are_asked_for(tmp_path, monkeypatch):
+    asked = []
+
+    def download(manager, urls):
+        asked.append(urls)
+        records = {
+            name: [PAIR | {"id": 0, "subset": "hep-go", "prompt": "One?" if "filtered" in name else TURNS}]
+            for name in urls
+        }
+        return {name: write(tmp_path / "got", name, some) for name, some in records.items()}
+
+    monkeypatch.setattr("tensorflow_datasets.download.DownloadManager.download", download)
+    monkeypatch.setattr("crome_jax.data.datasets.benchmarks.builder.check_download", lambda item, path: "")
+    subsets = lambda config: [  # noqa: E731
+        g.metadata["subset"] for g in read_benchmark("rewardbench", None, tmp_path / "tfds", config=config)
+    ]
+    assert subsets("hub") == ["hep-go"]
+    assert subsets("prior_sets") == ["hep-go", *PRIOR_SETS]
+    assert [len(urls) for urls in asked] == [1, 1 + len(PRIOR_SETS)]
+
+
 def test_no_file_and_no_usable_record_are_errors(tmp_path):
     with pytest.raises(DataError, match="is no folder"):
         read("rm_bench", tmp_path / "nowhere")
@@ -167,7 +206,8 @@ def test_a_download_is_checked(tmp_path, capsys):
 
 def test_downloads_are_pinned_to_a_revision():
     for benchmark in BENCHMARKS.values():
-        for item in benchmark.source.downloads:
+        more = [item for config in benchmark.builder.BUILDER_CONFIGS for item in config.more]
+        for item in (*benchmark.source.downloads, *more):
             assert "/main/" not in item.url
             assert item.url.startswith("https://")
             assert item.sha256 is None or len(bytes.fromhex(item.sha256)) == 32

@@ -88,7 +88,7 @@ def alone(group: TokenizedGroup) -> Batch:
     fields = {f: np.zeros((c, 2 * n), np.int32) for f in ("tokens", "positions", "group_ids", "response_ids")}
     ends = np.full((c, 2), -1, np.int32)
     for i, pair in enumerate(zip(group.left, group.right, strict=True)):
-        for side, r in enumerate(pair):
+        for side, r in enumerate(r for r in pair if r >= 0):
             ids = [*group.prompt, *group.responses[r]]
             at = slice(side * n, side * n + len(ids))
             fields["tokens"][i, at] = ids
@@ -101,7 +101,7 @@ def alone(group: TokenizedGroup) -> Batch:
         **fields,
         response_ends=ends,
         left=np.zeros((c, 1), np.int32),
-        right=np.ones((c, 1), np.int32),
+        right=np.full((c, 1), 1 if group.right[0] >= 0 else -1, np.int32),
         **{f: column(getattr(group, f)) for f in ("target", "weight", "margin", "kind")},
     )
     return jax.tree.map(jnp.asarray, batch)
@@ -149,6 +149,20 @@ def test_packed_equals_alone_in_rewards_losses_and_gradients(family, objective):
     check_packed_is_alone(rows, groups, cfg, params, objective)
 
 
+def test_two_answers_in_a_slot_equal_alone():
+    cfg, params = model("llama")
+    params = {name: weight for name, weight in params.items() if name not in weights.HEADS} | {
+        "pair_head": params["head"]
+    }
+    drawn = make_groups(np.random.default_rng(2), 7)
+    groups = [dataclasses.replace(group, right=np.full_like(group.right, -1)) for group in drawn]
+    rows = pack(groups, RowShape(96, 16, 16))
+    assert len(rows) < len(groups)
+    pairs = sum(len(g.prompt) + len(g.responses[r]) for g in groups for r in g.left)
+    assert rows.unpacked_tokens == pairs
+    check_packed_is_alone(rows, groups, cfg, params, OBJECTIVES["crome"])
+
+
 @pytest.mark.parametrize(
     "family", [pytest.param(name, marks=() if name in ("llama", "gemma3") else pytest.mark.slow) for name in CONFIGS]
 )
@@ -194,7 +208,7 @@ def check_packed_is_alone(rows: Rows, groups: list[TokenizedGroup], cfg, params,
         alone_loss += part
         alone_grads = jax.tree.map(np.add, alone_grads, grads)
         for c, pair in enumerate(zip(group.left, group.right, strict=True)):
-            for side, r in enumerate(pair):
+            for side, r in enumerate(r for r in pair if r >= 0):
                 # fp32 rounding of a few thousand additions in another order.
                 for packed in by_response[group.index, int(r)]:
                     assert abs(packed - single[c, side]) < 2e-5
@@ -383,6 +397,13 @@ def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
     own = rows.batch.tokens[0][rows.batch.response_ids[0] == 1].tolist()
     assert own == [*range(1, 44), 100]
     assert rows.batch.tokens[0][rows.batch.response_ids[0] == 2].tolist() == long[1]
+
+
+def test_a_group_without_comparisons_takes_no_room():
+    groups = [sized(0, 10, [30, 30], []), sized(1, 10, [20, 20], [(0, 1)])]
+    assert placed(pack(groups, RowShape(100))) == [[(1, [0, 1])]]
+    with pytest.raises(DataError, match="holds nothing to train on"):
+        pack(groups[:1], RowShape(100))
 
 
 def test_a_prompt_that_fills_the_row_is_an_error():

@@ -1,22 +1,24 @@
 """Best-of-N is the mean over all sets, judges read what their benchmark reads, an endpoint is asked as it should be."""
 
-import http.server
+import dataclasses
 import itertools
 import json
-import threading
 
 import numpy as np
 import pytest
+from fake_endpoint import Answer, FakeEndpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve, sizes
 from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
 from crome_jax.evaluation.best_of_n_page import render_best_of_n
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.candidate_endpoint import ask_candidates
 from crome_jax.evaluation.candidate_judges import JUDGES, judge_refusal
-from crome_jax.evaluation.candidates import Candidates, ask_endpoint, read_candidates
+from crome_jax.evaluation.candidates import Candidates, read_candidates
 from crome_jax.evaluation.exact_match import exact_match
 from crome_jax.evaluation.refusal import refuses
 from crome_jax.evaluation.win_rate import length_controlled_win_rate, win_rate
@@ -153,6 +155,8 @@ def test_attack_success_and_over_refusal_by_hand():
     assert [point["value"] for point in figures["curve"]] == [0.5, 0.5]
     page = render_best_of_n({**figures, "title": "<b>", "facts": {"model": "<i>"}})
     assert "Attack success" in page
+    assert page.count("<svg") == 3  # The curve, and one of each rate.
+    assert "share of benign prompts refused" in page
     assert "<i>" not in page
     assert "<script" not in page
 
@@ -172,6 +176,37 @@ def test_length_control_of_a_judge_that_likes_length():
     harder = 1 / (1 + np.exp(-(2.0 * x - 0.4 + 0.7 * difficulty)))
     found = length_controlled_win_rate(harder, lengths, np.full(3000, 1000.0), difficulty)
     assert found["weights"]["difficulty"] == pytest.approx(0.7, abs=0.02)
+
+
+def test_the_length_controlled_win_rate_of_picks_is_that_of_all_draws():
+    # Three instructions with four candidates each: the fit to every set of two that can be drawn, each draw a row.
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(3, 4)), rng.random((3, 4))
+    texts = [[f"{'a' * int(k)}" for k in rng.integers(1, 90, 4)] for _ in range(3)]
+    items = [item(n, texts=some, baseline="b" * 40, instruction_difficulty=float(n)) for n, some in enumerate(texts)]
+    figures = best_of_n_figures(items, list(rewards), list(values), "preference", BOOTSTRAP)
+    drawn = list(itertools.combinations(range(4), 2))
+    picks = [[max(pair, key=lambda k: rewards[n, k]) for pair in drawn] for n in range(3)]
+    flat = lambda of: np.array([of(n, k) for n in range(3) for k in picks[n]], float)  # noqa: E731
+    expected = length_controlled_win_rate(
+        flat(lambda n, k: values[n, k]),
+        flat(lambda n, k: len(texts[n][k])),
+        np.full(18, 40.0),
+        flat(lambda n, k: n),
+        np.full(18, 1 / 6),
+    )
+    (found,) = (point for point in figures["length_controlled"] if point["n"] == 2)
+    assert found["win_rate"] == pytest.approx(expected["win_rate"], abs=1e-9)
+    assert found["weights"] == pytest.approx(expected["weights"], abs=1e-7)
+    # Of all four the one with the highest reward alone: as if there were no other.
+    best = rewards.argmax(1)
+    alone = length_controlled_win_rate(
+        np.array([values[n, k] for n, k in enumerate(best)]),
+        np.array([float(len(texts[n][k])) for n, k in enumerate(best)]),
+        np.full(3, 40.0),
+        np.arange(3.0),
+    )
+    assert figures["length_controlled"][-1]["win_rate"] == pytest.approx(alone["win_rate"], abs=1e-9)
 
 
 def test_equal_lengths_leave_the_win_rate_as_it_is():
@@ -198,48 +233,59 @@ def test_a_bad_record_of_candidates_is_named(record, problem, tmp_path):
         read_candidates(path)
 
 
-@pytest.fixture
-def endpoint():
-    """An OpenAI-compatible server that fails once, and gives two answers at most."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            asked.append((self.path, self.headers.get("Authorization"), body))
-            status = 503 if len(asked) == 1 else 404 if body["model"] == "unknown" else 200
-            self.send_response(status)
-            self.end_headers()
-            count = min(2, body["n"])
-            choices = [{"message": {"content": f"answer {len(asked)}-{n}"}} for n in range(count)]
-            self.wfile.write(json.dumps({"choices": choices} if status == 200 else {}).encode())
-
-        def log_message(self, *_):
-            pass
-
-    asked = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/v1", asked
-    server.shutdown()
-    server.server_close()
+def settings(url, place, **values):
+    return ChatSettings(
+        model="m", base_url=url, structured="none", cache=str(place), backoff_s=0.001, concurrency=4, **values
+    )
 
 
-def test_an_endpoint_is_asked_until_there_are_enough_candidates(endpoint, monkeypatch):
-    url, asked = endpoint
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    waited = []
+def test_an_endpoint_writes_candidates_each_with_a_seed_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key-of-the-test")
+    busy = lambda n, body: Answer(status=503) if n == 1 else Answer(f"answer {body['seed']}")  # noqa: E731
     records = [{"prompt": "One?", "answer": 1}, {"prompt": "Two?"}]
-    found = list(ask_endpoint(records, url=url, model="m", samples=3, wait=waited.append))
-    assert [len(record["candidates"]) for record in found] == [3, 3]
-    assert found[0]["answer"] == 1
-    assert waited == [2.0]  # It was busy once.
-    path, key, body = asked[1]
-    assert (path, key) == ("/v1/chat/completions", "Bearer secret")
+    seen = []
+    with FakeEndpoint(busy) as endpoint:
+        found = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 3, seen.append)
+        assert len(endpoint.requests) == 7  # It was busy once.
+        again = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 3)
+        assert len(endpoint.requests) == 7  # What is kept is not paid for again.
+        more = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 4)
+        assert len(endpoint.requests) == 9
+    expected = ["answer 0", "answer 1", "answer 2"]
+    assert found == again == [records[0] | {"candidates": expected}, records[1] | {"candidates": expected}]
+    assert more[0]["candidates"] == [*expected, "answer 3"]
+    assert len(seen) == 6
+    body = endpoint.requests[0]
     assert body["messages"] == [{"role": "user", "content": "One?"}]
-    assert [request[2]["n"] for request in asked] == [3, 3, 1, 3, 1]
+    assert (body["model"], body["temperature"]) == ("m", 0.9)
+    assert "response_format" not in body
+    assert endpoint.headers[0]["authorization"] == "Bearer secret-key-of-the-test"
 
 
-def test_an_endpoint_that_refuses_is_named(endpoint):
-    url, _ = endpoint
-    with pytest.raises(CromeError, match=r"/v1/chat/completions: cannot be used \(HTTP 404"):
-        list(ask_endpoint([{"prompt": "a"}], url=url, model="unknown", samples=1, wait=lambda _: None))
+def test_candidates_that_came_before_a_failure_are_kept(tmp_path):
+    spent = lambda n, body: Answer(status=401) if n == 2 else Answer("yes")  # noqa: E731
+    records = [{"prompt": f"{n}?"} for n in range(4)]
+    with FakeEndpoint(spent) as endpoint:
+        one = dataclasses.replace(settings(endpoint.url, tmp_path), concurrency=1)
+        with pytest.raises(CromeError, match="HTTP 401"):
+            ask_candidates(records, one, 1)
+        assert len(endpoint.requests) == 3
+        assert len(ask_candidates(records, one, 1)) == 4
+        assert len(endpoint.requests) == 3 + 2  # Two of the four had come.
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Answer(" "), "'prompt' has no answer: the endpoint gave no text (stop)"),
+        (Answer(status=400), "'prompt' has no answer: the endpoint refuses it (HTTP 400)"),
+    ],
+)
+def test_a_prompt_that_gets_no_answer_is_named(answer, problem, tmp_path):
+    with FakeEndpoint(lambda number, body: answer) as endpoint, pytest.raises(DataError) as error:
+        ask_candidates([{"prompt": "a"}], settings(endpoint.url, tmp_path), 1)
+    assert error.value.record == 1
+    assert problem in str(error.value)
+    for record, missing in (({"question mark": "a"}, "'prompt' is missing"), ("a", "is str, not an object")):
+        with pytest.raises(DataError, match=missing):
+            ask_candidates([record], settings("http://127.0.0.1:9/v1", tmp_path), 1)

@@ -14,6 +14,7 @@ from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_figures import benchmark_figures
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.comparison_markdown import render_markdown
 from crome_jax.evaluation.outcome_files import read_outcomes, write_outcomes
 from crome_jax.evaluation.page import render_page
 from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, paired_test
@@ -63,6 +64,22 @@ def groups(count=12):
     ]
 
 
+def styled_groups():
+    """Of RM-Bench; rewards that rise with a response's place tell nothing of its style."""
+    styles = lambda word, n: [f"{word} {n}", f"{word} {n}, at length", f"**{word}** {n}, at length"]  # noqa: E731
+    return [
+        benchmark_group(
+            id=f"chat/{n}",
+            prompt=f"Why {n}?",
+            chosen=styles("right", n),
+            rejected=styles("wrong", n),
+            subset="chat",
+            category="chat",
+        )
+        for n in range(6)
+    ]
+
+
 def rewards(some, right, scale=1.0):
     """Give the chosen response the higher reward in the first `right` groups."""
     found = []
@@ -74,9 +91,16 @@ def rewards(some, right, scale=1.0):
 
 
 def write_run(folder, method, some, right, **beside):
-    evaluations = {method: {"rewardbench": (some, rewards(some, right))}}
-    benchmarks = {"rewardbench": benchmark_figures("rewardbench", {method: evaluations[method]["rewardbench"]})}
-    facts = {"runs": [{"method": method}], "data": [{"data": "x"}], "scoring": [{"method": method, "responses cut": 1}]}
+    styled = styled_groups()
+    evaluations = {
+        method: {"rewardbench": (some, rewards(some, right)), "rm_bench": (styled, [np.arange(6.0) for _ in styled])}
+    }
+    benchmarks = {name: benchmark_figures(name, {method: scored}) for name, scored in evaluations[method].items()}
+    facts = {
+        "runs": [{"method": method}],
+        "data": [{"data": name, "sha256": f"print of {name}"} for name in benchmarks],
+        "scoring": [{"method": method, "data": name, "responses cut": int(name == "rm_bench")} for name in benchmarks],
+    }
     training = {method: [{"step": step, "loss": 1.0} for step in range(3)]}
     report = build_report(evaluations, benchmarks=benchmarks, facts=facts, training=training, bootstrap=BOOTSTRAP)
     write_report(report, folder)
@@ -129,6 +153,29 @@ def test_benchmarks_stand_beside_published_numbers(comparison):
     published = comparison["comparison"]["published"]["rewardbench"]
     assert {entry["score"] for entry in published} >= {80.61, 84.15}
     assert all(entry["source"].startswith("arXiv") for entry in published)
+
+
+def test_the_style_matrix_is_drawn_and_written(comparison):
+    found = comparison["benchmarks"]["rm_bench"]["methods"]["crome"]
+    assert found["matrix"] == comparison["benchmarks"]["rm_bench"]["methods"]["bradley_terry"]["matrix"]
+    page, text = render_page(comparison, []), render_markdown(comparison)
+    (drawn,) = re.findall(r'<svg[^>]*RM-Bench by style of both answers".*?</svg>', page, re.DOTALL)
+    cells = [f"{100 * share:.1f}" for row in found["matrix"] for share in row]
+    assert all(drawn.count(f">{cell}<") >= cells.count(cell) for cell in cells)
+    assert all(drawn.count(f">{style}<") >= 3 for style in found["styles"])  # Columns of two matrices, and rows.
+    for style, row in zip(found["styles"], found["matrix"], strict=True):
+        assert f"| {style} | {' | '.join(f'{100 * share:.1f}' for share in row)} |" in text
+
+
+def test_responses_that_were_cut_are_said(comparison):
+    page, text = render_page(comparison, []), render_markdown(comparison)
+    assert "Cut to fit a row:</b> 1 response of <bdi>rm bench</bdi> by <bdi>Bradley-Terry</bdi>" in page
+    assert "| Crome | rm_bench | 1 | print of rm_bench |" in text
+    assert "| Crome | rewardbench | 0 | print of rewardbench |" in text
+    whole = json.loads(json.dumps(comparison))
+    for row in whole["facts"]["scoring"]:
+        row["responses cut"] = 0
+    assert "No response was cut to fit a row." in render_page(whole, [])
 
 
 def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
@@ -186,17 +233,46 @@ def test_outcomes_come_back_as_they_were(tmp_path):
     assert lines[0]["rewards"]["m"][0] == math.pi
 
 
-def test_a_browser_shows_the_comparison(comparison, tmp_path):
+def test_a_benchmark_s_picture_is_of_its_scores(comparison):
+    drawn = re.findall(r'<svg[^>]*aria-label="[^"]* by section".*?</svg>', render_page(comparison, []), re.DOTALL)
+    assert len(drawn) == 2
+    assert all("score (%); dashed: chance; right: examples" in picture for picture in drawn)
+    without = {**comparison, "benchmarks": {"x": {**comparison["benchmarks"]["rm_bench"], "chance": None}}}
+    assert "score (%); right: examples" in render_page(without, [])
+
+
+PROBE = """<script>
+const said = [];
+if (document.documentElement.scrollWidth > innerWidth) said.push("the page is wider than the window");
+for (const svg of document.querySelectorAll("svg")) {
+  const box = svg.getBoundingClientRect();
+  const texts = [...svg.querySelectorAll("text")].map(t => [t.textContent.trim(), t.getBoundingClientRect()]);
+  for (const [a, r] of texts) {
+    if (r.left < box.left - 2 || r.right > box.right + 2) said.push(`${a} leaves its picture`);
+    for (const [b, s] of texts)
+      if (a < b && Math.min(r.right, s.right) - Math.max(r.left, s.left) > 1
+          && Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top) > 0.25 * Math.min(r.height, s.height))
+        said.push(`${a} lies over ${b}`);
+  }
+}
+const dark = getComputedStyle(document.body).backgroundColor;
+document.title = [document.querySelectorAll("section").length, dark, ...said].join("; ");
+</script>"""
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+def test_a_browser_shows_the_comparison(comparison, tmp_path, width, scheme, paper):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not browser:
         pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    fits = "document.documentElement.scrollWidth <= innerWidth ? ' fits' : ' spills'"
-    probe = f"<script>document.title = document.querySelectorAll('section').length + ({fits})</script>"
     path = tmp_path / "comparison.html"
-    path.write_text(render_page(comparison, []).replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    path.write_text(render_page(comparison, []).replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
-    command = [browser, *flags, "--window-size=400,800", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    done = subprocess.run([*command, path.as_uri()], capture_output=True, timeout=120, check=True).stdout.decode()
-    title = re.search(r"<title>(.*?)</title>", done)[1]
-    assert title.endswith("fits")
-    assert int(title.split()[0]) >= 9
+    flags += [f"--window-size={width},800", f"--blink-settings=preferredColorScheme={scheme}"]
+    command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
+    sections, background, *wrong = re.search(r"<title>(.*?)</title>", done)[1].split("; ")
+    assert wrong == []
+    assert int(sections) >= 10
+    assert background == paper

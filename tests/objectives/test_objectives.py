@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crome_jax.batch import Batch
+from crome_jax.batch import ATTRIBUTES, Batch
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.objectives.bradley_terry import bradley_terry
@@ -29,6 +29,7 @@ OBJECTIVES = {
     "crome": crome,
     "crome weighted": functools.partial(crome, causal_weight=0.5, neutral_weight=2.0),
     "crome scheduled": functools.partial(crome, neutral_weight=functools.partial(linear, last=8)),
+    "crome centred": functools.partial(crome, centring=0.01),
     "rao_kupper": rao_kupper,
     "davidson": davidson,
     "plackett_luce": plackett_luce,
@@ -60,6 +61,11 @@ MIXED = comparisons(
     (2, 3, 0.5, Kind.NEUTRAL, 1.0, 0.0),
     (1, 2, 0.75, Kind.HUMAN, 0.5, 0.0),
 )
+PAIRS = MIXED.replace(right=jnp.full_like(MIXED.right, -1))
+"""Comparisons of two answers in one slot: the scores are the log-odds that the first is the better."""
+
+OF_PAIRS = {name: OBJECTIVES[name] for name in ("bradley_terry smoothed", "crome weighted", "rao_kupper", "davidson")}
+
 SCORED = Scored(
     rewards=jnp.array([[1.0, 0.0, -1.0, 2.0]]),
     features=jnp.array([[[0.5, 0.1], [-0.3, 1.0], [0.9, -0.2], [0.0, 0.4]]]),
@@ -132,6 +138,55 @@ def test_crome_by_hand():
     assert metrics["causal/agree_sum"] == 1
     assert metrics["neutral/preferring"] == 0
     assert metrics["neutral/distance_sum"] == 3
+
+
+def test_metrics_by_attribute_by_hand():
+    # Two causal comparisons of attribute 1 (d = 1 + 1 = 2, right; d = 2 - 0 = 2 where the right side is preferred,
+    # wrong), one of attribute 3 (d = -1 - 2 = -3, a tie), one of weight 0, and one of no attribute.
+    batch = comparisons(
+        (0, 2, 1.0, Kind.CAUSAL, 1.0, 0.0),
+        (3, 1, 0.0, Kind.CAUSAL, 2.0, 0.0),
+        (2, 3, 0.5, Kind.CAUSAL, 1.0, 0.0),
+        (0, 1, 1.0, Kind.CAUSAL, 0.0, 0.0),
+        (0, 1, 1.0, Kind.HUMAN, 1.0, 0.0),
+    ).replace(attribute=jnp.array([[1, 1, 3, 1, 0]]))
+    _, metrics = crome(SCORED, batch)
+    losses = {0: log1pexp(-2) + log1pexp(2), 2: 0.5 * (log1pexp(3) + log1pexp(-3))}
+    expected = {"count": {0: 2, 2: 1}, "preferring": {0: 2}, "agree_sum": {0: 1}, "distance_sum": {0: 4, 2: 3}}
+    for name, values in (expected | {"loss_sum": losses}).items():
+        assert metrics[f"attribute/{name}"].shape == (ATTRIBUTES,)
+        assert metrics[f"attribute/{name}"].tolist() == pytest.approx([values.get(a, 0) for a in range(ATTRIBUTES)])
+
+
+def test_a_pairwise_model_by_hand():
+    # PairPM: the score of a slot is the log-odds l that its first answer is the better; cross-entropy with the target.
+    # human:   l = 1, target 1                          -> log(1 + e^-1)
+    # human:   l = 0, target 3/4, weight 1/2            -> 1/2 log 2
+    # causal:  l = 1, target 1                          -> log(1 + e^-1)
+    # causal:  l = 2, target 0, margin 1/2, weight 2    -> 2 log(1 + e^2.5)
+    # neutral: l = -1, target 1/2                       -> 1/2 [log(1 + e) + log(1 + e^-1)]
+    human = log1pexp(-1) + 0.5 * math.log(2)
+    causal = log1pexp(-1) + 2 * log1pexp(2.5)
+    tie = 0.5 * (log1pexp(1) + log1pexp(-1))
+    assert math.isclose(bradley_terry(SCORED, PAIRS)[0], human, rel_tol=1e-6)
+    loss, metrics = crome(SCORED, PAIRS, causal_weight=0.5, neutral_weight=2.0)
+    assert math.isclose(loss, human + 0.5 * causal + 2.0 * tie, rel_tol=1e-6)
+    assert metrics["human/agree_sum"] == 1.5  # l = 0 agrees by half.
+    assert metrics["causal/agree_sum"] == 1
+    assert metrics["neutral/distance_sum"] == 1
+
+
+@pytest.mark.parametrize("objective", OF_PAIRS.values(), ids=OF_PAIRS)
+def test_a_pair_turned_round_is_its_log_odds_negated(objective):
+    turned = PAIRS.replace(target=1 - PAIRS.target)
+    negated = SCORED.replace(rewards=-SCORED.rewards)
+    assert math.isclose(objective(SCORED, PAIRS)[0], objective(negated, turned)[0], rel_tol=1e-6)
+    slopes = [
+        jax.grad(lambda r, batch=batch: objective(SCORED.replace(rewards=r), batch)[0])(scored.rewards)
+        for scored, batch in ((SCORED, PAIRS), (negated, turned))
+    ]
+    np.testing.assert_allclose(slopes[0], -slopes[1], rtol=1e-6)
+    assert np.abs(slopes[0]).max() > 0.1
 
 
 def test_schedules_by_hand():
@@ -309,10 +364,21 @@ def test_what_reads_the_whole_batch_says_so_whatever_is_bound():
 READ = ("rewards", "features", "length_rewards", "heads_cosine")
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def drawn(objective) -> float:
+    """Return what centring adds where 8 is added to all rewards: c w ((s + 16)^2 - s^2), s the sum of two rewards."""
+    left, right = (np.take_along_axis(np.asarray(SCORED.rewards), side, axis=1) for side in (MIXED.left, MIXED.right))
+    both = ((left + right + 16) ** 2 - (left + right) ** 2) * MIXED.weight
+    return getattr(objective, "keywords", {}).get("centring", 0.0) * float(both.sum())
+
+
+LAWFUL = {name: (objective, MIXED) for name, objective in OBJECTIVES.items()}
+LAWFUL |= {f"{name} of pairs": (objective, PAIRS) for name, objective in OF_PAIRS.items()}
+
+
+@pytest.mark.parametrize(("objective", "mixed"), LAWFUL.values(), ids=LAWFUL)
 class TestLaws:
-    def test_gradient_agrees_with_finite_differences(self, objective):
-        loss = jax.jit(lambda fields: objective(SCORED.replace(**fields), MIXED)[0])
+    def test_gradient_agrees_with_finite_differences(self, objective, mixed):
+        loss = jax.jit(lambda fields: objective(SCORED.replace(**fields), mixed)[0])
         fields = {name: getattr(SCORED, name) for name in READ}
         grads = jax.jit(jax.grad(loss))(fields)
         # No gradient goes through the scale of MMD's kernel, though it moves with the features: see below.
@@ -323,66 +389,84 @@ class TestLaws:
                 up, down = (float(loss(fields | {name: fields[name] + sign * h})) for sign in (1, -1))
                 assert abs((up - down) / 2e-2 - grads[name].reshape(-1)[i]) < 2e-3, name
 
-    def test_swapping_sides_changes_nothing(self, objective):
-        swapped = MIXED.replace(left=MIXED.right, right=MIXED.left, target=1 - MIXED.target)
-        assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED, swapped)[0], rel_tol=1e-6)
-
-    def test_a_constant_added_to_all_rewards_changes_nothing(self, objective):
-        added = SCORED.replace(rewards=SCORED.rewards + 8.0, length_rewards=SCORED.length_rewards - 2.0)
-        assert math.isclose(objective(SCORED, MIXED)[0], objective(added, MIXED)[0], rel_tol=1e-6)
-
-    def test_order_of_comparisons_does_not_matter(self, objective):
+    def test_order_of_comparisons_does_not_matter(self, objective, mixed):
         order = np.array([2, 0, 4, 3, 1])
-        shuffled = MIXED.replace(**{name: getattr(MIXED, name)[:, order] for name in COLUMNS})
-        assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED, shuffled)[0], rel_tol=1e-6)
+        shuffled = mixed.replace(**{name: getattr(mixed, name)[:, order] for name in COLUMNS})
+        assert math.isclose(objective(SCORED, mixed)[0], objective(SCORED, shuffled)[0], rel_tol=1e-6)
 
-    def test_order_of_responses_does_not_matter(self, objective):
+    def test_order_of_responses_does_not_matter(self, objective, mixed):
         order = np.array([2, 0, 3, 1])
         place = jnp.argsort(order)
-        moved = MIXED.replace(left=place[MIXED.left], right=place[MIXED.right])
+        moved = mixed.replace(left=place[mixed.left], right=jnp.where(mixed.right < 0, -1, place[mixed.right]))
         fields = {
             name: getattr(SCORED, name)[:, order] for name in ("rewards", "features", "lengths", "length_rewards")
         }
-        assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED.replace(**fields), moved)[0], rel_tol=1e-6)
+        assert math.isclose(objective(SCORED, mixed)[0], objective(SCORED.replace(**fields), moved)[0], rel_tol=1e-6)
 
-    def test_weight_zero_is_absent_and_weight_two_is_twice(self, objective):
-        first = MIXED.replace(**{name: getattr(MIXED, name)[:, :1] for name in COLUMNS})
+    def test_weight_zero_is_absent_and_weight_two_is_twice(self, objective, mixed):
+        first = mixed.replace(**{name: getattr(mixed, name)[:, :1] for name in COLUMNS})
         alone = objective(SCORED, first)[0]
-        masked = objective(SCORED, MIXED.replace(weight=jnp.array([[1.0, 0.0, 0.0, 0.0, 0.0]])))
+        masked = objective(SCORED, mixed.replace(weight=jnp.array([[1.0, 0.0, 0.0, 0.0, 0.0]])))
         assert math.isclose(masked[0], alone, rel_tol=1e-6)
         assert masked[1]["causal/count"] == 0
         twice = first.replace(**{name: jnp.repeat(getattr(first, name), 2, axis=1) for name in COLUMNS})
         assert math.isclose(objective(SCORED, twice)[0], 2 * alone, rel_tol=1e-6)
         assert math.isclose(objective(SCORED, first.replace(weight=2 * first.weight))[0], 2 * alone, rel_tol=1e-6)
 
-    def test_one_of_several_repeated_is_the_same_with_twice_its_weight(self, objective):
+    def test_one_of_several_repeated_is_the_same_with_twice_its_weight(self, objective, mixed):
         for c in range(5):
             at = np.array([*range(5), c])
-            repeated = MIXED.replace(**{name: getattr(MIXED, name)[:, at] for name in COLUMNS})
-            doubled = MIXED.replace(weight=MIXED.weight.at[0, c].multiply(2.0))
-            assert math.isclose(objective(SCORED, repeated)[0], objective(SCORED, doubled)[0], rel_tol=1e-6)
+            repeated = mixed.replace(**{name: getattr(mixed, name)[:, at] for name in COLUMNS})
+            doubled = mixed.replace(weight=mixed.weight.at[0, c].multiply(2.0))
+            at = jax.value_and_grad(lambda r, b: objective(SCORED.replace(rewards=r), b)[0])
+            (once, of_once), (twice, of_twice) = (at(SCORED.rewards, batch) for batch in (repeated, doubled))
+            assert math.isclose(once, twice, rel_tol=1e-6)
+            np.testing.assert_allclose(of_once, of_twice, rtol=1e-5, atol=1e-6)
 
-    def test_nothing_to_compare_is_no_loss(self, objective):
-        loss, grad = jax.value_and_grad(lambda r: objective(SCORED.replace(rewards=r), MIXED.replace(
-            weight=jnp.zeros_like(MIXED.weight)))[0])(SCORED.rewards)  # fmt: skip
+    def test_rows_add_up_unless_the_whole_batch_is_read(self, objective, mixed):
+        other = mixed.replace(target=1 - mixed.target, kind=mixed.kind[:, ::-1], weight=2 * mixed.weight)
+        scored = SCORED.replace(rewards=-0.5 * SCORED.rewards, lengths=SCORED.lengths + 2, features=SCORED.features**2)
+        together = lambda *rows: jax.tree.map(lambda *x: jnp.concatenate(x) if x[0].ndim else x[0], *rows)  # noqa: E731
+        both = objective(together(SCORED, scored), together(mixed, other))
+        apart = objective(SCORED, mixed), objective(scored, other)
+        added = jax.tree.map(jnp.add, *apart)
+        assert math.isclose(both[0], added[0], rel_tol=1e-6) != reads_whole_batch(objective)
+        for name, value in both[1].items():  # Metrics are sums and counts, whatever the loss reads.
+            assert math.isclose(value, added[1][name], rel_tol=1e-6), name
+
+    def test_nothing_to_compare_is_no_loss(self, objective, mixed):
+        loss, grad = jax.value_and_grad(lambda r: objective(SCORED.replace(rewards=r), mixed.replace(
+            weight=jnp.zeros_like(mixed.weight)))[0])(SCORED.rewards)  # fmt: skip
         assert loss == 0
         assert not grad.any()
 
     @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-    def test_extreme_scores_stay_finite(self, objective, dtype):
+    def test_extreme_scores_stay_finite(self, objective, mixed, dtype):
         extreme = jnp.array([[1e4, -1e4, 1e4, -1e4]], dtype)
         given = {"rewards": extreme, "length_rewards": extreme, "features": SCORED.features.astype(dtype) * 1e4}
-        loss, grads = jax.value_and_grad(lambda f: objective(SCORED.replace(**f), MIXED)[0])(given)
+        loss, grads = jax.value_and_grad(lambda f: objective(SCORED.replace(**f), mixed)[0])(given)
         assert np.isfinite(loss)
         for grad in jax.tree.leaves(grads):
             assert np.all(np.isfinite(grad.astype(jnp.float32)))
 
-    def test_bfloat16_scores_give_the_float32_loss_of_their_values(self, objective):
+    def test_bfloat16_scores_give_the_float32_loss_of_their_values(self, objective, mixed):
         given = {name: getattr(SCORED, name).astype(jnp.bfloat16) for name in ("rewards", "features", "length_rewards")}
         exact = {name: value.astype(jnp.float32) for name, value in given.items()}
-        losses = [objective(SCORED.replace(**fields), MIXED)[0] for fields in (given, exact)]
+        losses = [objective(SCORED.replace(**fields), mixed)[0] for fields in (given, exact)]
         assert losses[0].dtype == jnp.float32
         assert math.isclose(*losses, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_swapping_sides_changes_nothing(objective):
+    swapped = MIXED.replace(left=MIXED.right, right=MIXED.left, target=1 - MIXED.target)
+    assert math.isclose(objective(SCORED, MIXED)[0], objective(SCORED, swapped)[0], rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_a_constant_added_to_all_rewards_changes_nothing_but_what_centring_adds(objective):
+    added = SCORED.replace(rewards=SCORED.rewards + 8.0, length_rewards=SCORED.length_rewards - 2.0)
+    assert math.isclose(objective(SCORED, MIXED)[0], objective(added, MIXED)[0] - drawn(objective), rel_tol=1e-5)
 
 
 @pytest.mark.parametrize("conditional", [False, True])

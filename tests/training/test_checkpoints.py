@@ -1,6 +1,7 @@
 """What was saved comes back to the bit, or the error says what is wrong with it."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import resource
@@ -15,6 +16,7 @@ from crome_jax.data.loading import batches, put
 from crome_jax.errors import CromeError
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.loop import fit
+from crome_jax.training.validation import rank
 
 CARD = ModelCard(
     backbone="tiny",
@@ -128,6 +130,35 @@ def test_each_checkpoint_is_of_its_own_step_though_the_next_reuses_its_memory(tm
 def test_only_the_newest_stay(tmp_path):
     train(tmp_path, 10)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["10", "9"]
+
+
+@pytest.mark.parametrize(
+    ("by", "best", "stay"), [("accuracy", 2, ["2", "4", "5"]), ("loss", 1, ["1", "4", "5"]), (None, 5, ["4", "5"])]
+)
+def test_the_best_by_a_metric_stays_beside_the_newest(tmp_path, by, best, stay):
+    trained, _ = start(mesh_of(*ONE), 1)
+    values = [(0.5, 0.1), (0.9, 0.2), (0.7, 0.4), (0.9 - 1e-9, 0.3)]
+    ranked = functools.partial(rank, by) if by else None
+    for life in ((1, 2, 3), (4, 5)):  # What was best is known to a run that goes on.
+        checkpoints = Checkpoints(tmp_path, keep=2, rank=ranked)
+        for step in life:
+            accuracy, loss = values[step - 1] if step <= len(values) else (None, None)
+            measured = None if accuracy is None else {"accuracy": accuracy, "loss": loss}
+            number = jax.device_put(np.asarray(step, np.int32), trained.step.sharding)
+            checkpoints.save(trained.replace(step=number), {"next_index": step}, measured)
+            checkpoints.wait()
+        found, told = checkpoints.best, checkpoints.measured(2)
+        checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == stay
+    if by:
+        assert found == best
+        assert Checkpoints(tmp_path).latest == 5
+        _, step = Checkpoints(tmp_path, read_only=True).restore_trained(trained.trained, best)
+        assert step == best
+    if by == "accuracy":
+        assert told == {"accuracy": 0.9, "loss": 0.2}
+        with pytest.raises(CromeError, match="holds no step 3; it holds 2, 4, 5"):
+            Checkpoints(tmp_path, read_only=True).restore_trained(trained.trained, 3)
 
 
 def test_a_folder_without_checkpoints_is_an_error(tmp_path):

@@ -27,15 +27,16 @@ class Saves:
     """Checkpoints that only remember which steps were saved, and with what."""
 
     def __init__(self):
-        self.steps, self.data, self.waited = [], [], False
+        self.steps, self.data, self.measured, self.waited = [], [], [], False
 
     @property
     def latest(self):
         return max(self.steps, default=None)
 
-    def save(self, state, iterator_state):
+    def save(self, state, iterator_state, measured=None):
         self.steps.append(int(state.step))
         self.data.append(iterator_state)
+        self.measured.append(measured)
 
     def wait(self):
         self.waited = True
@@ -98,6 +99,18 @@ def test_a_resumed_run_writes_its_lines_at_the_same_steps(done):
     assert [resumed[at] for at in (9, 12)] == [whole[at] for at in (9, 12)]
 
 
+def test_what_is_saved_is_measured_and_logged_with_its_checkpoint():
+    saves, lines = Saves(), []
+    train(
+        0, 5, checkpoints=saves, checkpoint_every=2, log_every=5, log=lambda *line: lines.append(line),
+        validate=lambda trained: {"loss": 1.0 / len(saves.steps) if saves.steps else 2.0},
+    )  # fmt: skip
+    assert saves.steps == [2, 4, 5]
+    assert saves.measured == [{"loss": 2.0}, {"loss": 1.0}, {"loss": 0.5}]
+    logged = [(at, values["validation/loss"]) for at, values in lines if "validation/loss" in values]
+    assert logged == [(2, 2.0), (4, 1.0), (5, 0.5)]
+
+
 @pytest.mark.parametrize(("done", "steps"), itertools.product([0, 2, 4], [7, 8]))
 def test_checkpoints_are_saved_every_so_often_and_at_the_end(done, steps):
     saves = Saves()
@@ -106,6 +119,7 @@ def test_checkpoints_are_saved_every_so_often_and_at_the_end(done, steps):
     # The iterator's state belongs to the same step: what it gave is what was trained on.
     assert [data["next_index"] + done for data in saves.data] == saves.steps
     assert saves.waited
+    assert saves.measured == [None] * len(saves.steps)
     assert int(state.step) == steps
     # The first step compiles, so it counts for nothing.
     assert throughput.tokens == 10.0 * (steps - done - 1)

@@ -48,6 +48,23 @@ def test_sums_are_divided_by_counts_by_hand():
     }
 
 
+def test_sums_by_attribute_are_divided_by_hand():
+    sums = ZERO | {
+        "attribute/count": np.array([4.0, 2.0, 0.0]),
+        "attribute/loss_sum": np.array([2.0, 3.0, 0.0]),
+        "attribute/preferring": np.array([4.0, 0.0, 0.0]),  # both of the second are ties
+        "attribute/agree_sum": np.array([3.0, 0.0, 0.0]),
+        "attribute/distance_sum": np.array([1.0, 1.0, 0.0]),
+    }
+    assert summarize(sums, 1, ("factuality", "tone", "order")) == {
+        "causal/factuality/loss": 0.5,
+        "causal/factuality/distance": 0.25,
+        "causal/factuality/accuracy": 0.75,
+        "causal/tone/loss": 1.5,
+        "causal/tone/distance": 0.5,
+    }
+
+
 def test_rewards_that_are_lengths_go_along_with_them():
     # Lengths 1, 2, 3; rewards their negatives.
     sums = {"reward/count": 3.0, "reward/sum": -6.0, "reward/square_sum": 14.0}

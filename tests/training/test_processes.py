@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,7 +26,9 @@ def start(data, run, *, steps: int, index: int = 0, count: int = 1, port: int = 
     command = [sys.executable, "-m", "crome_jax", verb]
     if verb == "train":
         command += ["--gin_file=gin/runs/bradley_terry.gin", "--gin_file=gin/models/tiny.gin"]
-        command += [f"--gin.DATA='{data}'", f"--gin.OUT='{run}'", f"--gin.STEPS={steps}", "--gin.ROWS_PER_STEP=4"]
+        # Process 0 packs the data; the others read rows, and would not find the data.
+        seen = data if index == 0 else "not/here.jsonl"
+        command += [f"--gin.DATA='{seen}'", f"--gin.OUT='{run}'", f"--gin.STEPS={steps}", "--gin.ROWS_PER_STEP=4"]
         command += ["--gin.ROW_TOKENS=128", "--gin.train.checkpoint_every=2", "--gin.train.log_every=1"]
         command += ["--gin.adamw.warmup_fraction=0.0", "--gin.LEARNING_RATE=1e-3", "--gin.adamw.final_fraction=1.0"]
         command += ["--gin.make_mesh.fsdp=2", "--gin.adamw.weight_decay=0.0"]
@@ -57,10 +60,15 @@ def start_all(count: int, *given, **options) -> list[subprocess.Popen]:
 
 def finish(*processes: subprocess.Popen) -> list[str]:
     """Wait for all, and return what each wrote to stdout."""
+    return [out for out, _ in finish_all(*processes)]
+
+
+def finish_all(*processes: subprocess.Popen) -> list[tuple[str, str]]:
+    """Wait for all, and return what each wrote to stdout and to stderr."""
     said = [process.communicate(timeout=540) for process in processes]
     for process, (_, err) in zip(processes, said, strict=True):
         assert process.returncode == 0, err[-3000:]
-    return [out for out, _ in said]
+    return said
 
 
 def curve(run) -> dict[int, float]:
@@ -79,7 +87,11 @@ def data(tmp_path_factory):
 def test_processes_train_and_evaluate_as_one(data, tmp_path, count):
     alone, together = tmp_path / "alone", tmp_path / "together"
     finish(start(data, alone, steps=6, devices=count))
-    finish(*start_all(count, data, together, steps=4))
+    said = finish_all(*start_all(count, data, together, steps=4))
+    rows_read = [int(re.search(r"read (\d+) packed rows", err)[1]) for _, err in said]
+    share = 4 // count
+    # Of the 4 steps and of those that were read ahead, its share of each and no more.
+    assert all(4 * share <= rows <= 20 * share and rows % share == 0 for rows in rows_read), rows_read
     assert [*curve(together)] == [1, 2, 3, 4]
     # Another number of hosts, and another mesh, goes on from their checkpoint, with the data in the same order.
     finish(start(data, together, steps=6, devices=2))

@@ -43,7 +43,16 @@ def assert_same_run(ours, theirs):
             # A sum of signed rewards may be near zero: it is measured against their size.
             other = {"reward/sum": "reward/count", "length/reward_sum": "length/square_sum"}.get(name)
             scale = np.sqrt(b["reward/square_sum"] * b[other]) if other else abs(value)
-            assert abs(a[name] - value) <= 1e-5 * scale, name
+            assert np.all(abs(a[name] - value) <= 1e-5 * scale), name
+
+
+def test_attributes_are_summed_apart_and_make_up_the_causal_comparisons():
+    for metrics in run()[1]:
+        for name in ("count", "loss_sum", "preferring", "agree_sum", "distance_sum"):
+            by_attribute = metrics[f"attribute/{name}"]
+            assert by_attribute[:2].min() > 0
+            assert not by_attribute[2:].any()
+            assert by_attribute.sum() == pytest.approx(metrics[f"causal/{name}"], rel=1e-6)
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4])
@@ -78,7 +87,7 @@ def run_whole_batch(objective, sizes=ONE, micro_batches=1):
     rng = np.random.default_rng(3)
     given = {
         **host_params(1),
-        **{name: rng.normal(size=CFG.width).astype(np.float32) for name in sorted(weights.HEADS)},
+        **{name: rng.normal(size=CFG.width).astype(np.float32) for name in ("head", "length_head")},
     }
     shardings = weight_shardings(weights.declare(CFG, 1, "odin"), mesh)
     trained, frozen = weights.partition(jax.tree.map(jax.device_put, given, shardings), 1)
@@ -221,7 +230,7 @@ def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_and_says_so
     state, metrics = step_on()(state, frozen, batch(mesh, 1, **{**weights_of, field: spoiled}))
     assert metrics["skipped"] == 1
     assert not np.isfinite(metrics["loss"]) or not np.isfinite(metrics["grad_norm"])
-    assert all(metrics[name] == 0 for name in metrics if name not in ("loss", "grad_norm", "skipped"))
+    assert not any(np.any(metrics[name]) for name in metrics if name not in ("loss", "grad_norm", "skipped"))
     assert state.step == 2
     for a, b in zip(
         jax.tree.leaves((state.trained, state.optimizer)),

@@ -99,3 +99,15 @@ def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
     # The texts of Bradley-Terry are part of Crome's: none is encoded twice.
     encoded = {row["data"]: row["not encoded before"] for row in report["facts"]["frozen layers"]}
     assert encoded["training of bradley_terry"] == 0 < encoded["training of crome"]
+
+
+def test_a_pairwise_model_is_studied_beside_one_of_rewards(run):
+    report = run((Method(), Method("pair_pm", head="pairwise")), ("test",))
+    for figures in report["methods"].values():
+        assert figures["splits"]["test"]["comparisons"] == 80
+    assert report["methods"]["pair_pm"]["splits"]["test"]["reward_length"]["responses"] == 0
+    # The toy's two comparisons say the same of the same two answers: one pair in either order.
+    rows = {row["data"]: row for row in report["facts"]["frozen layers"]}
+    assert {"validation", "validation, pairs", "test", "test, pairs", "training of pair_pm, pairs"} <= rows.keys()
+    losses = {trial["method"]: trial["validation loss, nats"] for trial in report["facts"]["search"] if trial["kept"]}
+    assert abs(losses["pair_pm"] - 0.6931) > 1e-4

@@ -15,14 +15,18 @@ from toy import mesh_of, text_groups
 
 from crome_jax.data.chat_templates import CHATML, GEMMA, LLAMA3, ChatTemplate, ending_with
 from crome_jax.data.packing import RowShape
+from crome_jax.data.pairs import REQUEST
 from crome_jax.data.tokenizers import Tokenizer, load_tokenizer
 from crome_jax.data.vocabularies import Vocabulary
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.pair_scoring import score_pairs
+from crome_jax.evaluation.reward_models import open_reward_model
 from crome_jax.evaluation.scoring import RewardModel, score_groups
 from crome_jax.groups import Message
 from crome_jax.models import weights
 from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.export import write_folder
+from crome_jax.weights.folder_configs import PAIR_REQUEST
 from crome_jax.weights.safetensors_files import INDEX, TensorFiles
 
 CASES = [(family, seed) for family in FAMILIES for seed in (0, 1)]
@@ -111,6 +115,48 @@ def test_rewards_through_transformers_are_ours(family, tokenizer, tmp_path):
                     found += model(**batch).logits[:, 0].tolist()
             # 1e-3 is what was asked for; float32 on both sides gives this.
             np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
+
+
+def test_log_odds_of_pairs_through_transformers_are_ours(tokenizer, tmp_path):
+    theirs, cfg = reference("qwen2", 0, TOKENS)
+    params = from_torch(theirs.state_dict(), cfg)
+    params["pair_head"] = params.pop("head")
+    write_folder(tmp_path / "out", params, cfg, tokenizer, context=4096, card="# A card\n")
+    groups = text_groups(3)
+    ours = RewardModel(params, cfg, tokenizer, RowShape(512, 8, 8), mesh_of(1, 1, 1))
+    judged = score_pairs(ours, groups).rewards
+    model, reader = load_quietly(tmp_path / "out")
+    assert model.config.id2label == {0: "first answer better"}
+
+    def logit(group, first, second):
+        turns = [("user", group.prompt[0].content), ("assistant", group.responses[first].text), ("user", REQUEST)]
+        turns.append(("assistant", group.responses[second].text))
+        messages = [{"role": role, "content": content} for role, content in turns]
+        inputs = reader.apply_chat_template(messages, return_dict=True, return_tensors="pt")
+        with torch.no_grad():
+            return float(model(**inputs).logits[0, 0])
+
+    for group, matrix in zip(groups, judged, strict=True):
+        found = (logit(group, 0, 1) - logit(group, 1, 0)) / 2
+        np.testing.assert_allclose(found, matrix[0, 1], atol=2e-5, rtol=2e-5)
+    # Read back it is the same, and starts no reward model's head.
+    again = open_reward_model(tmp_path / "out", row_tokens=512).model
+    for ours_, theirs_ in zip(score_pairs(again, groups).rewards, judged, strict=True):
+        np.testing.assert_allclose(ours_, theirs_, atol=2e-5)
+    assert load_backbone(str(tmp_path / "out")).heads.keys() == {"pair_head"}
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    (tmp_path / "out" / "config.json").write_text(json.dumps(config | {PAIR_REQUEST: "And?"}))
+    with pytest.raises(CromeError, match=r"crome_jax_pair_request is 'And\?'; this version asks"):
+        open_reward_model(tmp_path / "out")
+
+
+def test_a_pairwise_model_under_a_template_that_rewrites_earlier_answers_is_refused(tokenizer, tmp_path):
+    theirs, cfg = reference("qwen2", 0, TOKENS)
+    params = from_torch(theirs.state_dict(), cfg)
+    params["pair_head"] = params.pop("head")
+    rewriting = CHATML.replace("m['content']", "('!' if loop.last and m['role'] == 'assistant' else '') + m['content']")
+    with pytest.raises(CromeError, match="writes the first of two answers otherwise than the last"):
+        write_folder(tmp_path / "out", params, cfg, Tokenizer(tokenizer._vocabulary, rewriting), context=64, card="")
 
 
 def test_bfloat16_rounds_the_weights_and_leaves_the_head(tokenizer, tmp_path):

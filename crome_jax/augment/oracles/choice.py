@@ -62,7 +62,7 @@ class Augmentation:
         baseline: folder of a reward model trained on the human comparisons; what it is sure of is dropped. None keeps
             everything.
         unsure: threshold of that; see `verification.drop_sure`.
-        unsure_kinds: kinds of comparisons that are dropped so.
+        unsure_kinds: kinds of comparisons that are dropped so; what permutations add is, whatever its kind.
 
     Raises:
         CromeError: where there is no such oracle, or it lacks its settings.

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import check_rewards
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.leads import is_pairwise
 from crome_jax.groups import PreferenceGroup
 
 Measure = Callable[["Examples", Bootstrap], dict[str, Any]]
@@ -23,17 +24,25 @@ class Examples:
         ids: of the groups.
         subsets: the part of the benchmark that each belongs to.
         prompts: equal numbers are equal prompts, the unit that intervals draw.
-        chosen, rejected: one array of rewards for each example (nats).
+        chosen, rejected: one array of rewards for each example (nats); empty of a pairwise model, which has none.
+        log_odds: of a pairwise model, for each example that each chosen response is better than each rejected one.
     """
 
     ids: tuple[str, ...]
     subsets: tuple[str, ...]
     prompts: Int[np.ndarray, "N"]
     chosen: tuple[Float[np.ndarray, "M"], ...]
-    rejected: tuple[Float[np.ndarray, "M"], ...]
+    rejected: tuple[Float[np.ndarray, "W"], ...]
+    log_odds: tuple[Float[np.ndarray, "M W"], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def leads(self) -> tuple[Float[np.ndarray, "M W"], ...]:
+        """How far, of each example, each chosen response leads each rejected one (nats)."""
+        sides = zip(self.chosen, self.rejected, strict=True)
+        return self.log_odds or tuple(chosen[:, None] - rejected[None, :] for chosen, rejected in sides)
 
     def of(self, *subsets: str) -> Int[np.ndarray, "N"]:
         """Return the places of the examples of some subsets."""
@@ -45,31 +54,44 @@ def read_examples(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarra
 
     Args:
         groups: as datasets/benchmarks/groups.benchmark_group builds them.
-        rewards: one array [R] per group, the reward of each response (nats).
+        rewards: one array [R] per group, the reward of each response (nats); of a pairwise model log-odds [R, R].
 
     Raises:
         CromeError: where rewards do not fit the groups or are not finite, or a group is no benchmark's.
     """
     rewards = check_rewards(groups, rewards)
-    sides: dict[str, list[np.ndarray]] = {"chosen_at": [], "rejected_at": []}
-    for group, reward in zip(groups, rewards, strict=True):
-        for side, values in sides.items():
+    places: dict[str, list[list[int]]] = {"chosen_at": [], "rejected_at": []}
+    for group in groups:
+        for side, at in places.items():
             if side not in group.metadata:
                 raise CromeError(f"group {group.id!r}: is no benchmark's, it lacks {side!r}; read it with --data")
-            values.append(reward[[int(place) for place in str(group.metadata[side]).split(",")]])
+            at.append([int(place) for place in str(group.metadata[side]).split(",")])
+    chosen, rejected = places.values()
     numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(group.prompt for group in groups))}
-    return Examples(
-        ids=tuple(group.id for group in groups),
-        subsets=tuple(str(group.metadata["subset"]) for group in groups),
-        prompts=np.array([numbers[group.prompt] for group in groups], np.int64),
-        chosen=tuple(sides["chosen_at"]),
-        rejected=tuple(sides["rejected_at"]),
-    )
+    described = {
+        "ids": tuple(group.id for group in groups),
+        "subsets": tuple(str(group.metadata["subset"]) for group in groups),
+        "prompts": np.array([numbers[group.prompt] for group in groups], np.int64),
+    }
+    if any(map(is_pairwise, rewards)):
+        log_odds = tuple(map(_log_odds, groups, rewards, chosen, rejected))
+        return Examples(**described, chosen=(), rejected=(), log_odds=log_odds)
+    of = lambda places: tuple(reward[at] for reward, at in zip(rewards, places, strict=True))  # noqa: E731
+    return Examples(**described, chosen=of(chosen), rejected=of(rejected))
+
+
+def _log_odds(
+    group: PreferenceGroup, judged: Float[np.ndarray, "R R"], chosen: Sequence[int], rejected: Sequence[int]
+) -> Float[np.ndarray, "M W"]:
+    found = judged[np.ix_(chosen, rejected)]
+    if not np.isfinite(found).all():
+        raise CromeError(f"group {group.id!r}: not every chosen response was compared with every rejected one")
+    return found
 
 
 def pair_results(examples: Examples) -> Float[np.ndarray, "N"]:
     """Return of pairs 1 where the chosen response has the higher reward, else 0: equal rewards are no win."""
-    return np.array([float(c[0] > r[0]) for c, r in zip(examples.chosen, examples.rejected, strict=True)])
+    return np.array([float(leads[0, 0] > 0) for leads in examples.leads])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ _ADVERSARIAL = SUBSETS[1:]
 
 def measure_llmbar(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return LLMBar's table."""
-    differences = [c[0] - r[0] for c, r in zip(examples.chosen, examples.rejected, strict=True)]
+    differences = [leads[0, 0] for leads in examples.leads]
     results = 0.5 + 0.5 * np.sign(np.array(differences))
     parts = [subset_part(examples, results, name) for name in SUBSETS]
     held = shares(parts)

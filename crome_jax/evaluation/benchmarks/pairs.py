@@ -10,7 +10,7 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 
 def measure_pairs(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return the table: the share of pairs whose better answer has the higher reward, equal rewards counting half."""
-    differences = [c[0] - r[0] for c, r in zip(examples.chosen, examples.rejected, strict=True)]
+    differences = [leads[0, 0] for leads in examples.leads]
     results = 0.5 + 0.5 * np.sign(np.array(differences))
     everything = Part("all", results, examples.prompts)
     parts = [subset_part(examples, results, name) for name in sorted(set(examples.subsets))]

@@ -32,8 +32,14 @@ def measure_rewardbench2(examples: Examples, bootstrap: Bootstrap) -> dict[str, 
     """Return RewardBench 2's table.
 
     Raises:
-        CromeError: where a question of Ties lacks its other version, or has a single right answer in both.
+        CromeError: where a question of Ties lacks its other version, or has a single right answer in both, or the
+            model is a pairwise one.
     """
+    if examples.log_odds:
+        raise CromeError(
+            "RewardBench 2 takes the highest of several rewards, and a pairwise model gives none; leave it out of "
+            "--benchmark, or measure a reward model"
+        )
     results = best_of_results(examples)
     parts = [
         _ties_part(examples) if name == TIES and len(examples.of(TIES)) else subset_part(examples, results, name)

@@ -49,8 +49,7 @@ def measure_rm_bench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]
 
 def style_wins(examples: Examples) -> Float[np.ndarray, "N 3 3"]:
     """Return of each example whether the right answer of style i has a higher reward than the wrong one of style j."""
-    sides = zip(examples.chosen, examples.rejected, strict=True)
-    wins = [(chosen[:, None] > rejected[None, :]).astype(np.float64) for chosen, rejected in sides]
+    wins = [(leads > 0).astype(np.float64) for leads in examples.leads]
     return np.array(wins).reshape(-1, len(STYLES), len(STYLES))
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
+from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmarks.examples import Examples, read_examples
 from crome_jax.evaluation.benchmarks.judgebench import CATEGORIES, measure_judgebench
@@ -265,6 +266,9 @@ def test_trivial_scorers_of_rewardbench2():
     score = lambda groups, scorer: measure_rewardbench2(read_examples(groups, scorer(groups)), BOOTSTRAP)  # noqa: E731
     assert score(best_of, score_oracle)["score"] == 1
     assert score(best_of, score_constant)["score"] == 0.25
+    # Wrong answers have three words and the right one two; in Ties all have two.
+    assert score(best_of, score_length)["score"] == 0
+    assert score(ties, score_length)["score"] == 0
     close = _two_sided(0.25, len(best_of))
     assert score(best_of, score_random)["score"] == pytest.approx(0.25, abs=close)
     assert score(best_of, score_first)["score"] == pytest.approx(0.25, abs=close)
@@ -289,6 +293,24 @@ def test_trivial_scorers_of_rm_bench():
     for scorer in (score_random, score_first):
         # Nine cells of an example are not independent: the bound is that of one.
         assert measure(scorer)["score"] == pytest.approx(0.5, abs=_two_sided(0.5, len(groups)))
+
+
+def test_trivial_scorers_of_rewordbench():
+    # The right answer has eight words and the wrong one two: none of the transformations turns that round.
+    sets = _groups(["alpacaeval-easy"], _long, _short)
+    groups = list(transform_groups(sets))
+    measure = lambda scorer: measure_rewordbench(read_examples(groups, scorer(groups)), BOOTSTRAP)  # noqa: E731
+    oracle = measure(score_oracle)
+    assert (oracle["score"], oracle["drop"], oracle["relative_drop"]) == (1, 0, 0)
+    length = measure(score_length)
+    assert (length["score"], length["drop"]) == (1, 0)
+    constant = measure(score_constant)
+    assert (constant["score"], constant["drop"], constant["relative_drop"]) == (0, 0, None)
+    for scorer in (score_random, score_first):
+        # Sixteen transformations of an example are drawn apart, but the bound is that of one.
+        found = measure(scorer)
+        assert found["score"] == pytest.approx(0.5, abs=_two_sided(0.5, len(sets)))
+        assert found["drop"] == pytest.approx(0, abs=2 * _two_sided(0.5, len(sets)))
 
 
 @given(st.integers(0, 2**32))

@@ -74,9 +74,14 @@ class BenchmarkConfig(tfds.core.BuilderConfig):
 
     Args:
         manual_dir: folder with the files; None downloads them.
+        more: files that are downloaded besides the source's.
     """
 
     manual_dir: str | None = None
+    more: tuple[Download, ...] = ()
+
+
+HUB = BenchmarkConfig(name="hub", description="The files of the public hub.")
 
 
 class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -84,7 +89,7 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS declares it so)
-    BUILDER_CONFIGS = [BenchmarkConfig(name="hub", description="The files of the public hub.")]  # noqa: RUF012
+    BUILDER_CONFIGS = [HUB]  # noqa: RUF012
     source: ClassVar[Source]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -101,9 +106,10 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if self.builder_config.manual_dir:
             files = manual_files(self.source, Path(self.builder_config.manual_dir))
         else:
-            got = dl_manager.download({item.name: item.url for item in self.source.downloads})
-            files = {item.name: Path(got[item.name]) for item in self.source.downloads}
-            for item in self.source.downloads:
+            wanted = (*self.source.downloads, *self.builder_config.more)
+            got = dl_manager.download({item.name: item.url for item in wanted})
+            files = {item.name: Path(got[item.name]) for item in wanted}
+            for item in wanted:
                 check_download(item, files[item.name])
         return {SPLIT: self._generate_examples(files)}
 

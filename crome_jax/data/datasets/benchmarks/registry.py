@@ -43,10 +43,12 @@ class Benchmark(NamedTuple):
     Args:
         builder: its TFDS builder.
         measure: from its scored examples to its table.
+        chance: the score that a random scorer gets in every part, None where parts differ in that.
     """
 
     builder: type[BenchmarkBuilder]
     measure: Measure
+    chance: float | None = 0.5
 
     @property
     def source(self) -> Source:
@@ -58,7 +60,7 @@ BENCHMARKS = {
     benchmark.source.name: benchmark
     for benchmark in (
         Benchmark(RewardBench, measure_rewardbench),
-        Benchmark(RewardBench2, measure_rewardbench2),
+        Benchmark(RewardBench2, measure_rewardbench2, chance=None),
         Benchmark(RMBench, measure_rm_bench),
         Benchmark(RewordBench, measure_rewordbench),
         Benchmark(JudgeBench, measure_judgebench),
@@ -70,7 +72,7 @@ BENCHMARKS = {
 
 
 def read_benchmark(
-    name: str, manual_dir: Path | None, data_dir: Path, quarantine: Quarantine | None = None
+    name: str, manual_dir: Path | None, data_dir: Path, quarantine: Quarantine | None = None, config: str = "hub"
 ) -> list[PreferenceGroup]:
     """Read a benchmark's groups, from files of the user's or from the public hub.
 
@@ -78,6 +80,7 @@ def read_benchmark(
         manual_dir: folder that holds the files; None downloads them, through TFDS, into `data_dir`.
         data_dir: where TFDS keeps what was downloaded; a second run reads it there.
         quarantine: where bad records of `manual_dir` go; None lets the first one stop the reading.
+        config: of the builder, which says what is downloaded.
 
     Raises:
         CromeError: where nothing is to be downloaded, or it cannot be.
@@ -92,7 +95,7 @@ def read_benchmark(
     import tensorflow_datasets as tfds
 
     tfds.disable_progress_bar()
-    builder = BENCHMARKS[name].builder(data_dir=str(data_dir), file_format="array_record")
+    builder = BENCHMARKS[name].builder(config=config, data_dir=str(data_dir), file_format="array_record")
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS says where it builds.
             builder.download_and_prepare()

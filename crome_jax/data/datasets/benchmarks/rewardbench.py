@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from crome_jax.data.datasets.benchmarks.builder import (
+    HUB,
     BenchmarkBuilder,
+    BenchmarkConfig,
     Download,
     Source,
     any_record_file,
@@ -20,7 +22,11 @@ SECTION_OF = {subset: section for section, subsets in SECTIONS.items() for subse
     PRIOR_SETS, PRIOR
 )
 
-_NOT_SCORED = {"anthropic_harmless", "mtbench_gpt4", "mtbench_human", "pku_better", "pku_safer"}
+_NOT_SCORED = ("anthropic_harmless", "mtbench_gpt4", "mtbench_human", "pku_better", "pku_safer")
+_LEFT_OUT = ("raw-", "summarize_prompted", *_NOT_SCORED)
+"""How files begin that lie beside those of the benchmark on the hub: completions it was chosen from, other sets."""
+
+_PRIOR_ROOT = "https://huggingface.co/datasets/allenai/preference-test-sets/resolve/74d7c11476db2a6b48b93f5430b5911576eebf22/data/"
 
 
 def _read(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
@@ -65,13 +71,23 @@ REWARDBENCH = Source(
         ),
     ),
     read=_read,
-    # The hub's folder also has the raw completions, of which the benchmark is a choice.
-    wants=lambda path: any_record_file(path) and not Path(path).name.startswith("raw-"),
+    wants=lambda path: any_record_file(path) and not Path(path).name.startswith(_LEFT_OUT),
     layout="the hub's filtered-*.parquet, or records of {id, subset, prompt, chosen, rejected}",
+)
+
+
+PRIOR_SETS_TOO = BenchmarkConfig(
+    name="prior_sets",
+    description="The files of the public hub, those of the prior sets among them.",
+    more=tuple(
+        Download(f"{_PRIOR_ROOT}{name}-00000-of-00001.parquet", None, f"{name}-00000-of-00001.parquet")
+        for name in PRIOR_SETS
+    ),
 )
 
 
 class RewardBench(BenchmarkBuilder):
     """TFDS builder of RewardBench."""
 
+    BUILDER_CONFIGS = [HUB, PRIOR_SETS_TOO]  # noqa: RUF012
     source = REWARDBENCH

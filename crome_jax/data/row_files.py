@@ -1,0 +1,159 @@
+"""Packed rows in ArrayRecord files: written once for all processes of a run, and read row by row by each."""
+
+import bisect
+import hashlib
+import itertools
+import json
+import math
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from crome_jax.batch import FIELDS
+from crome_jax.data.packing import Rows
+from crome_jax.errors import CromeError
+from crome_jax.files import is_remote, read_json_object, whole_output
+
+INDEX_FILE = "index.json"
+ROWS_OF_A_FILE = 4096
+"""About 70 MB of rows of 1024 tokens, before compression."""
+
+_FIX = "delete that folder: the same command writes it again"
+
+
+class RowFiles:
+    """Rows that lie in a folder of ArrayRecord files; each is read when it is asked for, and no other.
+
+    Args:
+        folder: as `write_row_files` made it; one in a bucket is copied to this host first.
+
+    Attributes:
+        facts: what was written with the rows.
+        rows_read: how many rows this process has read.
+
+    Raises:
+        CromeError: where a file is missing, cut short, or damaged where it says what is in it.
+    """
+
+    def __init__(self, folder: Path):
+        if is_remote(folder):  # ArrayRecord reads files.
+            folder = self._downloaded(folder)
+        index = read_json_object(folder / INDEX_FILE, _FIX)
+        try:
+            self.facts: dict[str, Any] = index["facts"]
+            self._fields = [(name, np.dtype(kind), tuple(sizes)) for name, kind, sizes in index["fields"]]
+            self._files: dict[str, dict[str, Any]] = index["files"]
+        except (KeyError, TypeError, ValueError) as e:
+            raise CromeError(f"{folder / INDEX_FILE}: is no index of rows ({e!r}); {_FIX}") from None
+        self.rows_read = 0
+        self._folder = folder
+        self._lock = threading.Lock()
+        for name, file in self._files.items():
+            path = folder / name
+            if not path.is_file():
+                problem = f"is missing, of {len(self._files)} files; every host must see this folder"
+                raise CromeError(f"{path}: {problem}, or {_FIX}")
+            if path.stat().st_size != file["bytes"]:
+                raise CromeError(f"{path}: has {path.stat().st_size:,} bytes, not {file['bytes']:,}; {_FIX}")
+        try:
+            self._source = grain.sources.ArrayRecordDataSource([str(folder / name) for name in self._files])
+        except RuntimeError as e:  # Of what a file ends with; it names the place.
+            raise CromeError(f"{folder}: is damaged ({_first_line(e)}); {_FIX}") from None
+
+    def _downloaded(self, folder: Path) -> Path:
+        self._local = tempfile.TemporaryDirectory(prefix="crome-rows-")
+        for path in folder.iterdir():
+            (Path(self._local.name) / path.name).write_bytes(path.read_bytes())
+        return Path(self._local.name)
+
+    def __len__(self) -> int:
+        return sum(file["rows"] for file in self._files.values())
+
+    def take(self, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """Read the rows of these numbers: the fields of a Batch, as `Rows.take` gives them.
+
+        Raises:
+            CromeError: where one is damaged, naming its file and its number there.
+        """
+        rows = [self._read(int(number))[0] for number in numbers]
+        return {name: np.stack([row[name] for row in rows]) for name, _, _ in self._fields}
+
+    def records(self, number: int) -> list[str]:
+        """Return the ids of a row's records."""
+        return self._read(number)[1]
+
+    def is_whole(self) -> bool:
+        """Tell whether every file still has the SHA-256 it was written with."""
+        return all(_sha256(self._folder / name) == file["sha256"] for name, file in self._files.items())
+
+    def _read(self, number: int) -> tuple[dict[str, np.ndarray], list[str]]:
+        with self._lock:
+            self.rows_read += 1
+        try:
+            content = self._source[number]
+        except Exception as e:  # ArrayRecord reports damage as RuntimeError, IndexError and others.
+            file, place = self._place(number)
+            raise CromeError(f"{file}: row {place} is damaged ({_first_line(e)}); {_FIX}") from None
+        row, at = {}, 0
+        for name, kind, sizes in self._fields:
+            count = math.prod(sizes)
+            row[name] = np.frombuffer(content, kind, count, at).reshape(sizes)
+            at += count * kind.itemsize
+        return row, json.loads(content[at:])
+
+    def _place(self, number: int) -> tuple[Path, int]:
+        """Return in which file a row is, and which of it, from 1."""
+        ends = list(itertools.accumulate(file["rows"] for file in self._files.values()))
+        at = bisect.bisect_right(ends, number)
+        return self._folder / [*self._files][at], number + 1 - (ends[at - 1] if at else 0)
+
+
+def write_row_files(
+    folder: Path, rows: Rows, records: Callable[[int], Sequence[str]], facts: Mapping[str, Any]
+) -> RowFiles:
+    """Write rows, in the place of those that are there, and open them.
+
+    Args:
+        records: from the number of a row to the ids of its records.
+        facts: of JSON values, kept beside the rows.
+
+    Raises:
+        CromeError: where they cannot be written.
+    """
+    names = (*FIELDS, "attribute") if rows.attributes else FIELDS
+    arrays = [(name, np.asarray(getattr(rows.batch, name))) for name in names]
+    files: dict[str, dict[str, Any]] = {}
+    with whole_output(folder, overwrite=True) as partial:
+        partial.mkdir()
+        count = -(-len(rows) // ROWS_OF_A_FILE)
+        for number in range(count):
+            path = partial / f"rows-{number:05d}-of-{count:05d}.array_record"
+            of_file = range(number * ROWS_OF_A_FILE, min((number + 1) * ROWS_OF_A_FILE, len(rows)))
+            writer = ArrayRecordWriter(str(path), "group_size:1")  # Rows are read alone, in any order.
+            for row in of_file:
+                fields = b"".join(np.ascontiguousarray(array[row]).tobytes() for _, array in arrays)
+                writer.write(fields + json.dumps(list(records(row))).encode())
+            writer.close()
+            files[path.name] = {"rows": len(of_file), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        index = {
+            "facts": dict(facts),
+            "fields": [(name, array.dtype.str, array.shape[1:]) for name, array in arrays],
+            "files": files,
+        }
+        (partial / INDEX_FILE).write_text(json.dumps(index, indent=1))
+    return RowFiles(folder)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,58 @@
+"""Held-out comparisons that a run is measured on whenever it is saved: what its best checkpoint is the best at."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from crome_jax.data.readers import read_groups
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.accuracy import pairwise_outcomes
+from crome_jax.evaluation.pair_scoring import gather_pairs, pack_pairs
+from crome_jax.evaluation.scoring import RewardModel, gather_rewards, make_scorer, pack_for_scoring, score_rows
+from crome_jax.models.weights import Params
+from crome_jax.training.progress import Progress
+
+SIGN = {"accuracy": 1.0, "loss": -1.0}
+"""What is measured, and whether more of it is better."""
+
+
+def make_validation(path: str, model: RewardModel) -> Callable[[Params], dict[str, float]]:
+    """Read and pack what a run is measured on.
+
+    Args:
+        path: groups or preference records, as `train` reads them; every process reads them whole.
+        model: as it is before training; the trained parameters are given to what is returned.
+
+    Returns:
+        A function of the trained parameters. It returns `accuracy`, the fraction of the comparisons with a preferred
+        side that it gets right, and `loss`, their mean -log sigmoid(difference of rewards) in nats.
+
+    Raises:
+        CromeError: where the data cannot be read, or no comparison in it has a preferred side.
+    """
+    groups = list(read_groups(path))
+    if not any(comparison.target != 0.5 for group in groups for comparison in group.comparisons):
+        raise CromeError(f"{path}: holds no comparison with a preferred side; give train.validation other data")
+    pack, gather = (pack_pairs, gather_pairs) if model.pairwise else (pack_for_scoring, gather_rewards)
+    rows = pack(groups, model.tokenizer, model.shape, name=path)
+    scorer = make_scorer(model.cfg, model.dtype)
+
+    def measure(trained: Params) -> dict[str, float]:
+        values = score_rows(
+            scorer,
+            {**model.params, **trained},
+            rows,
+            model.mesh,
+            progress=Progress("validation", rows.batch.tokens.size, "token", silent=True),
+        )
+        outcomes = pairwise_outcomes(groups, gather(rows, values, groups)).decided()
+        loss = -np.log(np.maximum(outcomes.probability, 1e-12)).mean()
+        return {"accuracy": float(outcomes.correct.mean()), "loss": float(loss)}
+
+    return measure
+
+
+def rank(by: str, metrics: dict[str, float] | None) -> float:
+    """Return a number that is the higher the better a checkpoint is by a metric; -inf for one that was not measured."""
+    value = (metrics or {}).get(by)
+    return -np.inf if value is None else SIGN[by] * value

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+usage="usage: launch/beam.sh [--dry-run] RUNNER [OPTION ...] -- AUGMENT_ARGUMENT ...
+
+Augment preference data as an Apache Beam graph on a cluster. Its folders must be on a file system that every worker sees
+at the same path; after a crash the same command goes on. ./launch/setup.sh beam first.
+
+flink: this folder is on that file system, and every task manager has one 'launch/beam.sh flink-worker' beside it
+  --master HOST:PORT  of the Flink cluster's REST interface (default: localhost:8081)
+  --port PORT         where the flink-worker of each host listens (default: 50000)
+  --parallelism N     ranges at a time (default: 8)
+
+dataflow: needs apache-beam's gcp extra in .venv, and an image: docker build --target beam --build-arg EXTRA=beam -t IMAGE .
+  --project PROJECT, --region REGION, --bucket BUCKET (for what Dataflow keeps itself), --image IMAGE
+  --workers N         at most (default: 16)
+
+  --dry-run           print what would be run
+  AUGMENT_ARGUMENT    of crome augment, such as --data prefs/ --out groups"
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+dry="" runner="" master=localhost:8081 port=50000 parallelism=8 project="" region="" bucket="" image="" workers=16
+while (($#)); do
+  case "$1" in
+    -h | --help) echo "$usage" && exit ;;
+    --dry-run) dry=1 && shift ;;
+    --master | --port | --parallelism | --project | --region | --bucket | --image | --workers)
+      declare "${1#--}=$2" && shift 2
+      ;;
+    flink | flink-worker | dataflow) runner="$1" && shift ;;
+    --) shift && break ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+  esac
+done
+
+options=()
+case "$runner" in
+  flink)
+    options=("--flink_master=$master" "--parallelism=$parallelism" --environment_type=EXTERNAL "--environment_config=localhost:$port")
+    ;;
+  dataflow)
+    if [[ ! $project || ! $region || ! $bucket || ! $image ]]; then echo "$usage" >&2 && exit 2; fi
+    options=("--project=$project" "--region=$region" "--temp_location=gs://$bucket/beam" "--sdk_container_image=$image"
+      --sdk_location=container "--max_num_workers=$workers" --job_name=crome-augment)
+    ;;
+  flink-worker) ;;
+  *) echo "$usage" >&2 && exit 2 ;;
+esac
+command=(.venv/bin/python -m apache_beam.runners.worker.worker_pool_main "--service_port=$port")
+if [[ $runner != flink-worker ]]; then
+  command=(.venv/bin/python -m crome_jax augment --beam "$runner" "${options[@]/#/--beam-option=}" "$@")
+fi
+if [[ $dry ]]; then echo "+ ${command[*]@Q}"; else exec "${command[@]}"; fi

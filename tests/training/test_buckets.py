@@ -1,0 +1,162 @@
+"""A run in a bucket: its files are objects, no path to it is mangled, and Orbax is told what holds there.
+
+The bucket is a folder behind the same file system interface; no request leaves this machine. What Orbax itself does in
+a bucket is not tried here.
+"""
+
+import asyncio
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from etils import epath
+from etils.epath import backend
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from test_checkpoints import CARD
+from toy import ROWS
+
+from crome_jax.cli import make_parser
+from crome_jax.data.row_files import RowFiles, write_row_files
+from crome_jax.errors import CromeError
+from crome_jax.files import Lines, place, whole_output
+from crome_jax.training import checkpoints
+from crome_jax.training.checkpoints import Checkpoints, read_card, write_card
+from crome_jax.training.digests import DigestedObjects, find_damage, write_digests
+from crome_jax.training.incidents import Incidents
+from crome_jax.training.metrics import MetricsLog, read_curve
+from crome_jax.training.train import train
+from crome_jax.weights.model_cards import render_model_card
+
+RUN = "gs://bucket/runs/x"
+EXPORT = ["export", "--checkpoint", RUN, "--out", "exported"]
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A folder that stands in for Cloud Storage, and is all that is left to look at."""
+
+    class Bucket(DirFileSystem):
+        cachable = False
+
+        def __init__(self, **_):
+            super().__init__(path=str(tmp_path / "cloud"), fs=LocalFileSystem(auto_mkdir=True))
+
+        def _join(self, path):
+            return super()._join(path.removeprefix("gs://"))
+
+    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: {"gcs": Bucket}[name]())
+    monkeypatch.chdir(tmp_path)  # Where a mangled path would leave a folder gs:.
+    yield tmp_path / "cloud" / "bucket" / "runs" / "x"
+    assert not (tmp_path / "gs:").exists()
+
+
+def test_outputs_appear_there_whole_or_not_at_all(bucket):
+    with whole_output(f"{RUN}/a/card.json") as partial:
+        partial.write_text("{}")
+        assert not bucket.exists()
+    assert (bucket / "a" / "card.json").read_text() == place(f"{RUN}/a/card.json").read_text() == "{}"
+    with (
+        pytest.raises(CromeError, match=r"gs://bucket/runs/x/a/card.json: exists already"),
+        whole_output(f"{RUN}/a/card.json"),
+    ):
+        pass
+    with contextlib.suppress(ZeroDivisionError), whole_output(f"{RUN}/a/card.json", overwrite=True) as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    assert (bucket / "a" / "card.json").read_text() == "{}"
+    for content in ("old", "new"):
+        with whole_output(f"{RUN}/folder", overwrite=True) as partial:
+            (partial / "in").mkdir(parents=True)
+            (partial / "in" / content).write_text(content)
+    assert [path.name for path in (bucket / "folder" / "in").iterdir()] == ["new"]
+
+
+def test_logs_and_cards_are_kept_there(bucket):
+    run = place(RUN)
+    write_card(run, CARD)
+    write_card(run, CARD)
+    assert read_card(RUN).config == CARD.config
+    (run / "operative_config.gin").write_text("STEPS = 3")
+    assert "STEPS = 3" in render_model_card(make_parser().parse_args(EXPORT).checkpoint, CARD, 4)
+    for resumed_at, steps in ((0, (1, 2, 3)), (2, (3, 4))):
+        log, incidents = MetricsLog(run, resumed_at), Incidents(run, resumed_at)
+        for step in steps:
+            log.write(step, {"loss": step / 2})
+            incidents.add(step, "spike", step, 1.0)
+        log.close()
+    for name in ("metrics.jsonl", "incidents.jsonl"):
+        lines = [json.loads(line) for line in (bucket / name).read_text().splitlines()]
+        assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert [line["loss"] for line in read_curve(run)] == [0.5, 1.0, 1.5, 2.0]
+    lines = Lines(run / "other")
+    lines.add("a")
+    assert (bucket / "other").read_text() == "a\n"
+
+
+def test_packed_rows_are_read_from_there(bucket):
+    rows = write_row_files(place(RUN) / "rows", ROWS, lambda row: [str(row)], {})
+    for found in (rows, RowFiles(place(RUN) / "rows")):
+        np.testing.assert_array_equal(found.take([5, 2])["tokens"], ROWS.batch.tokens[[5, 2]])
+        assert found.records(3) == ["3"]
+        assert found.is_whole()
+    assert sorted(path.suffix for path in (bucket / "rows").iterdir()) == [".array_record", ".json"]
+
+
+def test_damage_there_is_found(bucket):
+    folder = place(RUN) / "checkpoints" / "4"
+    for name in ("state/d/0", "data/metadata", "_CHECKPOINT_METADATA"):
+        (folder / name).write_text(name)
+    write_digests(folder)
+    assert find_damage(folder) is None
+    (bucket / "checkpoints" / "4" / "state" / "d" / "0").write_text("other")
+    assert find_damage(folder) == "state/d/0 has changed since it was written"
+    (bucket / "checkpoints" / "4" / "data" / "metadata").unlink()
+    assert find_damage(folder) == "data/metadata is missing"
+
+
+def test_a_checkpoint_there_gets_its_digests_before_what_makes_it_one(bucket):
+    folder = epath.Path(RUN) / "checkpoints" / "4"
+    being_written = DigestedObjects(folder, folder)
+    asyncio.run(being_written.create())
+    (folder / "state").write_text("weights")
+    assert being_written.get() == being_written.get_final() == folder
+    asyncio.run(being_written.finalize())
+    assert json.loads((bucket / "checkpoints" / "4" / "digests.json").read_text()).keys() == {"state"}
+    assert (bucket / "checkpoints" / "4" / "commit_success.txt").exists()
+    asyncio.run(DigestedObjects.validate_final(folder))
+
+
+def test_orbax_is_told_the_place_as_it_is(bucket, monkeypatch):
+    told = {}
+
+    class Manager:
+        def __init__(self, folder, options, item_handlers):
+            told.update(folder=folder, options=options)
+
+    monkeypatch.setattr(checkpoints.ocp, "CheckpointManager", Manager)
+    Checkpoints(RUN)
+    assert str(told["folder"]) == f"{RUN}/checkpoints"
+    assert isinstance(told["folder"], epath.Path)
+    assert told["options"].temporary_path_class is DigestedObjects
+    Checkpoints(Path("runs/x"))
+    assert told["options"].temporary_path_class is checkpoints.DigestedPath
+    assert issubclass(checkpoints.DigestedPath, ocp.path.atomicity.AtomicRenameTemporaryPath)
+
+
+def test_where_what_reads_buckets_is_not_installed_the_command_is_told(bucket, monkeypatch):
+    def fail(name):
+        raise ImportError("Please install gcsfs")
+
+    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", fail)
+    with pytest.raises(CromeError, match=rf"{RUN}: a bucket needs .* run ./launch/setup.sh gcs \(Please install gcsfs"):
+        train(data="none.jsonl", out=RUN)
+
+
+@pytest.mark.parametrize("wrong", [{"skip_bad": True}, {"trace_steps": (1, 2)}])
+def test_what_needs_a_folder_is_told(bucket, wrong):
+    with pytest.raises(CromeError, match=rf"{RUN}: skip_bad and trace_steps write files beside the run"):
+        train(data="none.jsonl", out=RUN, **wrong)
