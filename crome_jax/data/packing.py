@@ -1,13 +1,19 @@
 """Groups to fixed-shape rows: the prompt once, each distinct response once."""
 
 import bisect
+import collections
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from crome_jax.batch import FIELDS, Batch
 from crome_jax.errors import CromeError, DataError
+
+_TOKENS_PER_SLOT = 16
+_LONG_PROMPT = 8
+"""The prompt of a group that does not fit into a row is long where it takes more than one part of so many of a row."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +53,23 @@ class RowShape:
 
     Args:
         tokens: T.
-        responses: R, response slots.
-        comparisons: C, comparison slots.
+        responses: R, response slots; None gives one for each 16 tokens: as many as short answers need, so that it is
+            the tokens that fill a row.
+        comparisons: C, comparison slots; None gives two for each response slot.
 
     Raises:
         CromeError: where no pair could ever be placed.
     """
 
     tokens: int
-    responses: int
-    comparisons: int
+    responses: int | None = None
+    comparisons: int | None = None
 
     def __post_init__(self):
+        if self.responses is None:
+            object.__setattr__(self, "responses", max(2, self.tokens // _TOKENS_PER_SLOT))
+        if self.comparisons is None:
+            object.__setattr__(self, "comparisons", 2 * self.responses)
         for name, least in (("tokens", 4), ("responses", 2), ("comparisons", 1)):
             if getattr(self, name) < least:
                 raise CromeError(
@@ -145,53 +156,65 @@ def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
     )
 
 
+_Unit = tuple[tuple[int, ...], tuple[int, ...]]
+"""What must stand in one row: responses, and the comparison of them where there is one."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-    """What goes into one row together: a prompt, some of its responses, and the comparisons between those."""
+    """What goes into one row together: a prompt, some of its responses, and the comparisons between those.
+
+    Args:
+        number: how many pieces came before.
+    """
 
     group: TokenizedGroup
     responses: tuple[int, ...]
     comparisons: tuple[int, ...]
     lengths: tuple[int, ...]
+    number: int
 
-    @property
+    @functools.cached_property
     def tokens(self) -> int:
         return len(self.group.prompt) + sum(self.lengths)
 
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The largest first, and of equals the one that came first."""
+        return -self.tokens, self.number
+
 
 def pack(
-    groups: Iterable[TokenizedGroup], shape: RowShape, *, every_response: bool = False, open_rows: int = 32
+    groups: Iterable[TokenizedGroup], shape: RowShape, *, every_response: bool = False, lookahead: int = 512
 ) -> Rows:
-    """Lay groups into rows, first fit over a bounded number of open rows, in the order given.
+    """Lay groups into rows, filled one after the other from as many groups as are looked ahead at.
+
+    A row begins with the largest of them, and takes those others that together leave the fewest tokens of it empty. The
+    same groups in the same order give the same rows.
 
     A group that fits into a row is never split. A larger one is split by its comparisons, its prompt repeated; a pair
     that does not fit even alone has its longer responses cut, the end-of-turn token kept, and is counted.
 
     Args:
         every_response: also place responses that no comparison needs (to score them all); without it they are left out.
-        open_rows: how many unfinished rows are tried before the fullest is closed.
+        lookahead: how many groups (of those that are split: parts) wait for a row at most.
 
     Raises:
         DataError: where a prompt leaves no room for its responses, or nothing was given.
     """
-    tallies = {"truncated": 0, "unpacked": 0}
-    finished: list[list[_Piece]] = []
+    tallies = {"truncated": 0, "unpacked": 0, "pieces": 0}
     rows: list[list[_Piece]] = []
+    waiting: list[_Piece] = []
     for group in groups:
         for piece in _pieces(group, shape, every_response, tallies):
-            row = next((row for row in rows if _fits(row, piece, shape)), None)
-            if row is None:
-                row = []
-                rows.append(row)
-            row.append(piece)
-            if len(rows) > open_rows:
-                fullest = max(rows, key=lambda r: sum(p.tokens for p in r))
-                rows.remove(fullest)
-                finished.append(fullest)
-    finished += rows
-    if not finished:
+            bisect.insort(waiting, piece, key=lambda p: p.rank)
+            if len(waiting) > lookahead:
+                rows.append(_take_row(waiting, shape))
+    while waiting:
+        rows.append(_take_row(waiting, shape))
+    if not rows:
         raise DataError("holds nothing to train on or to score", fix="give records with comparisons")
-    return _lay_out(finished, shape, tallies)
+    return _lay_out(rows, shape, tallies)
 
 
 def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *, open_rows: int = 32) -> list[Rows]:
@@ -211,7 +234,7 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
     Raises:
         DataError: where a prompt leaves no room for its responses.
     """
-    tallies = {"truncated": 0, "unpacked": 0}
+    tallies = {"truncated": 0, "unpacked": 0, "pieces": 0}
     longest = shapes[-1]
     alone = (dataclasses.replace(group, **dict.fromkeys(_COMPARED, np.zeros(0, np.int32))) for group in groups)
     pieces = [piece for group in alone for piece in _pieces(group, longest, True, tallies)]
@@ -220,7 +243,7 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
     for piece in sorted(pieces, key=lambda piece: -piece.tokens):
         first = bisect.bisect_left(room, (piece.tokens,))
         tried = range(first, min(first + open_rows, len(room)))  # Enough tokens, but perhaps not enough slots.
-        at = next((at for at in tried if _fits(rows[room[at][1]][room[at][2]], piece, shapes[room[at][1]])), None)
+        at = next((at for at in tried if _fits([*rows[room[at][1]][room[at][2]], piece], shapes[room[at][1]])), None)
         if at is not None:
             left, n, number = room.pop(at)
             rows[n][number].append(piece)
@@ -235,18 +258,47 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
     return [_lay_out(rows[n], s, tallies if s is longest else none_cut) for n, s in enumerate(shapes) if rows[n]]
 
 
-def _fits(row: list[_Piece], piece: _Piece, shape: RowShape) -> bool:
-    both = [*row, piece]
+def _take_row(waiting: list[_Piece], shape: RowShape) -> list[_Piece]:
+    """Take the pieces of one row out of those that wait, which are in the order of their rank."""
+    first, *others = waiting
+    row = [first, *(others[at] for at in _fullest([p.tokens for p in others], shape.tokens - first.tokens))]
+    if not _fits(row, shape):  # Slots run out before tokens do: what has most tokens for its slots first.
+        row = [first]
+        for piece in others:
+            if _fits([*row, piece], shape):
+                row.append(piece)
+    taken = {piece.number for piece in row}
+    waiting[:] = [piece for piece in waiting if piece.number not in taken]
+    return sorted(row, key=lambda piece: piece.number)
+
+
+def _fullest(sizes: Sequence[int], room: int) -> list[int]:
+    """Return which of some sizes add up to the most that is at most `room`; of several choices, one of the first."""
+    # Bit n of a sum is set where some of the sizes so far come to n together.
+    sums, within = [1], (1 << room + 1) - 1
+    for size in sizes:
+        if sums[-1] >> room:
+            break
+        sums.append(sums[-1] | (sums[-1] << size & within))
+    left = sums[-1].bit_length() - 1
+    chosen = []
+    for at in range(len(sums) - 1, 0, -1):
+        if not sums[at - 1] >> left & 1:  # Not without this one.
+            chosen.append(at - 1)
+            left -= sizes[at - 1]
+    return chosen
+
+
+def _fits(row: Sequence[_Piece], shape: RowShape) -> bool:
     return (
-        sum(p.tokens for p in both) <= shape.tokens
-        and sum(len(p.responses) for p in both) <= shape.responses
-        and sum(len(p.comparisons) for p in both) <= shape.comparisons
+        sum(p.tokens for p in row) <= shape.tokens
+        and sum(len(p.responses) for p in row) <= shape.responses
+        and sum(len(p.comparisons) for p in row) <= shape.comparisons
     )
 
 
 def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallies: dict) -> Iterator[_Piece]:
     """Split a group into pieces that each fit a row: one where that is possible."""
-    room = shape.tokens - len(group.prompt)
     units = [
         (tuple(int(r) for r in sides if r >= 0), (c,))
         for c, sides in enumerate(zip(group.left, group.right, strict=True))
@@ -256,30 +308,74 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
     if every_response:
         used = {r for sides, _ in units for r in sides}
         units += [((r,), ()) for r in range(len(group.responses)) if r not in used]
-    lengths: dict[int, int] = {}
-    comparisons: list[int] = []
+    for part in [units] if units and _has_room(units, group, shape) else _parts(units, group, shape):
+        lengths = {r: len(group.responses[r]) for sides, _ in part for r in sides}
+        room = shape.tokens - len(group.prompt)
+        if sum(lengths.values()) > room:
+            lengths = share_room(lengths, room)
+            tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in lengths.items())
+        comparisons = tuple(c for _, compared in part for c in compared)
+        yield _Piece(group, tuple(lengths), comparisons, tuple(lengths.values()), tallies["pieces"])
+        tallies["pieces"] += 1
 
-    def piece() -> _Piece:
-        return _Piece(group, tuple(lengths), tuple(comparisons), tuple(lengths.values()))
 
-    for sides, compared in units:
-        wanted = {r: len(group.responses[r]) for r in sides if r not in lengths}
-        full = (
-            sum(lengths.values()) + sum(wanted.values()) > room
-            or len(lengths) + len(wanted) > shape.responses
-            or len(comparisons) + len(compared) > shape.comparisons
-        )
-        if full and lengths:
-            yield piece()
-            lengths, comparisons = {}, []
-            wanted = {r: len(group.responses[r]) for r in sides}
-        if sum(wanted.values()) > room:
-            wanted = share_room(wanted, room)
-            tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in wanted.items())
-        lengths.update(wanted)
-        comparisons.extend(compared)
-    if lengths:
-        yield piece()
+def _has_slots(units: Sequence[_Unit], shape: RowShape) -> bool:
+    return (
+        len({r for sides, _ in units for r in sides}) <= shape.responses
+        and sum(len(compared) for _, compared in units) <= shape.comparisons
+    )
+
+
+def _has_room(units: Sequence[_Unit], group: TokenizedGroup, shape: RowShape) -> bool:
+    responses = {r for sides, _ in units for r in sides}
+    tokens = len(group.prompt) + sum(len(group.responses[r]) for r in responses)
+    return tokens <= shape.tokens and _has_slots(units, shape)
+
+
+def _parts(units: Sequence[_Unit], group: TokenizedGroup, shape: RowShape) -> Iterator[list[_Unit]]:
+    """Split units into parts that each have room in a row, a unit that is too large by itself alone.
+
+    Responses that are compared with no others (the two of a tie, say) are a part of their own, which fills up some row,
+    unless the prompt is long: it is what such a part costs.
+    """
+    parts = _connected(units, group, shape)
+    if len(group.prompt) * _LONG_PROMPT <= shape.tokens:
+        yield from parts
+        return
+    joined: list[list[_Unit]] = []
+    for part in parts:
+        together = next((other for other in joined if _has_room([*other, *part], group, shape)), None)
+        if together is None:
+            joined.append(part)
+        else:
+            together += part
+    yield from joined
+
+
+def _connected(units: Sequence[_Unit], group: TokenizedGroup, shape: RowShape) -> Iterator[list[_Unit]]:
+    """Split units into parts whose responses are connected by comparisons, each as full as it can be."""
+    rest = list(units)
+    while rest:
+        part = [rest.pop(0)]
+        while True:
+            inside = {r for sides, _ in part for r in sides}
+            # What was cut has no room for more, but may be compared again.
+            room = max(0, shape.tokens - len(group.prompt) - sum(len(group.responses[r]) for r in inside))
+            touching = [unit for unit in rest if len(unit[0]) == 1 or not inside.isdisjoint(unit[0])]
+            # Each but for one of its sides is inside. Those that nothing else wants come first: the others will be
+            # encoded in another part as well.
+            wanted = collections.Counter(r for sides, _ in rest for r in sides)
+            new = {r for sides, _ in touching for r in sides} - inside
+            order = sorted(new, key=lambda r: (wanted[r], -len(group.responses[r]), r))
+            inside.update(order[at] for at in _fullest([len(group.responses[r]) for r in order], room))
+            before = len(part)
+            for unit in touching:
+                if inside.issuperset(unit[0]) and _has_slots([*part, unit], shape):
+                    part.append(unit)
+            if len(part) == before:
+                break
+            rest = [unit for unit in rest if unit not in part]
+        yield part
 
 
 def check_room(prompt: int, tokens: int) -> None:

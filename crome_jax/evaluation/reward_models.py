@@ -22,8 +22,6 @@ from crome_jax.weights.folder_configs import read_folder_config
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
 """Chat templates that can be named; any other is given as a file."""
 
-_RESPONSES = 64  # Slots of a row: scoring wants a slot for each response and compares none.
-
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -91,7 +89,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
     trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
-    shape = RowShape(min(row_tokens, context_length(str(path))), _RESPONSES, 1)
+    shape = RowShape(min(row_tokens, context_length(str(path))), comparisons=1)  # Scoring compares none.
     facts = {
         "run": str(path),
         "backbone": base.cfg.family,

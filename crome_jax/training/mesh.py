@@ -63,7 +63,8 @@ def make_mesh(
             f"{n} (each one of {fits}), or leave make_mesh.data at -1 and the product of the others at one of {fits}"
         )
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
-    slices = len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    # The devices of a topology that is not there may lie in one slice without a number.
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if slices == 1:
         return jax.make_mesh(sizes, AXES, axis_types=auto, devices=devices)
     if replica % slices:

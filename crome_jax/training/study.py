@@ -71,7 +71,7 @@ def study(
     backbone: str = "smollm2-135m",
     layers: int | None = None,
     trainable: Trainable = 4,
-    row_shape: RowShape = RowShape(tokens=448, responses=32, comparisons=64),  # noqa: B008
+    row_shape: RowShape = RowShape(tokens=448),  # noqa: B008
     steps: int = 100,
     rows_per_step: int = 8,
     rows_at_once: int = 8,

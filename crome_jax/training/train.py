@@ -74,7 +74,7 @@ def train(
     new_head: bool = False,
     trainable: Trainable = 4,
     lora: Lora | None = None,
-    row_shape: RowShape = RowShape(tokens=1024, responses=32, comparisons=64),  # noqa: B008
+    row_shape: RowShape = RowShape(tokens=1024),  # noqa: B008
     steps: int = 500,
     rows_per_step: int = 8,
     micro_batches: int = 1,

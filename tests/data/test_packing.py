@@ -294,6 +294,96 @@ def test_a_group_that_fits_is_never_split():
         assert len({row for row, slot in zip(*np.nonzero(rows.groups == group.index), strict=True)}) == 1
 
 
+def sized(index: int, prompt: int, responses: list[int], pairs: list[tuple[int, int]]) -> TokenizedGroup:
+    """Make a group of so many tokens; only the sizes matter."""
+    ones = np.ones(len(pairs), np.float32)
+    return TokenizedGroup(
+        index, [1] * prompt, [[2] * n for n in responses],
+        *(np.array([pair[side] for pair in pairs], np.int32) for side in (0, 1)),
+        np.zeros(len(pairs), np.int32), ones, ones, 0 * ones,
+    )  # fmt: skip
+
+
+def placed(rows: Rows) -> list[list[tuple[int, list[int]]]]:
+    """Return of every row which responses of which group it holds."""
+    out = []
+    for groups, responses in zip(rows.groups.tolist(), rows.responses.tolist(), strict=True):
+        held = {g: [r for h, r in zip(groups, responses, strict=True) if h == g] for g in groups if g >= 0}
+        out.append(list(held.items()))
+    return out
+
+
+def test_a_row_is_filled_by_those_that_leave_least_of_it_empty():
+    # 60 of 100 tokens leave 40: first fit would take 30, and then nothing; 22 + 18 fill it.
+    groups = [sized(i, 2, [n - 3, 1], [(0, 1)]) for i, n in enumerate([60, 30, 22, 18, 70])]
+    rows = pack(groups, RowShape(100))
+    assert [[g for g, _ in row] for row in placed(rows)] == [[1, 4], [0, 2, 3]]
+    assert rows.real_tokens == rows.batch.tokens.size
+
+
+def test_a_row_is_chosen_from_what_is_looked_ahead_at():
+    rng = np.random.default_rng(2)
+    groups = make_groups(rng, 30)
+    others = [*groups[:11], *(dataclasses.replace(g, index=i) for i, g in enumerate(make_groups(rng, 19), 11))]
+    first, second = (placed(pack(given, RowShape(128), lookahead=10)) for given in (groups, others))
+    assert first[0] == second[0]  # Of the eleven that both have in common.
+    assert first != second
+
+
+def test_what_no_comparison_connects_is_split_first():
+    # Two responses with an edit each, and a tie: 20 + 4 x 100 + 2 x 90 tokens, in rows of 450.
+    group = sized(0, 20, [100, 100, 90, 90, 100, 100], [(0, 1), (2, 3), (0, 4), (5, 1)])
+    rows = pack([group], RowShape(450))
+    assert placed(rows) == [[(0, [0, 1, 4, 5])], [(0, [2, 3])]]
+    assert rows.real_tokens == 420 + 200  # No response twice.
+    # A long prompt costs more than what a part of its own would fill: the tie joins what has room for it.
+    group = sized(0, 100, [150, 150, 40, 40, 150, 150], [(0, 1), (2, 3), (0, 4), (5, 1)])
+    rows = pack([group], RowShape(560))
+    assert sorted(len(slots) for row in placed(rows) for _, slots in row) == [3, 4]
+    assert rows.real_tokens == 2 * 100 + 5 * 150 + 2 * 40
+
+
+def test_a_part_of_a_large_group_is_as_full_as_it_can_be():
+    # Beside 10 + 100 + 100 tokens there is room for 200: 130 + 70 and neither 120 nor 60 with anything.
+    group = sized(0, 10, [100, 100, 120, 130, 70, 60], [(0, r) for r in range(1, 6)])
+    rows = pack([group], RowShape(410))
+    assert placed(rows) == [[(0, [0, 1, 3, 4])], [(0, [0, 2, 5])]]
+
+
+def test_responses_that_nothing_compares_share_a_prompt_where_they_can():
+    group = sized(0, 10, [30] * 9, [])
+    rows = pack([group], RowShape(100, comparisons=1), every_response=True)
+    assert placed(rows) == [[(0, [0, 1, 2])], [(0, [3, 4, 5])], [(0, [6, 7, 8])]]
+
+
+@pytest.mark.parametrize("tokens", [2048, 8192])
+def test_little_is_wasted_on_groups_of_real_sizes(tokens):
+    # As augmented groups of chat data are: prompts of 20 to 400 tokens, answers of 20 to 600, their edits about as
+    # long, ties of two borrowed answers. More than half are larger than the shorter row, none than the longer.
+    rng = np.random.default_rng(0)
+    groups = []
+    for index in range(1000):
+        prompt, one, two, *ties = np.exp(rng.normal([4.3, 5.3, 5.3, 5, 5, 5, 5], 0.8)).astype(int) + 8
+        edits = [max(2, int(n * rng.uniform(0.8, 1.2))) for n in [one, two] * 2]
+        sizes = [min(600, int(n)) for n in [one, two, *edits, *ties]]
+        pairs = [(0, 1), (0, 2), (1, 3), (4, 0), (5, 1), (6, 7), (8, 9)]
+        groups.append(sized(index, min(400, int(prompt)), sizes, pairs))
+    rows = pack(groups, RowShape(tokens))
+    assert 1 - rows.real_tokens / rows.batch.tokens.size < 0.05
+    needed = sum(len(g.prompt) + sum(map(len, g.responses)) for g in groups)
+    # What is split has its prompt, and often an answer of which there are edits in both parts, twice.
+    larger = sum(len(g.prompt) + sum(map(len, g.responses)) > tokens for g in groups)
+    assert larger > 500 if tokens == 2048 else larger == 0
+    assert needed <= rows.real_tokens < (1.15 if larger else 1.0001) * needed
+
+
+def test_slots_that_are_not_said_do_not_run_out_before_tokens_do():
+    assert (RowShape(2048).responses, RowShape(2048).comparisons) == (128, 256)
+    assert (RowShape(2048, 32).comparisons, RowShape(2048, comparisons=1).responses) == (64, 128)
+    groups = [sized(i, 20, [20, 20], [(0, 1)]) for i in range(64)]
+    assert len(pack(groups, RowShape(960))) == 4
+
+
 def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
     group = make_groups(np.random.default_rng(0), 1)[0]
     long = [list(range(1, 101)), list(range(200, 210))]
@@ -307,6 +397,13 @@ def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
     own = rows.batch.tokens[0][rows.batch.response_ids[0] == 1].tolist()
     assert own == [*range(1, 44), 100]
     assert rows.batch.tokens[0][rows.batch.response_ids[0] == 2].tolist() == long[1]
+
+
+def test_a_group_without_comparisons_takes_no_room():
+    groups = [sized(0, 10, [30, 30], []), sized(1, 10, [20, 20], [(0, 1)])]
+    assert placed(pack(groups, RowShape(100))) == [[(1, [0, 1])]]
+    with pytest.raises(DataError, match="holds nothing to train on"):
+        pack(groups[:1], RowShape(100))
 
 
 def test_a_prompt_that_fills_the_row_is_an_error():

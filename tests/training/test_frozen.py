@@ -72,7 +72,7 @@ def test_texts_that_were_encoded_before_are_not_encoded_again_in_whatever_row_th
     assert_close(again[real], encode(others)[0][real])
     # One group more that is new: its row alone is computed, and known from then on.
     new = dataclasses.replace(groups[0], prompt=[11, 12, 13])
-    more = pack([*groups[30:], new], RowShape(64, 12, 12), open_rows=1)
+    more = pack([*groups[30:], new], RowShape(64, 12, 12), lookahead=1)
     hidden, computed = encode(more, known=known)
     assert 0 < computed < more.real_tokens
     real = more.batch.group_ids > 0
@@ -114,7 +114,7 @@ def test_what_one_process_computed_another_finds_and_nothing_else(tmp_path):
         assert stores.encode(ROWS, stores.open(**others))[1] == ROWS.real_tokens
     # A group more: its row alone is computed and written.
     new = dataclasses.replace(token_groups(1)[0], prompt=[11, 12, 13])
-    more = pack([*token_groups(48)[30:], new], RowShape(64, 12, 12), open_rows=1)
+    more = pack([*token_groups(48)[30:], new], RowShape(64, 12, 12), lookahead=1)
     assert 0 < stores.encode(more, stores.open())[1] < more.real_tokens
     assert stores.encode(more, stores.open())[1] == 0
 
