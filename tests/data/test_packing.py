@@ -426,7 +426,7 @@ def test_packing_is_deterministic_and_counts_what_it_saves():
     assert first.real_tokens == int((first.batch.group_ids > 0).sum())
 
 
-def placed(rows: list[Rows]) -> dict[tuple[int, int], list[int]]:
+def texts_of(rows: list[Rows]) -> dict[tuple[int, int], list[int]]:
     """Return group and response to the tokens that stand where its slot says, its prompt's before them."""
     found = {}
     for some in rows:
@@ -446,7 +446,7 @@ def placed(rows: list[Rows]) -> dict[tuple[int, int], list[int]]:
 def test_tight_rows_hold_every_response_once_after_its_prompt(seed, count, slots):
     groups = make_groups(np.random.default_rng(seed), count)
     rows = pack_tightly(groups, [RowShape(16, slots, 1), RowShape(32, slots, 1), RowShape(64, slots, 1)])
-    assert placed(rows) == {
+    assert texts_of(rows) == {
         (g.index, r): [*g.prompt, *response] for g in groups for r, response in enumerate(g.responses)
     }
     assert [some.batch.tokens.shape[1] for some in rows] == sorted({some.batch.tokens.shape[1] for some in rows})
@@ -483,7 +483,7 @@ def test_what_no_row_holds_is_cut_and_counted_in_the_longest():
     group = TokenizedGroup(0, [1] * 4, [[2] * 59 + [3], [5] * 9, [2] * 59 + [3]], z, z, z, z, z, z)
     rows = pack_tightly([group], [RowShape(16, 8, 1), RowShape(32, 8, 1)])
     assert [some.truncated for some in rows] == [0, 2]
-    assert {key: (len(tokens), tokens[-1]) for key, tokens in placed(rows).items()} == {
+    assert {key: (len(tokens), tokens[-1]) for key, tokens in texts_of(rows).items()} == {
         (0, 0): (32, 3),
         (0, 1): (13, 5),
         (0, 2): (32, 3),
