@@ -18,7 +18,8 @@ class Answer:
 
     Args:
         content: of the reply's message; or `body`, the bytes of the whole HTTP body.
-        fate: "whole", "reset" (the connection breaks in the middle of the body) or "hang" (nothing comes any more).
+        fate: "whole", "reset" (the connection breaks in the middle of the body), "close" (it closes without a reply),
+            "garbage" (what comes is no HTTP) or "hang" (nothing comes any more).
         latency_s: before the first byte.
     """
 
@@ -119,6 +120,9 @@ class FakeEndpoint:
             await asyncio.sleep(answer.latency_s)
         if answer.fate == "hang":
             await asyncio.sleep(3600)
+        if answer.fate in ("close", "garbage"):
+            writer.write(b"" if answer.fate == "close" else b"no such thing as HTTP\r\n\r\n")
+            raise ConnectionResetError
         content = answer.body
         if content is None and answer.status != 200:
             content = json.dumps({"error": {"message": "as told", "code": None}}).encode()

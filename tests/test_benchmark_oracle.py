@@ -20,7 +20,8 @@ def test_the_page_has_every_figure(tmp_path, monkeypatch):
     rows = dict(re.findall(r"^\| (.+?) \| (.+?) \|$", (tmp_path / "page.md").read_text(), re.MULTILINE))
     assert rows["requests"] == "128"
     assert 0 < float(rows["of the ideal rate"].split("%")[0]) <= 101
-    for name in ("all of it", "the openai client alone", "all but the client", "of a reply found in the cache"):
+    alone = ("the openai client alone", "the same by its `create` over httpx")
+    for name in ("all of it", *alone, "all but the client", "of a reply found in the cache"):
         assert 0 < float(rows[f"CPU, {name}"].split(" ")[0]) < 100
     # A group of this plan takes one request for its attributes and one rewrite.
     assert rows["planning 40 groups"].startswith("80 requests, ")

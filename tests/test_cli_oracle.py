@@ -53,7 +53,8 @@ def card(out):
 def test_a_model_augments_and_the_card_says_what_it_did_and_cost(prefs, name, capsys):
     out = prefs.with_name(name)
     with FakeEndpoint() as endpoint:
-        assert run(prefs, out, endpoint, "--gin.ChatSettings.prompt_price=2.0", "--degrade-per-pair", 1) == 0
+        prices = ("--gin.ChatSettings.prompt_price=2.0", "--gin.ChatSettings.reply_price=0.0")
+        assert run(prefs, out, endpoint, *prices, "--degrade-per-pair", 1) == 0
         sent = len(endpoint.requests)
     groups = list(read_groups(out))
     assert {group.metadata["oracle"] for group in groups} == {"model-x"}
@@ -88,6 +89,9 @@ def test_nothing_is_sent_or_written_by_a_dry_run(prefs, capsys):
         said = capsys.readouterr().out
         assert run(prefs, out, endpoint) == 0
         assert said.startswith(f"{len(endpoint.requests)} requests to model-x, 0 of them answered already")
+        assert "what they cost is not known" in said
+        assert "no price given" in capsys.readouterr().out
+        assert "dollars" not in card(out)["oracle"]
     assert main(["augment", "--data", str(prefs), "--out", str(out), "--dry-run"]) == 2
     assert "the offline oracle asks none" in capsys.readouterr().err
 
@@ -136,6 +140,14 @@ def test_a_card_replaces_no_other_file(prefs, capsys):
     assert not out.exists()
 
 
+def test_one_flag_is_enough_for_a_model_of_this_machine(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    assert main(["augment", "--oracle", "local", "--data", str(prefs), "--out", str(out), "--dry-run"]) == 0
+    assert " requests to smollm2-135m, " in capsys.readouterr().out
+    # As many at a time as a laptop serves: the context of each takes memory.
+    assert configured("local").chat.concurrency == 2
+
+
 def test_a_model_must_be_named(prefs, capsys):
     out = prefs.with_name("groups.jsonl")
     assert main(["augment", "--oracle", "chat", "--data", str(prefs), "--out", str(out)]) == 2
@@ -170,6 +182,9 @@ def test_the_other_gin_files_are_what_their_headers_say():
     assert not any(getattr(rrm.recipe, name) for name in vars(Recipe()) if name.endswith(("_per_pair", "_per_group"))
                    and name != "max_pairs_per_group")  # fmt: skip
     assert configured("base").recipe == Recipe()
+    # No file has prices: they would be those of another model, or of another year.
+    for name in ("base", "crome", "mixture", "local"):
+        assert configured(name).chat.cost(10**6, 10**6) is None
     assert configured("local").oracle == "local"
     assert configured("crome", ("MODEL", "'other'"), ("RUBRICS", "2")).recipe.degrade_per_pair == 2
 

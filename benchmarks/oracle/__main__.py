@@ -3,8 +3,9 @@
   python -m benchmarks.oracle
 
 Against an endpoint on this machine that answers after 200 ms, 64 requests at a time: the rate against the ideal one,
-and CPU time a request of the whole, of the openai client alone, and of all that is not the client. Then the dry run of
-a Beam graph over synthetic records, of two sizes. Writes the table, whatever it says.
+and CPU time a request of the whole, of the openai client alone (as it is used, and by its `create` over httpx), and of
+all that is not the client. Then the dry run of a Beam graph over synthetic records, of two sizes. Writes the table,
+whatever it says.
 """
 
 import argparse
@@ -23,18 +24,21 @@ from pathlib import Path
 
 import httpx2
 import openai
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from benchmarks.oracle.endpoint import REPLY_WORDS, endpoint
+from crome_jax.augment.asking import Plan, run_plans
 from crome_jax.augment.interventions import add_interventions
-from crome_jax.augment.oracles.base import Direction, Intervention
+from crome_jax.augment.oracles.base import Direction, Intervention, Reply
 from crome_jax.augment.oracles.chat.cache import Completion
-from crome_jax.augment.oracles.chat.client import ChatClient
+from crome_jax.augment.oracles.chat.client import ChatClient, exchange
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
 from crome_jax.augment.oracles.chat.prompts import Prompts
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.augment.recipe import Recipe
-from crome_jax.data.writers import write_groups
+from crome_jax.data.features import serialize_group
+from crome_jax.data.writers import describe_shards
 from crome_jax.files import whole_output
 from crome_jax.groups import Comparison, Message, PreferenceGroup, build_group
 from crome_jax.verbs.numbers import at_least
@@ -42,6 +46,8 @@ from crome_jax.verbs.numbers import at_least
 FOLDER = Path(__file__).resolve().parent
 LATENCY_S = 0.2
 CONCURRENCY = 64
+SHARD = 2048
+"""Groups of one range of the planned data."""
 
 
 def requests(count: int) -> Iterator[Intervention]:
@@ -55,23 +61,25 @@ def requests(count: int) -> Iterator[Intervention]:
 class Immediate(ChatClient):
     """The client without the endpoint: a reply is there at once, and is kept like any other."""
 
-    async def _exchange(self, body):
-        text = '{"declined": false, "text": "' + "this is the word " * (REPLY_WORDS // 4) + '", "edit": "as asked"}'
-        return Completion(text, "stop", 500, 200)
-
     async def _attempt(self, body, prompt_tokens):
         self.traffic.sent += 1
-        return await self._exchange(body)
+        text = '{"declined": false, "text": "' + "this is the word " * (REPLY_WORDS // 4) + '", "edit": "as asked"}'
+        return Completion(text, "stop", 500, 200)
 
 
 def ask(settings: ChatSettings, count: int, completer: Callable = ChatClient) -> tuple[float, float]:
     """Return seconds and CPU seconds that so many requests take, after as many as are under way at a time."""
+
+    def plan(request: Intervention) -> Plan[Reply]:
+        [reply] = yield [request]
+        return reply
+
     with ChatOracle(settings, completer) as oracle:
         list(oracle.rewrite(requests(CONCURRENCY)))
         wanted = list(requests(CONCURRENCY + count))[CONCURRENCY:]
         started, cpu = time.monotonic(), time.process_time()
-        for future in [oracle.submit(request) for request in wanted]:
-            future.result()
+        for _ in run_plans(map(plan, wanted), oracle):  # As augmentation asks: from a window of plans.
+            pass
         return time.monotonic() - started, time.process_time() - cpu
 
 
@@ -95,18 +103,26 @@ def plan_engine(settings: ChatSettings, count: int) -> tuple[int, float]:
     return estimate.requests, time.process_time() - started
 
 
-def ask_plainly(url: str, settings: ChatSettings, count: int) -> tuple[float, float]:
-    """Return the same of the openai client alone, sent the same messages in the same way."""
+def ask_plainly(url: str, settings: ChatSettings, count: int, *, create: bool = False) -> tuple[float, float]:
+    """Return the same of the openai client alone, sent the same messages in the same way.
+
+    Args:
+        create: whether by the typed `chat.completions.create` over httpx, the client's default, instead.
+    """
 
     async def run() -> tuple[float, float]:
         limits = httpx2.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
-        http = openai.DefaultAsyncHttpxClient(limits=limits)
-        client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, http_client=http)
+        http = (openai.DefaultAsyncHttpxClient if create else openai.DefaultAioHttpClient)(limits=limits)
+        client = openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=None, http_client=http)
         slots = asyncio.Semaphore(CONCURRENCY)
 
         async def one(body) -> None:
-            async with slots, client.chat.completions.with_streaming_response.create(**body) as response:
-                b"".join([part async for part in response.iter_bytes()])
+            async with slots:
+                if create:
+                    async with client.chat.completions.with_streaming_response.create(**body) as response:
+                        b"".join([part async for part in response.iter_bytes()])
+                else:
+                    await exchange(client, body, settings.max_reply_bytes)
 
         prompts = Prompts(settings.prompts)
         bodies = [settings.body(prompts.render(request), 0) for request in requests(CONCURRENCY + count)]
@@ -120,13 +136,27 @@ def ask_plainly(url: str, settings: ChatSettings, count: int) -> tuple[float, fl
     return asyncio.run(run())
 
 
-def synthetic(count: int) -> Iterator[PreferenceGroup]:
+def synthetic(start: int, stop: int) -> Iterator[PreferenceGroup]:
     """Yield small groups."""
-    for k in range(count):
+    for k in range(start, stop):
         responses = [f"The good answer of number {k}.", f"The bad answer of number {k}."]
         yield build_group(
             id=f"g{k}", prompt=f"What is number {k} about?", responses=responses, comparisons=[Comparison(0, 1)]
         )
+
+
+def write_synthetic(folder: Path, count: int) -> None:
+    """Write so many of them as a TFDS folder."""
+    folder.mkdir()
+    starts = range(0, count, SHARD)
+    for k, start in enumerate(starts):
+        path = folder / f"synthetic-train.array_record-{k:05d}-of-{len(starts):05d}"
+        writer = ArrayRecordWriter(str(path), "group_size:1")
+        for group in synthetic(start, min(start + SHARD, count)):
+            writer.write(serialize_group(group))
+        writer.close()
+    sizes = [min(SHARD, count - start) for start in starts]
+    describe_shards(folder, "synthetic", "train", sizes, "Groups that are all alike, to be planned.")
 
 
 def plan(folder: str) -> None:
@@ -137,14 +167,14 @@ def plan(folder: str) -> None:
     few = dict.fromkeys(("upgrade_per_pair", "align_per_pair", "neutrals_per_group"), 0)
     recipe = Recipe(rubrics_per_prompt=2, degrade_per_pair=1, **few)
     chosen = Augmentation(recipe, "chat", ChatSettings("m", "http://127.0.0.1:9/v1", cache=None))
-    estimate = estimate_pipeline(Job(folder, "train", f"{folder}-out", chosen, groups_per_shard=2048))
+    estimate = estimate_pipeline(Job(folder, "train", f"{folder}-out", chosen, groups_per_shard=SHARD))
     print(estimate.requests, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 def measure_plan(count: int, work: Path) -> tuple[int, float, float]:
     """Return requests, peak GB and seconds of a dry run of so many groups, in a process of its own."""
     folder = work / f"synthetic-{count}"
-    write_groups(folder, synthetic(count))
+    write_synthetic(folder, count)
     started = time.monotonic()
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.oracle", "--plan", str(folder)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -163,6 +193,7 @@ def run(argv: Sequence[str]) -> None:
         cached = ChatSettings("m", url, cache=str(work / "cache"), concurrency=CONCURRENCY)
         seconds, cpu = ask(cached, args.requests)
         _, alone = ask_plainly(url, cached, args.requests)
+        _, created = ask_plainly(url, cached, args.requests, create=True)
         immediate = ChatSettings("m", url, cache=str(work / "immediate"), concurrency=CONCURRENCY)
         _, outside = ask(immediate, args.requests, Immediate)
         _, again = ask(immediate, args.requests, Immediate)
@@ -175,6 +206,7 @@ def run(argv: Sequence[str]) -> None:
         ("of the ideal rate", f"{100 * args.requests / seconds / ideal:.1f}% of {ideal:.0f} requests/s"),
         ("CPU, all of it", f"{1e3 * cpu / args.requests:.2f} ms a request"),
         ("CPU, the openai client alone", f"{1e3 * alone / args.requests:.2f} ms a request"),
+        ("CPU, the same by its `create` over httpx", f"{1e3 * created / args.requests:.2f} ms a request"),
         ("CPU, all but the client", f"{1e3 * outside / args.requests:.2f} ms a request"),
         ("CPU, the engine with rendering and verification", f"{1e3 * engine / planned:.2f} ms a request"),
         ("CPU, of a reply found in the cache", f"{1e3 * again / args.requests:.2f} ms a request"),

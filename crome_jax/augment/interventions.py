@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 import random
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from crome_jax.augment.account import Account
 from crome_jax.augment.asking import Plan, run_plans, together
@@ -82,7 +82,9 @@ def add_interventions(
     if recipe.judge and not isinstance(oracle, SubmittingOracle):
         raise CromeError(f"the oracle {oracle.name!r} does not judge; set Recipe.judge to False or take another")
     lender = _Lender(groups, seed)
-    plans = (_grow(group, recipe, oracle, lender, seed, account) for group in groups)
+    # Who writes freely needs no foreign material, and is named with what it made.
+    provenance = oracle.provenance if isinstance(oracle, SubmittingOracle) else None
+    plans = (_grow(group, recipe, provenance, lender, seed, account) for group in groups)
     yield from run_plans(plans, oracle)
 
 
@@ -108,24 +110,28 @@ class _Lender:
 def _grow(
     group: PreferenceGroup,
     recipe: Recipe,
-    oracle: Oracle | SubmittingOracle,
+    provenance: Mapping[str, str] | None,
     lender: _Lender,
     seed: int,
     account: Account,
 ) -> Plan[PreferenceGroup]:
-    """Plan all that is made of one group."""
+    """Plan all that is made of one group.
+
+    Args:
+        provenance: of an oracle that writes free text; None of one that edits by rule.
+    """
     growth = Growth(group)
     pairs = _pairs(group, recipe.max_pairs_per_group, seed)
     if not pairs:
         return growth.build()
-    freely = isinstance(oracle, SubmittingOracle)
+    freely = provenance is not None
     involved = tuple(group.responses[r].text for r in sorted(set(itertools.chain(*pairs))))
     [named] = yield [Question(group.prompt, involved, recipe.rubrics_per_prompt)]
     if isinstance(named, Declined):
         account.dropped["rubrics", EVERY_ATTRIBUTE, named.reason] += 1
         named = ()
     tasks = _tasks(group, pairs, named, recipe, seed)
-    borrowed = lender.texts(group)
+    borrowed = () if freely else lender.texts(group)
     yield from _intervene(growth, tasks, borrowed, freely, account)
     yield from together(
         [further for task in tasks for further in _further(growth, task, named, recipe, borrowed, freely, account)]
@@ -137,7 +143,7 @@ def _grow(
         following = list(_implied(growth.responses, growth.comparisons))
         account.implied += len(following)
         growth.comparisons += following
-    return growth.build(oracle.provenance if freely else None)
+    return growth.build(provenance)
 
 
 def _pairs(group: PreferenceGroup, most: int | None, seed: int) -> list[tuple[int, int]]:
@@ -168,6 +174,8 @@ def _tasks(
             (Direction.ALIGN, rejected, chosen, recipe.align_per_pair),
         )
         for direction, parent, other, wanted in sides:
+            if not wanted:
+                continue
             place = (seed, group.id, direction, group.responses[parent].text, group.responses[other].text)
             order = [Rubric(EVERY_ATTRIBUTE, "")] if direction is Direction.ALIGN else list(rubrics)
             random.Random(derive_seed("attributes", *place)).shuffle(order)

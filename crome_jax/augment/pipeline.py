@@ -26,16 +26,17 @@ import tensorflow_datasets as tfds
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 from array_record.python.array_record_module import ArrayRecordWriter
-from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from crome_jax.augment.account import Account
 from crome_jax.augment.augmentation import augment_groups
 from crome_jax.augment.card import Card
+from crome_jax.augment.interventions import add_interventions
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
 from crome_jax.augment.oracles.facts import add_facts, oracle_facts, spent_since
-from crome_jax.data.features import decode_group, group_features, serialize_group
-from crome_jax.errors import CromeError
+from crome_jax.data.features import group_features, parse_group, serialize_group
+from crome_jax.data.writers import describe_shards
+from crome_jax.errors import CromeError, DataError
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
 
@@ -47,8 +48,14 @@ RUNNERS = {
 }
 """Where the graph runs, by the name that --beam takes."""
 
-_NAME, _SPLIT, _VERSION = "preference_groups", "train", "1.0.0"
-_READ = 64  # Examples fetched at a time.
+_NEEDED = {
+    "flink": "--beam-option=--flink_master=HOST:PORT (with Java here), or =--job_endpoint=HOST:PORT of a job server",
+    "spark": "--beam-option=--spark_master_url=spark://HOST:PORT (with Java here), or =--job_endpoint=HOST:PORT",
+    "dataflow": "--beam-option=--project=ID, =--region=NAME and =--temp_location=gs://BUCKET/PATH",
+}
+_NAME, _SPLIT = "preference_groups", "train"
+_READ = 64  # Records fetched at a time.
+_MEND = "write the folder again: `crome augment` with every --*-per-pair and --neutrals-per-group 0, and --skip-bad"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +116,17 @@ def run_pipeline(job: Job, *, runner: str = "direct", options: Sequence[str] = (
         The card, and facts about the oracle.
 
     Raises:
-        CromeError: where the input is no such folder, `out` exists, or an unfinished run of another job is in the way.
+        CromeError: where the input is no such folder, `out` exists, an unfinished run of another job is in the way, or
+            another runner than the direct one fails, as it does where it lacks an option, a job server or a cluster.
     """
     if job.chosen.baseline is not None:
         raise CromeError("a baseline filters in one process: run `crome augment --baseline` on what this run writes")
     if os.path.lexists(job.out):
         raise CromeError(f"{job.out}: exists already; choose another name, or move it away")
+    given = _options(runner, options)
     shards = plan_shards(job)
     _start(job, shards)
-    with _explained(), beam.Pipeline(options=_options(runner, options)) as pipeline:
+    with _explained(runner), beam.Pipeline(options=given) as pipeline:
         _ = (
             pipeline
             | "Ranges" >> beam.Create(shards)
@@ -147,7 +156,7 @@ def estimate_pipeline(job: Job, *, options: Sequence[str] = ()) -> Estimate:
         raise CromeError("--dry-run counts requests to a model, and the offline oracle asks none; give --oracle")
     total = Estimate(job.chosen.chat)
     with tempfile.TemporaryDirectory() as folder:
-        with _explained(), beam.Pipeline(options=_options("direct", options)) as pipeline:
+        with _explained("direct"), beam.Pipeline(options=_options("direct", options)) as pipeline:
             _ = (
                 pipeline
                 | "Ranges" >> beam.Create(plan_shards(job))
@@ -173,10 +182,10 @@ def plan_shards(job: Job) -> list[Shard]:
     return [Shard(k, count, k * job.groups_per_shard, min((k + 1) * job.groups_per_shard, total)) for k in range(count)]
 
 
-def _source(job: Job) -> Sequence[dict[str, Any]]:
+def _source(job: Job) -> Sequence[bytes]:
     try:
         builder = tfds.builder_from_directory(job.data)
-        source = builder.as_data_source(job.split)
+        source = builder.as_data_source(job.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
     except Exception as e:  # TFDS raises whatever its parsers do.
         reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
         raise CromeError(
@@ -201,7 +210,12 @@ class _Read(beam.DoFn):
         groups = []
         for start in range(shard.start, shard.stop, _READ):
             at = range(start, min(start + _READ, shard.stop))
-            groups += map(decode_group, self._source.__getitems__(at))
+            for number, record in zip(at, self._source.__getitems__(at), strict=True):
+                try:
+                    groups.append(parse_group(record))
+                except DataError as e:
+                    said = DataError(e.problem, file=self._job.data, record=number + 1, fix=_MEND)
+                    raise CromeError(str(said)) from None  # Beam makes errors anew, of their text alone.
         yield shard, groups
 
 
@@ -261,7 +275,8 @@ def _write(element: tuple[Shard, list[PreferenceGroup], dict[str, Any]], job: Jo
 def _estimate(element: tuple[Shard, list[PreferenceGroup]], job: Job, folder: str) -> None:
     shard, groups = element
     estimate = Estimate(job.chosen.chat)
-    for _ in augment_groups(groups, oracle=estimate, recipe=job.chosen.recipe, seed=job.seed):
+    # Neutrals and permutations ask nobody.
+    for _ in add_interventions(groups, oracle=estimate, recipe=job.chosen.recipe, seed=job.seed):
         pass
     Path(folder, f"{shard.number}.json").write_text(json.dumps(estimate.counts()))
 
@@ -305,20 +320,8 @@ def _model(chosen: Augmentation) -> dict[str, Any] | None:
 def _finish(job: Job, shards: Sequence[Shard], sizes: Sequence[int]) -> None:
     """Write what TFDS reads a folder by, take the accounts away, and give the folder its name."""
     work = job.work
-    sizes_in_bytes = sum((work / shard.name).stat().st_size for shard in shards)
-    info = tfds.core.DatasetInfo(
-        builder=DatasetIdentity(name=_NAME, version=_VERSION, data_dir=str(work), module_name=""),
-        description=f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}.",
-        features=group_features(),
-        disable_shuffling=True,
-    )
-    info.set_file_format("array_record")
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=work, dataset_name=_NAME, split=_SPLIT, filetype_suffix="array_record"
-    )
-    split = tfds.core.SplitInfo(_SPLIT, list(sizes), sizes_in_bytes, filename_template=template)
-    info.set_splits(tfds.core.splits.SplitDict([split]))
-    info.write_to_directory(work)
+    said = f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}."
+    describe_shards(work, _NAME, _SPLIT, sizes, said)
     for shard in shards:
         _account_path(job, shard).unlink()
     (work / "plan.json").unlink()
@@ -328,12 +331,15 @@ def _finish(job: Job, shards: Sequence[Shard], sizes: Sequence[int]) -> None:
 def _options(runner: str, options: Sequence[str]) -> PipelineOptions:
     if runner not in RUNNERS:
         raise CromeError(f"--beam {runner}: no such runner; give one of {', '.join(RUNNERS)}")
+    for option in options:
+        if not option.startswith("--"):  # Beam passes over what it does not know.
+            raise CromeError(f"--beam-option={option}: is no option of Beam; write --beam-option=--NAME=VALUE")
     return PipelineOptions([f"--runner={RUNNERS[runner]}", *options])
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Find the CromeError in what Beam makes of an error of a worker."""
+def _explained(runner: str) -> Iterator[None]:
+    """Find the CromeError in what Beam makes of an error of a worker, and say what a runner elsewhere lacks."""
     try:
         yield
     except CromeError:
@@ -342,6 +348,12 @@ def _explained() -> Iterator[None]:
         cause: BaseException | None = e
         while cause is not None and not isinstance(cause, CromeError):
             cause = cause.__cause__ or cause.__context__
-        if cause is None:
+        if cause is not None:
+            raise CromeError(str(cause)) from None
+        if runner == "direct":
             raise
-        raise CromeError(str(cause)) from None
+        said = " ".join(str(e).split())[:1000]
+        raise CromeError(
+            f"--beam {runner}: {type(e).__name__}: {said}; give what the runner needs with --beam-option, as in "
+            f"{_NEEDED[runner]}"
+        ) from e

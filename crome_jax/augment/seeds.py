@@ -9,8 +9,6 @@ def derive_seed(*parts: str | int) -> int:
     Python's own hash() is salted per process and a shared generator depends on the order of its calls; a seed derived
     from a group's id, a pair and an attribute makes every draw independent of the order in which groups are processed.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        encoded = f"{type(part).__name__}:{part}".encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return int.from_bytes(digest.digest(), "big")
+    encoded = [f"{type(part).__name__}:{part}".encode("utf-8", "surrogatepass") for part in parts]
+    whole = b"".join(len(part).to_bytes(8, "big") + part for part in encoded)
+    return int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "big")

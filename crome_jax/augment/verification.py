@@ -109,6 +109,8 @@ def _changes(before: Sequence[str], after: Sequence[str]) -> set[tuple[str, str,
 @functools.lru_cache(maxsize=2048)
 def script(text: str) -> str:
     """Return the writing system of most letters of a text (LATIN, CYRILLIC, CJK, ...); empty where it has none."""
+    if text.isascii():  # Most texts, and the names of a thousand letters take time.
+        return "LATIN" if any(map(str.isalpha, text)) else ""
     letters = collections.Counter(itertools.islice(filter(str.isalpha, text), SCRIPT_LETTERS))
     counts: collections.Counter[str] = collections.Counter()
     for letter, count in letters.items():

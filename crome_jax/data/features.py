@@ -1,18 +1,22 @@
 """A group as TFDS features: what a group looks like inside an ArrayRecord file, exactly, without TensorFlow."""
 
-import functools
 import json
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
+from crome_jax.errors import DataError
 from crome_jax.groups import Comparison, Kind, Message, Origin, PreferenceGroup, Response, Scalar
 
 _NO_PARENT = -1
 _EMPTY = "\0"  # Stands for "", since "" stands for None and no text of a group holds a NUL.
+_INDICES = ("parent", "left", "right")
+_NUMBERS = ("target", "weight", "margin")
 
 
 def group_features() -> tfds.features.FeaturesDict:
@@ -51,9 +55,6 @@ def group_features() -> tfds.features.FeaturesDict:
             "metadata": text(),
         }
     )
-
-
-_features = functools.cache(group_features)  # For every record anew it would take most of the time.
 
 
 def encode_group(group: PreferenceGroup) -> dict[str, Any]:
@@ -120,8 +121,48 @@ def decode_group(example: Mapping[str, Any]) -> PreferenceGroup:
 
 
 def serialize_group(group: PreferenceGroup) -> bytes:
-    """Return the bytes that stand for a group in a TFDS record: the same in every process."""
-    return same_bytes(_features().serialize_example(encode_group(group)))
+    """Return the bytes that stand for a group in a TFDS record: the same in every process.
+
+    They are what TFDS's own serializer makes of `encode_group`, with the fields in a fixed order, in a tenth of its
+    time: it looks at every value as an array.
+    """
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    for place, value in encode_group(group).items():
+        columns = {f"{place}/{name}": column for name, column in value.items()} if isinstance(value, dict) else None
+        for key, column in (columns or {place: [value]}).items():
+            name = key.rpartition("/")[2]
+            if name in _INDICES:
+                feature[key].int64_list.value[:] = column
+            elif name in _NUMBERS:
+                feature[key].bytes_list.value[:] = [struct.pack("<d", number) for number in column]
+            else:
+                feature[key].bytes_list.value[:] = [text.encode() for text in column]
+            if not column:  # An empty list says what it would be a list of.
+                (feature[key].int64_list if name in _INDICES else feature[key].bytes_list).SetInParent()
+    return example.SerializeToString(deterministic=True)
+
+
+def parse_group(record: bytes) -> PreferenceGroup:
+    """Return the group that a TFDS record holds: as `decode_group` of what TFDS reads, in a fifth of the time.
+
+    Raises:
+        DataError: where it is no valid group, or no record of one.
+    """
+    example: dict[str, Any] = {}
+    try:
+        for key, feature in tf_example_pb2.Example.FromString(record).features.feature.items():
+            place, _, name = key.partition("/")
+            column = feature.int64_list.value if name in _INDICES else feature.bytes_list.value
+            if not name:
+                (example[place],) = column
+            elif name in _NUMBERS:
+                example.setdefault(place, {})[name] = [struct.unpack("<d", number)[0] for number in column]
+            else:
+                example.setdefault(place, {})[name] = column
+        return decode_group(example)
+    except (ValueError, KeyError, struct.error, DecodeError) as e:
+        raise DataError(f"is no group ({type(e).__name__}: {e})", fix="write the data set again") from None
 
 
 def same_bytes(serialized: bytes) -> bytes:

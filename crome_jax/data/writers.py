@@ -4,7 +4,7 @@ import contextlib
 import gzip
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow_datasets as tfds
@@ -99,6 +99,31 @@ def _write_tfds(
     with explained(path):
         writer.close_all()
     return written
+
+
+def describe_shards(folder: Path, name: str, split: str, sizes: Sequence[int], description: str) -> None:
+    """Write what TFDS reads a folder of ArrayRecord files of groups by.
+
+    Args:
+        folder: holds them, named NAME-SPLIT.array_record-00000-of-00001 and so on.
+        sizes: groups in each.
+        description: what the data set is.
+    """
+    info = tfds.core.DatasetInfo(
+        builder=DatasetIdentity(name=name, version=_VERSION, data_dir=str(folder), module_name=""),
+        description=description,
+        features=group_features(),
+        disable_shuffling=True,
+    )
+    info.set_file_format("array_record")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=folder, dataset_name=name, split=split, filetype_suffix="array_record"
+    )
+    in_bytes = sum(path.stat().st_size for path in folder.glob(f"{name}-{split}.array_record-*-of-*[0-9]"))
+    info.set_splits(
+        tfds.core.splits.SplitDict([tfds.core.SplitInfo(split, list(sizes), in_bytes, filename_template=template)])
+    )
+    info.write_to_directory(folder)
 
 
 class _SameBytes:

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from crome_jax.augment.account import Account
     from crome_jax.augment.card import Card
 
-BASE = "gin/augment/base.gin"
-"""Read where no other gin file is given."""
+BASE, LOCAL = "gin/augment/base.gin", "gin/augment/local.gin"
+"""Read where no other gin file is given; the second for the oracle of that name, which 64 requests would be too much
+for."""
 
 _RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe))
 
@@ -235,8 +236,9 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
 def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
     write_card(out, card.figures(facts), card.sample)
     say(card.account)
-    if "dollars" in facts:
-        say(f"{facts['requests sent']:,} requests, {facts['tokens']:,} tokens, ${facts['dollars']:,.4f}")
+    if "requests sent" in facts:
+        cost = f"${facts['dollars']:,.4f}" if "dollars" in facts else "no price given"
+        say(f"{facts['requests sent']:,} requests, {facts['tokens']:,} tokens, {cost}")
     say(f"written to {out}, its card to {_card_path(out, 'html')}")
 
 
@@ -253,7 +255,8 @@ def _chosen(args: argparse.Namespace) -> Augmentation:
         bindings = list(args.bindings)
         if args.oracle is not None:
             bindings.append(("augmentation.oracle", repr(args.oracle)))
-        settings = configure(augmentation, args.gin_file or [BASE], bindings, allow_imports=args.allow_gin_imports)()
+        files = args.gin_file or [LOCAL if args.oracle == "local" else BASE]
+        settings = configure(augmentation, files, bindings, allow_imports=args.allow_gin_imports)()
     baseline = args.baseline if args.baseline is not None else settings.baseline
     return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **given), baseline=baseline)
 
@@ -265,7 +268,7 @@ def _unsure(groups: Iterator[PreferenceGroup], chosen: Augmentation, account: "A
 
 
 def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) -> str:
-    from crome_jax.augment.augmentation import augment_groups
+    from crome_jax.augment.interventions import add_interventions
     from crome_jax.augment.oracles.chat.estimate import Estimate
 
     if chosen.oracle == OFFLINE:
@@ -273,7 +276,7 @@ def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) ->
             "--dry-run counts requests to a model, and the offline oracle asks none; give another --oracle"
         )
     estimate = Estimate(chosen.chat)
-    for _ in augment_groups(groups, oracle=estimate, recipe=chosen.recipe, seed=seed):
+    for _ in add_interventions(groups, oracle=estimate, recipe=chosen.recipe, seed=seed):
         pass
     return str(estimate)
 

@@ -1,6 +1,7 @@
 """The Beam graph: shards that TFDS reads, killed and run again, byte for byte what an uninterrupted run writes."""
 
 import collections
+import dataclasses
 import json
 import random
 import subprocess
@@ -14,16 +15,18 @@ pytest.importorskip("apache_beam", reason="apache-beam is not installed: ./launc
 
 import tensorflow_datasets as tfds
 
-from crome_jax.augment import Account, augment_groups
+from crome_jax.augment import Account, augment_groups, pipeline
 from crome_jax.augment.card import Card
 from crome_jax.augment.oracles import OfflineEditor
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.augment.oracles.choice import Augmentation
 from crome_jax.augment.pipeline import Job, estimate_pipeline, plan_shards, run_pipeline
 from crome_jax.augment.recipe import Recipe
+from crome_jax.cli import main
+from crome_jax.data.features import parse_group
 from crome_jax.data.readers import read_groups
 from crome_jax.data.writers import write_groups
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Comparison, build_group, to_json
 
 TOPICS = ("whales sing", "bread rises", "stars shine", "glaciers move", "clocks tick", "bridges hold", "rivers bend")
@@ -119,12 +122,68 @@ def test_an_error_of_the_oracle_is_said_as_it_is_and_what_was_done_is_kept(data,
         run_pipeline(other)
 
 
+@pytest.mark.parametrize(
+    ("runner", "options"),
+    [
+        ("direct", {"direct_num_workers": 2}),
+        ("flink", {"flink_master": "here:8081", "parallelism": 4}),
+        ("spark", {"spark_master_url": "spark://here:7077", "environment_type": "LOOPBACK"}),
+        ("dataflow", {"project": "a-project", "region": "europe-west4", "temp_location": "gs://bucket/temp"}),
+    ],
+)
+def test_flags_reach_the_runner(runner, options, data, tmp_path, monkeypatch, capsys):
+    seen = {}
+
+    def submit(*, options):
+        seen.update(options.get_all_options(drop_default=True))
+        raise RuntimeError("no cluster\nis there")
+
+    monkeypatch.setattr(pipeline.beam, "Pipeline", submit)
+    flags = [f"--beam-option=--{name}={value}" for name, value in options.items()]
+    command = ["augment", "--data", str(data), "--out", str(tmp_path / "out"), "--beam", runner, *flags]
+    if runner == "direct":  # What is wrong in this process is no matter of options.
+        with pytest.raises(RuntimeError, match="no cluster"):
+            main(command)
+    else:
+        assert main(command) == 2
+        assert f"--beam {runner}: RuntimeError: no cluster is there; give what the" in capsys.readouterr().err
+    name = {"direct": "DirectRunner", "flink": "FlinkRunner", "spark": "SparkRunner", "dataflow": "DataflowRunner"}
+    assert seen == {"runner": name[runner], **options}
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_runner_lacks_is_said_and_a_word_that_is_no_option_is_refused(data, tmp_path, capsys):
+    command = ["augment", "--data", str(data), "--out", str(tmp_path / "out"), "--beam", "dataflow"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert "Missing required option: project" in said
+    assert "--beam-option=--project=ID" in said
+    assert main([*command, "--beam-option=project=x"]) == 2
+    assert "--beam-option=project=x: is no option of Beam; write --beam-option=--NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_a_record_that_is_no_group_is_named(dry, data, tmp_path, monkeypatch):
+    def damaged(record):
+        if b"question 10?" in record:
+            raise DataError("is no group (DecodeError: wrong)", fix="write the data set again")
+        return parse_group(record)
+
+    monkeypatch.setattr(pipeline, "parse_group", damaged)
+    job = Job(
+        str(data), "train", str(tmp_path / "out"), Augmentation(oracle="chat", chat=ChatSettings("m", "http://x"))
+    )
+    with pytest.raises(CromeError, match=r"record 11 of .*data: is no group .* write the folder again"):
+        estimate_pipeline(job) if dry else run_pipeline(dataclasses.replace(job, chosen=Augmentation()))
+
+
 @pytest.mark.slow
-def test_killed_at_random_points_and_run_again_the_data_are_the_same_to_the_byte(data, tmp_path):
+@pytest.mark.parametrize("how", [["--beam", "direct", "--groups-per-shard", "4"], []], ids=["beam", "in one process"])
+def test_killed_at_random_points_and_run_again_the_data_are_the_same_to_the_byte(how, data, tmp_path):
     def command(endpoint, out):
         settings = {"base_url": endpoint.url, "cache": str(tmp_path / f"cache-{out}"), "concurrency": 4}
         gin = [f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items()]
-        place = ["--data", str(data), "--out", str(tmp_path / out), "--groups-per-shard", "4", "--beam", "direct"]
+        place = ["--data", str(data), "--out", str(tmp_path / out), *how]
         return [sys.executable, "-m", "crome_jax", "augment", *place, "--oracle", "chat", "--gin.MODEL='x'", *gin]
 
     with FakeEndpoint() as endpoint:

@@ -39,7 +39,7 @@ class Intervention:
         text: the answer to rewrite.
         reference: the other answer of the pair: for an upgrade or an align the preferred one, toward which the text
             moves; for a degrade the one it was preferred to. None where there is none.
-        elsewhere: answers to other prompts, for edits that need foreign material.
+        elsewhere: answers to other prompts, for edits by rule that need foreign material.
         seed: what every draw of a deterministic oracle derives from.
         definition: what an answer that is good in the attribute does, as the oracle said; empty where it did not.
     """

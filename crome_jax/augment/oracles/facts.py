@@ -20,7 +20,7 @@ def oracle_facts(oracle: Any) -> dict[str, Any]:
         "tokens of prompts": budget.prompt_tokens,
         "tokens of replies": budget.reply_tokens,
         "tokens": budget.prompt_tokens + budget.reply_tokens,
-        "dollars": round(budget.dollars, 6),
+        **({} if budget.dollars is None else {"dollars": round(budget.dollars, 6)}),
     }
 
 

@@ -73,6 +73,9 @@ def misbehave(share, seed=0):
         lambda: Answer(status=502, body=b"<html>bad gateway</html>", headers={"Content-Type": "text/html"}),
         lambda: Answer(fate="reset"),
         lambda: Answer(fate="hang"),
+        lambda: Answer(fate="close"),
+        lambda: Answer(fate="garbage"),
+        lambda: Answer(headers={"Content-Encoding": "gzip"}),
         lambda: Answer(body=b'{"choices": [{"message": {"content": "cut'),
         lambda: Answer(body=b""),
         lambda: Answer(body=b'{"choices": []}'),
@@ -246,6 +249,8 @@ def test_a_budget_of_money_wants_prices_and_counts_them():
     with FakeEndpoint() as endpoint:
         with pytest.raises(CromeError, match="no price"):
             settings(endpoint, money_budget=1.0)
+        with pytest.raises(CromeError, match="one price is missing; give both prompt_price and reply_price"):
+            settings(endpoint, money_budget=1.0, prompt_price=1.0)
         priced = {"prompt_price": 2.0, "reply_price": 10.0}
         # 100 and 50 tokens a request are $0.0007.
         with pytest.raises(CromeError, match="budget is spent"):
@@ -356,6 +361,10 @@ def test_a_dry_run_counts_what_a_run_then_sends(tmp_path):
         list(augment_groups(GROUPS, oracle=after, recipe=recipe))
         assert len(GROUPS) <= after.kept < after.requests == before.requests
     assert "requests to model-x" in str(before)
+    assert f"${before.dollars:,.2f} at $1 and $4 for a million" in str(before)
+    unpriced = Estimate(dataclasses.replace(chosen, prompt_price=None, reply_price=None))
+    assert unpriced.dollars is None
+    assert "what they cost is not known: give ChatSettings.prompt_price" in str(unpriced)
 
 
 def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog, capfd):

@@ -23,8 +23,8 @@ class Budget:
         self._settled = asyncio.Event()
 
     @property
-    def dollars(self) -> float:
-        """Dollars spent so far."""
+    def dollars(self) -> float | None:
+        """Dollars spent so far, None where no price is known."""
         return self._settings.cost(self.prompt_tokens, self.reply_tokens)
 
     async def reserve(self, prompt_tokens: int, reply_tokens: int) -> None:
@@ -36,10 +36,12 @@ class Budget:
         wanted = (prompt_tokens, reply_tokens)
         while not self._fits(wanted, self._reserved):
             if not self._fits(wanted, (0, 0)) or not any(self._reserved):
+                spent = f"{self.prompt_tokens + self.reply_tokens:,} tokens"
+                if self.dollars is not None:
+                    spent += f", ${self.dollars:.2f}"
                 raise CromeError(
-                    f"the budget is spent: {self.prompt_tokens + self.reply_tokens:,} tokens, ${self.dollars:.2f}; "
-                    "every reply that came is kept, so raise ChatSettings.token_budget or money_budget and run the "
-                    "same command again"
+                    f"the budget is spent: {spent}; every reply that came is kept, so raise "
+                    "ChatSettings.token_budget or money_budget and run the same command again"
                 )
             self._settled.clear()
             await self._settled.wait()

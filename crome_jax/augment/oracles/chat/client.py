@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import aiohttp
 import httpx2
 import openai
 
@@ -80,8 +81,8 @@ class ChatClient:
             api_key=key or "none",
             base_url=settings.base_url,
             max_retries=0,  # What is sent again, and when, is decided here.
-            timeout=settings.timeout_s,
-            http_client=openai.DefaultAsyncHttpxClient(
+            timeout=None,  # A request is timed from its sending to the end of its reply, in `_attempt`.
+            http_client=openai.DefaultAioHttpClient(
                 limits=httpx2.Limits(
                     max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency
                 )
@@ -178,30 +179,18 @@ class ChatClient:
         refusal = None
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                content = await self._exchange(body)
+                content = await exchange(self._openai, body, self._settings.max_reply_bytes)
         except TimeoutError:
             raise _Failed("time-out") from None
         except openai.APIStatusError as e:
             refusal = e
-        except openai.APITimeoutError:
-            raise _Failed("time-out") from None
-        except (openai.APIConnectionError, httpx2.HTTPError, OSError):
+        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError):
             raise _Failed("connection broke") from None
         if refusal is not None:  # Out here, where what is raised does not refer to an error that may quote the key.
             return self._refused(refusal)
         if content is None:
             return Completion("", "too large", prompt_tokens, self._settings.max_reply_tokens)
         return _read(content, prompt_tokens)
-
-    async def _exchange(self, body: dict[str, Any]) -> bytes | None:
-        """Return the bytes of the endpoint's reply, None where they are too many."""
-        content = bytearray()
-        async with self._openai.chat.completions.with_streaming_response.create(**body) as response:
-            async for part in response.iter_bytes():
-                content += part
-                if len(content) > self._settings.max_reply_bytes:
-                    return None
-        return bytes(content)
 
     def _refused(self, error: openai.APIStatusError) -> Declined:
         """Tell an error that passes from one of this request and from one of every request."""
@@ -234,6 +223,27 @@ class ChatClient:
     def _check(self) -> None:
         if self._stopped is not None:
             raise self._stopped
+
+
+async def exchange(client: openai.AsyncOpenAI, body: dict[str, Any], most: int) -> bytes | None:
+    """Send a request and return the bytes of the endpoint's reply, None where they are more than `most`.
+
+    By the client's generic `post`: the typed `create` would look through every message of every request, which takes as
+    much CPU as all else that is done for it (benchmarks/oracle.md).
+    """
+    content = bytearray()
+    async with await client.post(
+        "/chat/completions",
+        content=json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(),
+        cast_to=object,
+        stream=True,  # Of the bytes of one reply, so that it need not be read to its end.
+        stream_cls=openai.AsyncStream[object],
+    ) as stream:
+        async for part in stream.response.aiter_bytes():
+            content += part
+            if len(content) > most:
+                return None
+    return bytes(content)
 
 
 def _read(content: bytes, prompt_tokens: int) -> Completion:

@@ -48,8 +48,8 @@ class Estimate:
         self.requests = self.kept = self.prompt_tokens = self.reply_tokens = 0
 
     @property
-    def dollars(self) -> float:
-        """What the requests cost."""
+    def dollars(self) -> float | None:
+        """What the requests cost, None where no price is known."""
         return self.settings.cost(self.prompt_tokens, self.reply_tokens)
 
     def submit(self, request: Request) -> "Future[Reply]":
@@ -76,12 +76,15 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return the counts as lines."""
+        settings, cost = self.settings, "what they cost is not known: give ChatSettings.prompt_price and reply_price"
+        if self.dollars is not None:
+            prices = f"${settings.prompt_price:g} and ${settings.reply_price:g}"
+            cost = f"${self.dollars:,.2f} at {prices} for a million of them"
         return "\n".join(
             (
                 f"{self.requests:,} requests to {self.settings.model}, {self.kept:,} of them answered already",
                 f"{self.prompt_tokens:,} tokens of prompts and {self.reply_tokens:,} of replies, estimated",
-                f"${self.dollars:,.2f} at ${self.settings.prompt_price:g} and ${self.settings.reply_price:g} for a "
-                "million of them",
+                cost,
             )
         )
 

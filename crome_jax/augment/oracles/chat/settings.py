@@ -35,10 +35,12 @@ class ChatSettings:
         cache: folder of replies, each paid for once; None keeps none.
         token_budget: tokens of prompts and replies that the run may spend, None for any number.
         money_budget: dollars likewise.
-        prompt_price, reply_price: dollars for a million tokens.
+        prompt_price, reply_price: dollars for a million tokens, both or neither: None says that they are not known.
+            None is built in, since prices change, and are those of one model.
 
     Raises:
-        CromeError: where a number is out of range, or a money budget has no prices.
+        CromeError: where a number is out of range, one price is given without the other, or a money budget without
+            them.
     """
 
     model: str = ""
@@ -62,8 +64,8 @@ class ChatSettings:
     cache: str | None = ".cache/oracle"
     token_budget: int | None = None
     money_budget: float | None = None
-    prompt_price: float = 0.0
-    reply_price: float = 0.0
+    prompt_price: float | None = None
+    reply_price: float | None = None
 
     def __post_init__(self):
         positive = ("max_reply_tokens", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s")
@@ -74,11 +76,12 @@ class ChatSettings:
         for name in (*not_negative, "token_budget", "money_budget"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise CromeError(f"ChatSettings.{name} is {getattr(self, name)}, negative; correct the value")
-        if self.money_budget is not None and not (self.prompt_price or self.reply_price):
-            raise CromeError(
-                "ChatSettings.money_budget is set and no price; give prompt_price and reply_price, in dollars for a "
-                "million tokens"
-            )
+        prices = (self.prompt_price, self.reply_price)
+        mend = "give both prompt_price and reply_price, in dollars for a million tokens"
+        if prices.count(None) == 1:
+            raise CromeError(f"ChatSettings: one price is missing; {mend}")
+        if self.money_budget is not None and not any(prices):
+            raise CromeError(f"ChatSettings.money_budget is set and no price; {mend}")
 
     def body(self, rendered: Rendered, sample: int) -> dict[str, Any]:
         """Return what is sent: the request's JSON.
@@ -101,8 +104,10 @@ class ChatSettings:
             body["response_format"] = {"type": "json_object"}
         return body
 
-    def cost(self, prompt_tokens: int, reply_tokens: int) -> float:
-        """Return dollars."""
+    def cost(self, prompt_tokens: int, reply_tokens: int) -> float | None:
+        """Return dollars, None where no price is known."""
+        if self.prompt_price is None or self.reply_price is None:
+            return None
         return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
 
 
