@@ -8,9 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import CFG, ONE, OPTIMIZER, ROWS, batch, host_params, mesh_of, start, step_on
+from toy import (
+    CFG,
+    ONE,
+    OPTIMIZER,
+    ROWS,
+    WordTokenizer,
+    batch,
+    host_params,
+    mesh_of,
+    start,
+    step_on,
+    text_groups,
+)
 
+from crome_jax.batch import FIELDS
+from crome_jax.data.loading import pack_groups, put
+from crome_jax.data.packing import RowShape
+from crome_jax.data.pairs import PairForm
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.pair_scoring import score_pairs
+from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.models import weights
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.mmd import mmd
@@ -198,6 +216,28 @@ def test_a_learnable_task_is_learned():
     assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)  # every reward is zero
     assert history[-1]["loss"] < 0.1
     assert history[-1]["human/accuracy"] == 1.0
+
+
+@pytest.mark.slow
+def test_a_pairwise_model_learns_which_is_better_wherever_it_stands():
+    mesh = mesh_of(*ONE)
+    rows = pack_groups(text_groups(96), WordTokenizer(), RowShape(96, 8, 8), pairs=PairForm())
+    first_is_better = rows.batch.target[rows.batch.weight > 0]
+    assert 0.3 < first_is_better.mean() < 0.7
+    params = {name: weight for name, weight in host_params("all").items() if name != "head"}
+    params["pair_head"] = np.zeros(CFG.width, np.float32)
+    params = jax.tree.map(jax.device_put, params, weight_shardings(weights.declare(CFG, head="pairwise"), mesh))
+    state = init_state(params, OPTIMIZER)
+    step = make_train_step(CFG, crome, OPTIMIZER, mesh)
+    history = []
+    for number in range(40):
+        at = (np.arange(8) + 8 * number) % len(rows)
+        state, metrics = step(state, {}, put({name: getattr(rows.batch, name)[at] for name in FIELDS}, mesh))
+        history.append(summarize(jax.device_get(metrics), 1))
+    assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)  # every logit is zero
+    new = text_groups(40, seed=1)
+    judged = score_pairs(RewardModel(state.trained, CFG, WordTokenizer(), RowShape(96, 8, 8), mesh), new).rewards
+    assert np.mean([odds[0, 1] > 0 for odds in judged]) > 0.9
 
 
 def test_a_batch_without_weight_changes_nothing():

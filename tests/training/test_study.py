@@ -101,6 +101,7 @@ def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
     assert encoded["training of bradley_terry"] == 0 < encoded["training of crome"]
 
 
+@pytest.mark.slow
 def test_a_pairwise_model_is_studied_beside_one_of_rewards(run):
     report = run((Method(), Method("pair_pm", head="pairwise")), ("test",))
     for figures in report["methods"].values():
