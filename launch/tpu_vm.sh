@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 usage="usage: launch/tpu_vm.sh [--dry-run] --name NAME --zone ZONE [--type TYPE] [--spot] ACTION [-- TRAIN_ARGUMENT ...]
 
-Train on a TPU pod slice of virtual machines, by way of queued resources. The run's folder must be one that all workers
-share, a bucket mounted with gcsfuse, say.
+Train on a TPU pod slice of virtual machines, by way of queued resources. The run's folder (OUT) must be one that all
+workers share, such as gs://BUCKET/run.
 
   create            ask for the slice; it comes when there is room
   setup             once it is there: copy this folder to every worker and install

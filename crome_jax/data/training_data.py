@@ -31,7 +31,7 @@ class TrainingData:
         records: from the number of a row to the ids of its records.
         mixture: of several data sets, how many rows each has, and its weight; empty for one.
         fingerprint: sha256 of the packed rows; the same wherever they are.
-        source: sha256 of what they were packed from, and how.
+        source: sha256 of what they were packed from, and how; empty where they are not to be kept.
         packing: what `packing_facts` says of them.
         attributes: names of what causal comparisons move, in the order of their numbers.
     """
@@ -82,7 +82,8 @@ def read_training_data(
         kinds, origins: see `select_kinds`.
         pairs: lay the comparisons out so; None gives each response a slot.
         quarantine: where bad records go; None makes them an error.
-        kept: a folder that may hold these rows from an earlier start; then they are not packed again.
+        kept: a folder that these rows are to be kept in; where they are there, of an earlier start, they are not packed
+            again.
 
     Raises:
         CromeError: where the data cannot be read, or does not hold what the method wants.
@@ -91,7 +92,8 @@ def read_training_data(
     # Of all together no kind may be absent.
     select_kinds(itertools.chain(*read), kinds, origins, name=" + ".join(sources))
     read = [select_kinds(some, kinds, origins, complete=False) for some in read]
-    source = _source(read, [*sources.values()], tokenizer, shape, pairs)
+    # Of a large data set it takes a while to say, and only rows that are kept want it.
+    source = "" if kept is None else _source(read, [*sources.values()], tokenizer, shape, pairs)
     # What packing sets aside is not known without packing.
     if kept is not None and quarantine is None and (found := _opened(kept, source)) is not None:
         return found

@@ -133,7 +133,9 @@ def read(tmp_path, shape=SHAPE, **given):
 
 
 def test_what_is_kept_is_what_was_packed_and_is_not_packed_again(tmp_path, monkeypatch):
-    packed, folder = read(tmp_path), tmp_path / "run" / "rows"
+    folder = tmp_path / "run" / "rows"
+    packed = read(tmp_path, kept=folder)
+    assert not folder.exists()
     kept = packed.kept_in(folder)
     again = open_training_data(folder)
     for name in ("mixture", "fingerprint", "source", "packing"):

@@ -1,7 +1,6 @@
 """A run in a bucket: its files are objects, no path to it is mangled, and Orbax is told what holds there.
 
-The bucket is a folder behind the same file system interface; no request leaves this machine. What Orbax itself does in
-a bucket is not tried here.
+The bucket is a folder behind the interfaces that are used of Cloud Storage; no request leaves this machine.
 """
 
 import asyncio
@@ -12,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from cloud import serve
 from etils import epath
 from etils.epath import backend
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
-from test_checkpoints import CARD
+from test_checkpoints import CARD, assert_bit_equal
+from test_checkpoints import train as train_toy
 from toy import ROWS
 
 from crome_jax.cli import make_parser
@@ -154,6 +155,22 @@ def test_where_what_reads_buckets_is_not_installed_the_command_is_told(bucket, m
     monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", fail)
     with pytest.raises(CromeError, match=rf"{RUN}: a bucket needs .* run ./launch/setup.sh gcs \(Please install gcsfs"):
         train(data="none.jsonl", out=RUN)
+
+
+def test_a_run_goes_on_from_what_it_saved_there(bucket, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+    whole = train_toy(tmp_path / "local", 6)
+    with serve(tmp_path / "cloud") as (url, requests):
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        train_toy(RUN, 3)
+        assert_bit_equal(train_toy(RUN, 6), whole)
+        assert sorted(path.name for path in (bucket / "checkpoints").iterdir()) == ["3", "6"]
+        assert (bucket / "checkpoints" / "6" / "commit_success.txt").exists()
+        (array,) = (bucket / "checkpoints" / "6" / "state" / "d").iterdir()
+        array.write_bytes(array.read_bytes()[:-1] + b"x")
+        assert_bit_equal(train_toy(RUN, 6), whole)
+    assert f"{RUN}/checkpoints/6: damaged (state/d/" in capsys.readouterr().err
+    assert any(request.startswith("POST") for request in requests)  # Orbax wrote its arrays there.
 
 
 @pytest.mark.parametrize("wrong", [{"skip_bad": True}, {"trace_steps": (1, 2)}])
