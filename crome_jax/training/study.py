@@ -37,6 +37,7 @@ from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
+from crome_jax.training.placing import place_head, place_params
 from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
     above_trunk,
@@ -44,8 +45,6 @@ from crome_jax.training.train import (
     compute_hidden,
     make_card,
     packing_facts,
-    place_head,
-    place_params,
     say_packing,
 )
 from crome_jax.weights.backbones import Backbone, load_backbone
