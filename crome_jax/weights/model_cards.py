@@ -33,6 +33,12 @@ _USE_ADAPTER = _USE.replace(
 ).replace("import torch\n", "import torch\nfrom peft import PeftModel\n")
 
 
+_VLLM_GEMMA3 = (
+    "vLLM knows this class by another name: start it with "
+    '`--hf-overrides \'{"architectures": ["Gemma3ForSequenceClassification"]}\'`.'
+)
+
+
 def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: bool = False) -> str:
     """Write the model card of a run's checkpoint.
 
@@ -61,6 +67,7 @@ def render_model_card(run: Path | str, card: ModelCard, step: int, *, adapter: b
         "5.23; earlier ones ignore it) keeps it so; without it an answer that holds the template's end of turn, say, "
         "ends there for the model, and its reward is another one. No setting of the tokenizer's files can do this: "
         "`split_special_tokens` would take the template's own control tokens for text, too.",
+        *([_VLLM_GEMMA3] if card.config.family == "gemma3" and not adapter else []),
         "## Training",
         _table(_facts(card, step)),
     ]
