@@ -16,7 +16,7 @@ from benchmarks.imports.checkpoint import write_checkpoint
 from benchmarks.imports.first_reward import Metered
 from benchmarks.imports.memory import peak, reset_peak, resident
 from crome_jax.models.config import tiny
-from crome_jax.training.train import place_params
+from crome_jax.training.placing import place_params
 from crome_jax.weights.backbones import load_backbone
 
 linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is read from Linux's /proc")

@@ -135,6 +135,8 @@ def test_adapters_are_what_their_file_and_flags_say():
     bindings = [DATA, ("LORA_RANK", "4"), ("LORA_DROPOUT", "0.1"), ("Lora.targets", "('q', 'v')")]
     expected = Lora(rank=4, alpha=16.0, targets=("q", "v"), dropout=0.1)
     assert configure(train, files, bindings).keywords["lora"] == expected
+    over = [run_file("crome"), "gin/adapters/qlora.gin"]
+    assert configure(train, over, [DATA, ("LORA_BASE", "'int8'")]).keywords["lora"] == Lora(base="int8")
     for wrong, problem in ((("LORA_RANK", "0"), "rank is 0"), (("Lora.targets", "('w',)"), "give some of q, k, v, o")):
         with pytest.raises(CromeError, match=problem):
             configure(train, files, [DATA, wrong])

@@ -15,7 +15,12 @@ PURE_FILES = ("groups.py", "batch.py", "scored.py", "errors.py", "data/packing.p
 PURE = sorted(
     [ROOT / name for name in PURE_FILES] + [path for folder in PURE_FOLDERS for path in (ROOT / folder).rglob("*.py")]
 )
-KNOWN = {"einops", "flax", "jax", "jaxtyping", "numpy"} | {"__future__", "collections", "dataclasses", "enum"}
+KNOWN = {"bisect", "einops", "flax", "jax", "jaxtyping", "numpy", "qwix"} | {
+    "__future__",
+    "collections",
+    "dataclasses",
+    "enum",
+}
 KNOWN |= {"functools", "itertools", "json", "math", "operator", "types", "typing"}
 OPTIONAL = {"apache_beam"}
 """Packages that a module may want which not every installation has."""

@@ -15,8 +15,8 @@ from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.digests import DIGESTS_FILE
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.placing import place_params
 from crome_jax.training.step import init_state
-from crome_jax.training.train import place_params
 from crome_jax.weights.backbones import load_backbone
 
 ROOT = Path(__file__).parents[2]

@@ -76,7 +76,7 @@ def measure(backbone: str, fsdp: int, tensor: int) -> dict[str, Any]:
     from crome_jax.groups import Message, PreferenceGroup, Response
     from crome_jax.models.weights import count, declare
     from crome_jax.training.mesh import make_mesh
-    from crome_jax.training.train import place_params
+    from crome_jax.training.placing import place_params
     from crome_jax.weights.backbones import load_backbone
 
     stages.end("crome_jax")

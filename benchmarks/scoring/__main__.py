@@ -34,7 +34,7 @@ from crome_jax.evaluation.scoring import RewardModel, score_groups
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.training.mesh import make_mesh
-from crome_jax.training.train import place_params
+from crome_jax.training.placing import place_params
 from crome_jax.verbs.numbers import at_least
 from crome_jax.weights.backbones import Backbone, load_backbone
 from crome_jax.weights.export import write_folder

@@ -4,8 +4,8 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import grain
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -18,6 +18,9 @@ from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Kind, Origin, PreferenceGroup, to_json
 from crome_jax.training.mesh import batch_sharding, row_shards, rows_of_process
+
+if TYPE_CHECKING:
+    import grain
 
 
 def select_kinds(
@@ -171,7 +174,7 @@ def fingerprint_groups(groups: Iterable[PreferenceGroup]) -> str:
     return digest.hexdigest()
 
 
-def row_order(rows: int, seed: int, mixture: Sequence[tuple[int, float]] = ()) -> grain.MapDataset:
+def row_order(rows: int, seed: int, mixture: Sequence[tuple[int, float]] = ()) -> "grain.MapDataset":
     """Return the numbers of the rows in the order they are trained on, without end.
 
     Args:
@@ -183,6 +186,8 @@ def row_order(rows: int, seed: int, mixture: Sequence[tuple[int, float]] = ()) -
     Raises:
         CromeError: where a weight is not positive.
     """
+    import grain  # Here: what scores needs none of it, and it takes a second to import.
+
     if not mixture:
         return grain.MapDataset.range(rows).seed(seed).shuffle().repeat()
     if min(weight for _, weight in mixture) <= 0:
@@ -210,7 +215,7 @@ def batches(
     hidden: np.ndarray | None = None,
     mesh: Mesh | None = None,
     mixture: Sequence[tuple[int, float]] = (),
-) -> grain.DatasetIterator:
+) -> "grain.DatasetIterator":
     """Iterate over shuffled batches without end; this process takes only the rows its devices hold.
 
     The order is a function of the seed and the step alone, on however many processes and whatever mesh; `get_state`
@@ -228,6 +233,8 @@ def batches(
     Raises:
         CromeError: where rows_per_step does not divide over the mesh.
     """
+    import grain
+
     mine = np.arange(rows_per_step) if mesh is None else rows_of_process(mesh, rows_per_step)
 
     def gather(numbers: np.ndarray) -> dict[str, np.ndarray]:

@@ -23,6 +23,9 @@ from crome_jax.weights.gguf_header import GGUFFile, open_gguf
 # What the fingerprint encodes to tell apart tokenizers that differ in more than their vocabulary.
 _PROBE = "It's 1234.5 — naïve CAFÉ,\n\n\tdef f(x):  return x ** 2  # 😀👍🏽 日本語 مرحبا\r\n   <b>we'll</b> e\u0301"
 
+_BPE_OPTIONS = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
+                "ignore_merges")  # fmt: skip
+
 
 class Tokenizer:
     """A vocabulary with its chat template.
@@ -57,7 +60,7 @@ class Tokenizer:
             f"{part}_token": getattr(vocabulary, part) for part in parts if getattr(vocabulary, part) is not None
         }
         self._template = ChatTemplate(self.chat_template, special_tokens=self._special_tokens, control_tokens=control)
-        self._text = tokenizers.Tokenizer.from_str(json.dumps(_text_definition(vocabulary)))
+        self._text = _text_tokenizer(vocabulary)
         self._control_ids = {token: ids[token] for token in control}
         self._control_texts = {i: token for token, i in self._control_ids.items()}
         self.vocab_size = max(ids.values()) + 1
@@ -253,22 +256,31 @@ def gguf_tokenizer(file: GGUFFile, chat_template: str | None = None) -> Tokenize
     return Tokenizer(read_gguf_vocabulary(file), chat_template)
 
 
-def _text_definition(vocabulary: Vocabulary) -> dict:
-    """Return the definition without its control tokens, so that no text whatever can encode to one."""
+def _text_tokenizer(vocabulary: Vocabulary) -> tokenizers.Tokenizer:
+    """Build what encodes text: without control tokens, so that no text whatever can encode to one.
+
+    Vocabulary and merges are handed over as they are: as JSON, to be parsed again, Gemma's take seconds.
+    """
     definition, control = vocabulary.definition, vocabulary.control_tokens()
     model = definition["model"]
-    added = [token for token in definition["added_tokens"] if not token["special"]]
     # Added tokens that the model's vocabulary lacks would be numbered anew, after the ones left out.
     vocab = {token: i for token, i in vocabulary.ids().items() if token not in control}
-    merges = []
-    for merge in model["merges"]:
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
-        if left in vocab and right in vocab and left + right in vocab:
-            merges.append([left, right])
-    unk = None if model.get("unk_token") in control else model.get("unk_token")
-    return {
-        **definition,
-        "added_tokens": added,
-        "post_processor": None,
-        "model": {**model, "vocab": vocab, "merges": merges, "unk_token": unk},
-    }
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    merges = [(left, right) for left, right in pairs if left in vocab and right in vocab and left + right in vocab]
+    options = {name: model[name] for name in _BPE_OPTIONS if model.get(name) is not None}
+    if options.get("unk_token") in control:
+        del options["unk_token"]
+    around = {"added_tokens": [], "post_processor": None, "model": {**model, "vocab": {}, "merges": []}}
+    text = tokenizers.Tokenizer.from_str(json.dumps({**definition, **around}))
+    text.model = tokenizers.models.BPE(vocab, merges, **options)
+    text.add_tokens(
+        [
+            tokenizers.AddedToken(
+                token["content"],
+                **{flag: token[flag] for flag in ("single_word", "lstrip", "rstrip", "normalized")},
+            )
+            for token in definition["added_tokens"]
+            if not token["special"]
+        ]
+    )
+    return text

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
@@ -182,22 +183,25 @@ def read_sentencepiece_vocabulary(path: Path | str) -> Vocabulary:
     return Vocabulary(definition, **spelled, add_bos=spelled["bos"] is not None)
 
 
-def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> list[list[str]]:
+def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[int]) -> list[tuple[str, str]]:
     """Return the merges that make BPE by rank choose what sentencepiece chooses by score.
 
     Each way to cut a token into two tokens is a merge. Hugging Face's order: by score, then by length of the left and
     of the right part, the largest first; user-defined tokens score 0, as in the sentencepiece model (GGUF has -1000).
     """
     held = set(tokens)
-    ranked = []
+    merges, by_score, by_left, by_right = [], [], [], []
     for token, score, kind in zip(tokens, scores, types, strict=True):
         score = 0.0 if kind == _USER_DEFINED else score
-        cuts = ((token[:cut], token[cut:]) for cut in range(1, len(token)))
-        ranked += [
-            (score, len(left), len(right), [left, right]) for left, right in cuts if left in held and right in held
-        ]
-    ranked.sort(key=lambda merge: merge[:3], reverse=True)
-    return [merge for *_, merge in ranked]
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in held and right in held:
+                merges.append((left, right))
+                by_score.append(-score)
+                by_left.append(-cut)
+                by_right.append(cut - len(token))
+    # Stable: what is equal stays in the order of the tokens.
+    return [merges[place] for place in np.lexsort((by_right, by_left, by_score))]
 
 
 def _read_tokenizer_json(path: Path) -> Vocabulary:

@@ -15,7 +15,8 @@ from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, read_card
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.metrics import read_curve
-from crome_jax.training.train import load_run, place_params
+from crome_jax.training.placing import place_params
+from crome_jax.training.train import load_run
 from crome_jax.weights.backbones import context_length, load_backbone
 from crome_jax.weights.folder_configs import read_folder_config
 

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from crome_jax.models.attention_tpu import attend_tpu
 from crome_jax.models.masks import Places, mask_to_bias, may_attend
 
 Implementation = Literal["xla", "dense", "blocks", "tpu"]
@@ -55,6 +54,8 @@ def attend_all(
         bias = mask_to_bias(may_attend(places, places, window)) if bias is None else bias
         return attend_backwards(q, k, v, bias, cap)
     if implementation == "tpu":
+        from crome_jax.models.attention_tpu import attend_tpu  # Here, as Pallas takes half a second to import.
+
         return attend_tpu(q, k, v, places, window, cap)
     return attend_in_blocks(q, k, v, places, window, cap)
 

@@ -16,10 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
+from crome_jax.models.execution import SAVED
 from crome_jax.models.masks import Places, Visits, may_meet, visits_of
-
-SAVED = "attention"
-"""What a remat policy calls the kernel's output and log-sum-exp: with these two kept, it runs once per step."""
 
 _BLOCK = 512
 """Tokens of a block: smaller ones skip more, but leave the matrix unit waiting for its operands."""

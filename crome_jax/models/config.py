@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 LayerKind = Literal["global", "local"]
 
+
+Base = Literal["float32", "int8", "nf4"]
+"""How the matrices under adapters are kept."""
 
 LORA_TARGETS = ("q", "k", "v", "o", "gate", "up", "down")
 """The matrices of a layer that an adapter may be put beside."""
@@ -22,6 +25,8 @@ class Lora:
         alpha: times 1 / rank, the scale of what an adapter adds.
         targets: which matrices of each layer get one.
         dropout: probability with which a number that enters A is zeroed in training; the others are scaled up.
+        base: how the frozen matrices of all layers are kept: as they are, or in eight or four bits (QLoRA, Dettmers et
+            al. 2023, arXiv 2305.14314; see `quantized`).
 
     Raises:
         ValueError: naming the argument that makes no sense.
@@ -31,6 +36,7 @@ class Lora:
     alpha: float = 16.0
     targets: Sequence[str] = LORA_TARGETS
     dropout: float = 0.0
+    base: str = "float32"  # One of Base; a Literal would be checked by others before it is named here.
 
     def __post_init__(self):
         object.__setattr__(self, "targets", tuple(self.targets))  # A list, from JSON, has no hash.
@@ -41,6 +47,8 @@ class Lora:
             raise ValueError(f"rank is {self.rank!r}; give 1 or more")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout!r}; give at least 0 and less than 1")
+        if self.base not in get_args(Base):
+            raise ValueError(f"base is {self.base!r}; give one of {', '.join(get_args(Base))}")
 
     @property
     def scale(self) -> float:

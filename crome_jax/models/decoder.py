@@ -16,6 +16,7 @@ from crome_jax.models.execution import Execution
 from crome_jax.models.heads import read_heads
 from crome_jax.models.lora import adapt, has_adapter, with_adapters
 from crome_jax.models.masks import Places, mask_to_bias, may_attend, places_of
+from crome_jax.models.quantized import Layer, Quantized, times
 from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
 from crome_jax.scored import Scored
@@ -101,7 +102,7 @@ def embed(
 
 
 def apply_layers(
-    layers: dict[str, Array],
+    layers: Layer,
     x: Float[Array, "B T D"],
     batch: Batch,
     cfg: DecoderConfig,
@@ -113,7 +114,7 @@ def apply_layers(
     """Apply consecutive layers, scanned by the repeating block of their kinds.
 
     A run that starts amid a block has the same period, rotated; what is left over after the last whole block is
-    unrolled.
+    unrolled. Without a gradient, and where attention has a bias, every layer is a turn by itself, whatever its kind.
 
     Args:
         layers: weights stacked on the first axis.
@@ -125,8 +126,12 @@ def apply_layers(
             gradient would be added up over the whole stack once for each layer.
     """
     n, period = _length(layers), len(cfg.pattern)
-    blocks, rest = divmod(n, period)
     views = {kind: _view(batch, kind, cfg, how) for kind in sorted(set(cfg.pattern))}
+    if unroll is None and len(views) > 1 and all(view.bias is not None for view in views.values()):
+        kinds = list(views)
+        numbers = jnp.array([kinds.index(cfg.kind_of(first + i)) for i in range(n)])
+        return _apply_any_kind(layers, x, list(views.values()), numbers, cfg, how)
+    blocks, rest = divmod(n, period)
 
     def run(x, start, weights_of, layers):
         for i in range(layers):
@@ -148,8 +153,31 @@ def apply_layers(
     return x
 
 
+def _apply_any_kind(
+    layers: Layer,
+    x: Float[Array, "B T D"],
+    views: list["_View"],
+    kinds: Int[Array, " n"],
+    cfg: DecoderConfig,
+    how: Execution,
+) -> Float[Array, "B T D"]:
+    """Apply layers of several kinds as one scanned body that looks up what it has to know of its kind.
+
+    A block of Gemma 3 is six bodies, and what is left over after the last block as many more: compiling them all takes
+    longer than a first reward. Of the same arrays for each kind the sums and products are the same.
+    """
+    stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *(view._replace(window=None) for view in views))
+
+    def turn(x: Float[Array, "B T D"], at: tuple[Int[Array, ""], Int[Array, ""]]) -> tuple[Float[Array, "B T D"], None]:
+        layer, kind = at
+        of = lambda tree, i: jax.tree.map(lambda w: jax.lax.dynamic_index_in_dim(w, i, keepdims=False), tree)  # noqa: E731
+        return _layer(of(layers, layer), x, of(stacked, kind), cfg, how), None
+
+    return jax.lax.scan(turn, x, (jnp.arange(len(kinds)), kinds))[0]
+
+
 def apply_last_layer(
-    layer: dict[str, Array],
+    layer: Layer,
     x: Float[Array, "B T D"],
     batch: Batch,
     cfg: DecoderConfig,
@@ -161,7 +189,7 @@ def apply_last_layer(
     return _layer(jax.tree.map(lambda w: w[0], layer), x, view, cfg, how)
 
 
-def _length(layers: dict[str, Array]) -> int:
+def _length(layers: Layer) -> int:
     return layers["q"].shape[0]
 
 
@@ -197,7 +225,7 @@ def _view(batch: Batch, kind: str, cfg: DecoderConfig, how: Execution, at: Int[A
 
 
 def _layer(
-    w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
+    w: Layer, x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
 ) -> Float[Array, "B Q D"]:
     y = _attention(w, rms_norm(x, w["attention_norm"], cfg), view, cfg, how)
     x = _asking(x, view)
@@ -216,7 +244,7 @@ def _add(
 
 
 def _attention(
-    w: dict[str, Array], x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
+    w: Layer, x: Float[Array, "B T D"], view: _View, cfg: DecoderConfig, how: Execution
 ) -> Float[Array, "B Q D"]:
     q, k, v = _project(_asking(x, view), w, "q", cfg), _project(x, w, "k", cfg), _project(x, w, "v", cfg)
     if cfg.qkv_bias:
@@ -255,13 +283,13 @@ def _asking(x: Float[Array, "B T D"], view: _View) -> Float[Array, "B Q D"]:
     return x if view.at is None else jnp.take_along_axis(x, view.at[:, :, None], axis=1)
 
 
-def _feed_forward(w: dict[str, Array], x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
+def _feed_forward(w: Layer, x: Float[Array, "B T D"], cfg: DecoderConfig) -> Float[Array, "B T D"]:
     # In float32: an activation is a dozen operations, and bfloat16 would round after each of them.
     gate, up = _project(x, w, "gate", cfg).astype(jnp.float32), _project(x, w, "up", cfg).astype(jnp.float32)
     return _project((ACTIVATIONS[cfg.activation](gate) * up).astype(x.dtype), w, "down", cfg)
 
 
-def _project(x: Float[Array, "B T N"], w: dict[str, Array], name: str, cfg: DecoderConfig) -> Float[Array, "B T *M"]:
+def _project(x: Float[Array, "B T N"], w: Layer, name: str, cfg: DecoderConfig) -> Float[Array, "B T *M"]:
     """Multiply by a layer's matrix as one plain matrix product, and add what an adapter beside it gives.
 
     XLA's CPU backend takes half as long again over an einsum with several batch axes, and twice as long for its
@@ -269,10 +297,11 @@ def _project(x: Float[Array, "B T N"], w: dict[str, Array], name: str, cfg: Deco
     """
     b, t, n = x.shape
     flat = x.reshape(b * t, n)
-    y = flat @ w[name].reshape(n, -1).astype(x.dtype)
+    matrix = w[name]
+    y = times(flat, matrix) if isinstance(matrix, Quantized) else flat @ matrix.reshape(n, -1).astype(x.dtype)
     if has_adapter(w, name):
         y += adapt(w, name, flat, cfg.lora, x.dtype)
-    return y.reshape(b, t, *w[name].shape[2 if name == "o" else 1 :])
+    return y.reshape(b, t, *matrix.shape[2 if name == "o" else 1 :])
 
 
 def rms_norm(x: Float[Array, "*N D"], w: Float[Array, "D"], cfg: DecoderConfig) -> Float[Array, "*N D"]:

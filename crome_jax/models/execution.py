@@ -7,7 +7,6 @@ from typing import Literal, get_args
 import jax
 
 from crome_jax.models.attention import Implementation
-from crome_jax.models.attention_tpu import SAVED
 
 Remat = Literal["none", "projections", "attention", "full"]
 """What of a repeating block of layers is kept for the gradient; the rest is computed again.
@@ -17,6 +16,9 @@ projections: what weights multiply into, and what an attention kernel gives: ele
 attention: the block's input and what an attention kernel gives: the kernel is not run twice, the projections are.
 full: the block's input; least memory, a third more FLOP.
 """
+
+SAVED = "attention"
+"""What a remat policy calls a kernel's output and log-sum-exp: with these two kept, it runs once per step."""
 
 REMATS = get_args(Remat)
 

@@ -8,16 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from crome_jax.models.config import DecoderConfig, Lora
+from crome_jax.models.quantized import Layer, dequantized
 from crome_jax.models.weights import Params
 
 
-def has_adapter(weights: dict[str, Array], name: str) -> bool:
+def has_adapter(weights: Layer, name: str) -> bool:
     """Return whether a layer's weights have an adapter beside the matrix `name`."""
     return f"{name}_a" in weights
 
 
 def adapt(
-    weights: dict[str, Array], name: str, x: Float[Array, "N I"], lora: Lora, dtype: jax.typing.DTypeLike
+    weights: Layer, name: str, x: Float[Array, "N I"], lora: Lora, dtype: jax.typing.DTypeLike
 ) -> Float[Array, "N O"]:
     """Return what the adapter beside a matrix adds to its product: (alpha / rank) B A dropout(x).
 
@@ -36,7 +37,7 @@ def adapt(
     return jnp.asarray(lora.scale, dtype) * (within @ b.reshape(lora.rank, -1).astype(dtype))
 
 
-def with_adapters(params: Params, run: str, cfg: DecoderConfig, key: jax.Array | None = None) -> dict[str, Array]:
+def with_adapters(params: Params, run: str, cfg: DecoderConfig, key: jax.Array | None = None) -> Layer:
     """Return a run's weights with the adapters beside them, and a key for each of its layers where masks are drawn.
 
     Args:
@@ -48,19 +49,24 @@ def with_adapters(params: Params, run: str, cfg: DecoderConfig, key: jax.Array |
         return params[run]
     layers = params[run] | adapters
     if key is not None and cfg.lora.dropout > 0:
-        keys = jax.random.split(jax.random.fold_in(key, ("upper", "last").index(run)), len(layers["q"]))
+        keys = jax.random.split(jax.random.fold_in(key, ("upper", "last").index(run)), layers["q"].shape[0])
         layers["dropout_key"] = keys
     return layers
 
 
 def merge(params: Params, cfg: DecoderConfig) -> tuple[Params, DecoderConfig]:
-    """Add adapters to the matrices they are beside; returns weights and numbers of a decoder without any."""
+    """Add adapters to the matrices they are beside; returns weights and numbers of a decoder without any.
+
+    Of a base in few bits all matrices are read back: what was trained is what they then are.
+    """
     if cfg.lora is None:
         return params, cfg
     merged = {name: value for name, value in params.items() if name != "adapters"}
-    for run, adapters in params["adapters"].items():
-        added = {name: product(adapters, name, cfg.lora) for name in cfg.lora.targets}
-        merged[run] = {name: w + added[name] if name in added else w for name, w in params[run].items()}
+    for run in sorted({"lower", "upper", "last"} & merged.keys()):
+        adapters = params["adapters"].get(run)
+        added = {} if adapters is None else {name: product(adapters, name, cfg.lora) for name in cfg.lora.targets}
+        whole = dequantized(params[run])
+        merged[run] = {name: w + added[name] if name in added else w for name, w in whole.items()}
     return merged, dataclasses.replace(cfg, lora=None)
 
 

@@ -47,14 +47,13 @@ from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
+from crome_jax.training.placing import place_head, place_params
 from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
     above_trunk,
     check_settings,
     compute_hidden,
     make_card,
-    place_head,
-    place_params,
     say_packing,
 )
 from crome_jax.weights.backbones import Backbone, load_backbone

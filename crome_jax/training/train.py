@@ -9,6 +9,7 @@ import time
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,27 +25,22 @@ from crome_jax.data.training_data import open_training_data, read_training_data
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import is_remote, place, unwritable, whole_output
-from crome_jax.models.config import Lora
+from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.execution import Remat
 from crome_jax.models.weights import (
-    HEADS,
     Head,
     Params,
     Trainable,
-    declare,
-    declare_head,
-    init_declared,
-    layer_runs,
-    partition,
 )
 from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
-from crome_jax.training.mesh import Attention, execution_on, make_mesh, spread, weight_shardings
+from crome_jax.training.mesh import Attention, execution_on, make_mesh
 from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.placing import place_params
 from crome_jax.training.preemption import Preemption
 from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
@@ -54,7 +50,6 @@ from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
 from crome_jax.training.validation import SIGN, make_validation, rank
 from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
-from crome_jax.weights.sources import place as place_weights
 
 MAY_CHANGE = re.compile(
     r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|validation|keep_best|skip_bad|cache_frozen"
@@ -325,34 +320,6 @@ def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh, *, step: in
     return RewardModel({**frozen, **trained}, base.cfg, base.tokenizer, shape, devices, jnp.dtype(card.dtype))
 
 
-def place_params(base: Backbone, trainable: Trainable, mesh: Mesh, head: Head = "scalar") -> tuple[Params, Params]:
-    """Read a backbone's weights onto the mesh, in (trained, frozen); heads and adapters start the same in every run.
-
-    Raises:
-        CromeError: where a mesh axis does not divide a weight, or a tensor holds numbers that are not finite.
-    """
-    declared = declare(base.cfg, trainable, head)
-    shardings = weight_shardings(declared, mesh)
-    kept = {name: w for name, w in declared.items() if name not in {"adapters", *HEADS}}
-    placed = place_weights(kept, layer_runs(base.cfg, trainable), base.source, {name: shardings[name] for name in kept})
-    if base.cfg.lora is not None:
-        adapters = init_declared(declared["adapters"], jax.random.key(0))
-        placed["adapters"] = jax.tree.map(spread, adapters, shardings["adapters"])
-    return partition(placed | place_head(base, mesh, head), trainable)
-
-
-def place_head(base: Backbone, mesh: Mesh, head: Head) -> Params:
-    """Put what reads rewards on the mesh, as `place_params` does."""
-    shardings = weight_shardings(declare_head(base.cfg, head), mesh)
-    return jax.tree.map(spread, _heads(base, head), shardings)
-
-
-def _heads(base: Backbone, head: Head) -> Params:
-    """Return the backbone's own head, of a sequence classifier say, and draw the one that it lacks."""
-    drawn = init_declared(declare_head(base.cfg, head), jax.random.key(0))
-    return {name: base.heads.get(name, weight) for name, weight in drawn.items()}
-
-
 def above_trunk(frozen: Params) -> Params:
     """Return the frozen weights that are still needed where the trunk's output was computed ahead."""
     return {name: value for name, value in frozen.items() if name not in ("embed", "lower")}
@@ -399,8 +366,7 @@ def make_card(
         backbone=base.name,
         backbone_fingerprint=base.fingerprint,
         tokenizer_fingerprint=base.tokenizer.fingerprint,
-        # Without adapters the card is as it was before there were any: older runs can be resumed.
-        decoder={k: v for k, v in dataclasses.asdict(base.cfg).items() if k != "lora" or v is not None},
+        decoder=_numbers(base.cfg),
         trainable=trainable,
         row_tokens=shape.tokens,
         row_responses=shape.responses,
@@ -411,6 +377,19 @@ def make_card(
         settings=dict(settings),
         head=head,
     )
+
+
+def _numbers(cfg: DecoderConfig) -> dict[str, Any]:
+    """Return a decoder's numbers for the card; what is as it was before it could be set is left out.
+
+    Older runs can then be resumed.
+    """
+    numbers = dataclasses.asdict(cfg)
+    if cfg.lora is None:
+        del numbers["lora"]
+    elif cfg.lora.base == "float32":
+        del numbers["lora"]["base"]
+    return numbers
 
 
 def say_packing(name: str, facts: Mapping[str, int | float]) -> None:

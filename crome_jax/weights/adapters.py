@@ -101,4 +101,4 @@ def _tensors(params: Params, cfg: DecoderConfig) -> Iterator[tuple[str, np.ndarr
 
 
 def _first_layer(params: Params, cfg: DecoderConfig) -> int:
-    return len(params["lower"]["q"]) if "lower" in params else 0
+    return params["lower"]["q"].shape[0] if "lower" in params else 0

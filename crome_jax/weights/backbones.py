@@ -63,7 +63,7 @@ class Backbone:
 
     @property
     def params(self) -> Params:
-        """Every weight but adapters in float32, in the memory of the host; `train.place_params` reads onto a mesh."""
+        """Every weight but adapters in float32, in the memory of the host; `placing.place_params` reads onto a mesh."""
         plain = dataclasses.replace(self.cfg, lora=None)
         declared = {k: w for k, w in declare(plain, self.trainable).items() if k not in HEADS}
         return read_whole(declared, layer_runs(self.cfg, self.trainable), self.source) | self.heads

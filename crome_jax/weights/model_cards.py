@@ -62,6 +62,12 @@ _PAIRS = (
 )
 
 
+_VLLM_GEMMA3 = (
+    "vLLM knows this class by another name: start it with "
+    '`--hf-overrides \'{"architectures": ["Gemma3ForSequenceClassification"]}\'`.'
+)
+
+
 def render_model_card(
     run: Path | str, card: ModelCard, step: int, *, adapter: bool = False, evaluated: bool = True
 ) -> str:
@@ -92,6 +98,7 @@ def render_model_card(
         "5.23; earlier ones ignore it) keeps it so; without it an answer that holds the template's end of turn, say, "
         "ends there for the model, and its reward is another one. No setting of the tokenizer's files can do this: "
         "`split_special_tokens` would take the template's own control tokens for text, too.",
+        *([_VLLM_GEMMA3] if card.config.family == "gemma3" and not adapter else []),
         "## Training",
         _table(_facts(card, step)),
     ]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.lora import product
+from crome_jax.models.quantized import dequantize, is_quantized, quantize
 from crome_jax.models.weights import Trainable, layer_runs, trained_names
 from crome_jax.weights.sources import Index, Source
 
@@ -26,7 +27,7 @@ class RunSource:
     """The weights of a run's newest checkpoint, and below them its backbone's, read when they are asked for.
 
     A trained weight, the layers of its run stacked, is read whole, and kept until others are asked for: the shards of a
-    weight are asked for one after the other. Adapters are merged.
+    weight are asked for one after the other. Adapters are merged, into the base in few bits where they were over one.
 
     Args:
         base: source of what the run left frozen.
@@ -39,7 +40,7 @@ class RunSource:
         self, base: Source, read_trained: Callable[[str], np.ndarray], trainable: Trainable, cfg: DecoderConfig
     ):
         self._base, self._read_trained = base, read_trained
-        self._lora, self._runs = cfg.lora, layer_runs(cfg, trainable)
+        self._cfg, self._lora, self._runs = cfg, cfg.lora, layer_runs(cfg, trainable)
         self._trained = trained_names(trainable, cfg.lora is not None)
         self._held: dict[str, np.ndarray] = {}
 
@@ -57,12 +58,21 @@ class RunSource:
         run = next(run for run, held in self._runs.items() if layer in held)
         at = layer - self._runs[run].start
         if run not in self._trained:
-            part = self._base.read(name, range(layer, layer + 1), shape, (slice(0, 1), *index))
+            part = self._frozen(name, layer, shape, index)
             if self._lora is None or run == "lower" or name not in self._lora.targets:
                 return part
             pair = {k: jnp.asarray(self._leaf(f"adapters/{run}/{k}")[at : at + 1]) for k in (f"{name}_a", f"{name}_b")}
             return part + np.asarray(product(pair, name, self._lora))[(slice(None), *index)]
         return np.asarray(self._leaf(f"{run}/{name}")[(slice(at, at + 1), *index)], np.float32)
+
+    def _frozen(self, name: str, layer: int, shape: tuple[int, ...], index: Index) -> Float[np.ndarray, "*part"]:
+        """Return a part of what was under the adapters in training: of a base in few bits, what these stand for."""
+        if not is_quantized(name, self._cfg):
+            return self._base.read(name, range(layer, layer + 1), shape, (slice(0, 1), *index))
+        # Whole: numbers of a block share a scale, wherever a part is cut.
+        matrix = self._base.read(name, range(layer, layer + 1), shape, tuple(slice(0, n) for n in shape))
+        stood_for = dequantize(quantize(jnp.asarray(matrix), name, self._lora.base))
+        return np.asarray(stood_for)[(slice(None), *index)]
 
     def _leaf(self, path: str) -> np.ndarray:
         if path not in self._held:

@@ -205,7 +205,7 @@ def test_merges_are_ranked_as_hugging_face_ranks_them():
     tokens, scores = [piece.piece for piece in pieces], [piece.score for piece in pieces]
     ids = {token: i for i, token in enumerate(tokens)}
     expected = generate_merges(ids, dict(zip(tokens, scores, strict=True)))
-    assert rank_merges(tokens, scores, [piece.type for piece in pieces]) == list(map(list, expected))
+    assert rank_merges(tokens, scores, [piece.type for piece in pieces]) == list(map(tuple, expected))
 
 
 @pytest.fixture(scope="module")

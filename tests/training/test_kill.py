@@ -15,8 +15,8 @@ from toy import mesh_of, text_groups
 from crome_jax.groups import to_json
 from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.placing import place_params
 from crome_jax.training.step import init_state
-from crome_jax.training.train import place_params
 from crome_jax.weights.backbones import load_backbone
 
 STEPS = 60

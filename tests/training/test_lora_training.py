@@ -19,8 +19,9 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel, score_groups
 from crome_jax.groups import to_json
 from crome_jax.models import weights
-from crome_jax.models.config import Lora, tiny
+from crome_jax.models.config import LORA_TARGETS, Lora, tiny
 from crome_jax.models.lora import merge
+from crome_jax.models.quantized import dequantize, dequantized, quantize
 from crome_jax.objectives.crome import crome
 from crome_jax.training.mesh import weight_shardings
 from crome_jax.training.optimizer import adamw
@@ -55,16 +56,17 @@ def test_only_adapters_and_head_have_gradients_and_moments():
         assert not np.array_equal(old, new)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a backbone of three layers, and a run with adapters beside two of them."""
+@pytest.fixture(scope="module", params=["float32", "int8", "nf4"])
+def place(request, tmp_path_factory):
+    """A folder with a backbone of three layers, a run with adapters beside two of them, over one base or another."""
     folder = tmp_path_factory.mktemp("place")
     reference("qwen2", 0, TOKENS)[0].save_pretrained(folder / "backbone")
     write_tokenizer(folder / "backbone")
     (folder / "prefs.jsonl").write_text("\n".join(to_json(group) for group in text_groups(4)))
     run = lambda steps: train(  # noqa: E731
         data=str(folder / "prefs.jsonl"), out=str(folder / "run"), backbone=str(folder / "backbone"), trainable=2,
-        lora=Lora(rank=3, alpha=6.0, targets=("q", "o", "up")), steps=steps, rows_per_step=2, row_shape=SHAPE,
+        lora=Lora(rank=3, alpha=6.0, targets=("q", "o", "up"), base=request.param), steps=steps,
+        rows_per_step=2, row_shape=SHAPE,
         mesh=lambda: mesh_of(1, 1, 1), optimizer=lambda steps: adamw(steps=4, learning_rate=1e-2),
     )  # fmt: skip
     run(2)
@@ -72,20 +74,50 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_a_run_leaves_its_backbone_and_is_one_merged(place):
+def test_a_run_leaves_its_backbone_and_is_one_merged(place, tmp_path):
     model, base = load_run(place / "run", lambda: mesh_of(1, 1, 1)), load_backbone(str(place / "backbone"), 2)
-    assert model.cfg.lora == Lora(rank=3, alpha=6.0, targets=("q", "o", "up"))
-    assert all(equal(model.params[name], base.params[name]) for name in ("embed", "lower", "upper", "last"))
+    kept = model.cfg.lora.base
+    assert model.cfg.lora == Lora(rank=3, alpha=6.0, targets=("q", "o", "up"), base=kept)
+    before = {run: stands_for(base.params[run], kept) for run in ("lower", "upper", "last")}
+    assert all(equal(dequantized(model.params[run]), before[run]) for run in before)
+    np.testing.assert_array_equal(model.params["embed"], base.params["embed"])
     merged, plain = merge(model.params, model.cfg)
-    assert not np.array_equal(merged["last"]["up"], base.params["last"]["up"])
-    np.testing.assert_array_equal(merged["last"]["k"], base.params["last"]["k"])
+    assert not np.array_equal(merged["last"]["up"], before["last"]["up"])
+    np.testing.assert_array_equal(merged["last"]["k"], before["last"]["k"])
     expected = np.concatenate(score_groups(model, text_groups(3)).rewards)
     as_one = dataclasses.replace(model, params=merged, cfg=plain)
     np.testing.assert_allclose(np.concatenate(score_groups(as_one, text_groups(3)).rewards), expected, atol=1e-5)
     again = load_backbone(str(place / "run"), 1).params
     np.testing.assert_allclose(again["lower"]["up"][-1], merged["upper"]["up"][0], atol=1e-6)
     np.testing.assert_allclose(again["last"]["o"], merged["last"]["o"], atol=1e-6)
+    np.testing.assert_allclose(again["lower"]["k"][0], merged["lower"]["k"][0], atol=1e-6)
     np.testing.assert_array_equal(again["head"], model.params["head"])
+    write_folder(tmp_path / "merged", model.params, model.cfg, model.tokenizer, context=256, card="")
+    exported = load_backbone(str(tmp_path / "merged"), 2)
+    as_exported = dataclasses.replace(model, params=jax.tree.map(jnp.asarray, exported.params), cfg=exported.cfg)
+    np.testing.assert_allclose(np.concatenate(score_groups(as_exported, text_groups(3)).rewards), expected, atol=1e-5)
+    # Of adapters by themselves the base is no part: they are the same files over any.
+    write_adapter(
+        tmp_path / "adapter",
+        model.params,
+        model.cfg,
+        model.tokenizer,
+        base=str(place / "backbone"),
+        context=256,
+        card="",
+    )
+    saved = safetensors.numpy.load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    name = "base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight"
+    np.testing.assert_array_equal(saved[name], np.asarray(model.params["adapters"]["last"]["q_a"][0]).T)
+
+
+def stands_for(layers, kept):
+    """Return a run's layers as a base in few bits has them."""
+    return {
+        name: np.asarray(dequantize(quantize(jnp.asarray(w), name, kept))) if kept != "float32" and name in LORA_TARGETS
+        else w
+        for name, w in layers.items()
+    }  # fmt: skip
 
 
 def conversations(reader, groups):

@@ -22,7 +22,8 @@ from crome_jax.objectives.plackett_luce import plackett_luce
 from crome_jax.objectives.schedules import linear
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method, check_comparisons, check_method
-from crome_jax.training.train import place_head, place_params, train
+from crome_jax.training.placing import place_head, place_params
+from crome_jax.training.train import train
 from crome_jax.weights.backbones import load_backbone
 
 EVERY = ("human", "causal", "neutral")
