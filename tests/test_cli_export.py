@@ -43,15 +43,18 @@ def test_an_exported_run_scores_as_the_run_does(place, capsys):
     ]
     status, scored = score(records, "--checkpoint", str(place / "run"))
     assert status == 0
-    classify = transformers.pipeline("text-classification", model=str(out), function_to_apply="none", batch_size=3)
+    classify = transformers.pipeline("text-classification", model=str(out), function_to_apply="none")
     texts = [
         classify.tokenizer.apply_chat_template(
             [{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": r["response"]}], tokenize=False
         )
         for r in records
     ]
-    found = [result["score"] for result in classify(texts, add_special_tokens=False)]
-    np.testing.assert_allclose(found, [record["reward"] for record in scored], atol=1e-4)
+    for side in ("left", "right"):
+        classify.tokenizer.padding_side = side
+        for size in range(1, 9):
+            found = [result["score"] for result in classify(texts, add_special_tokens=False, batch_size=size)]
+            np.testing.assert_allclose(found, [record["reward"] for record in scored], atol=1e-4)
     before = reference("qwen2", 0, TOKENS)[0]
     after = transformers.AutoModelForSequenceClassification.from_pretrained(out)
     assert not torch.equal(before.score.weight, after.score.weight)
