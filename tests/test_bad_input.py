@@ -44,7 +44,9 @@ def loaded_once():
         patch.setattr(training, "load_backbone", backbone)
         patch.setattr(studying, "load_backbone", backbone)
         whole = functools.cache(load)
-        patch.setattr(training, "load_run", lambda run: whole(run) if run.name == "whole" else load(run))
+        patch.setattr(
+            training, "load_run", lambda run, **options: whole(run) if run.name == "whole" else load(run, **options)
+        )
         yield
 
 

@@ -80,7 +80,7 @@ def test_the_operative_configuration_makes_the_same_run_again(tmp_path):
             r"--gin\.davidson\.nu=2\.0: no method of this run has the objective davidson; .*crome",
         ),
         (("x/odin.length_weight", "2.0"), r"no method of this run has the objective odin"),
-        (("crome/Method.head", "'two'"), r"Method\.head is 'two', not Literal\['scalar', 'odin'\]"),
+        (("crome/Method.head", "'two'"), r"Method\.head is 'two', not Literal\['scalar', 'odin', 'pairwise'\]"),
     ],
 )
 def test_a_wrong_binding_is_named(binding, message):

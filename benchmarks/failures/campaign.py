@@ -27,6 +27,8 @@ MOMENTS = ("start-up", "save", "evaluation", "step")
 PATIENCE = 600.0
 """Seconds that a life may take to get further than the one before it."""
 
+_RATES = {"goodput", "tokens/s", "pairs/s"}
+
 
 @dataclasses.dataclass
 class Tally:
@@ -135,8 +137,12 @@ def differences(a: Path, b: Path, steps: int) -> list[str]:
 
 
 def _figures(run: Path) -> list[dict]:
+    """Return what an evaluation's report says of a run but how fast it was, which no two runs share."""
     report = json.loads((run / "evaluation" / "report.json").read_text())
-    return list(report["methods"].values())
+    methods = list(report["methods"].values())
+    for curve in (method["training"] for method in methods):
+        curve[:] = [{name: value for name, value in line.items() if name not in _RATES} for line in curve]
+    return methods
 
 
 def _wait(process: subprocess.Popen, seconds: float) -> None:
