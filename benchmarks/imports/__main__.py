@@ -23,6 +23,7 @@ from typing import Any
 
 from benchmarks.imports.checkpoint import write_checkpoint
 from benchmarks.imports.parity import Parity, compare, compare_classifier, random_classifier
+from benchmarks.pages import make_parser, table
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.weights.folder_configs import CLASSIFIERS
@@ -88,12 +89,12 @@ def _render(
         "# Imports",
         "From a backbone's file to the first reward, and how exact it is. Written by `python -m benchmarks.imports`; "
         "what it does is in [README.md](README.md).",
-        _table(("", ""), facts.items()),
+        table(("", ""), facts.items()),
         "## Time to the first reward",
         "Seconds on the clock, and in brackets of processor, all cores together: on a machine that does other things "
         "the clock says more than the import took. The first reward is that of two answers in a row of 512 tokens, "
         "compilation included.",
-        _table(
+        table(
             ("", *stages, "all"),
             [
                 (
@@ -107,7 +108,7 @@ def _render(
         "## Memory",
         "Peak of the process, up to and with the first reward, against the weights in float32. Python with JAX alone, "
         "and the modules imported, are in it.",
-        _table(
+        table(
             ("", "weights, MB", "peak, MB", "peak / weights", "Python and JAX, MB", "with crome_jax, MB"),
             [
                 (
@@ -125,7 +126,7 @@ def _render(
         f"The generated checkpoint, {size / 1e9:.2f} GB in 5 files, onto meshes of pretend devices. On a CPU the "
         "devices' memory is the host's: what was placed before is taken off. Beside the shard that is being placed "
         "there may be 1.25 times the largest tensor.",
-        _table(
+        table(
             ("fsdp x tensor", "largest shard, MB", "most held with it, MB", "most beside a shard, MB",
              "largest tensor, MB", "beside / largest tensor"),
             [
@@ -143,7 +144,7 @@ def _render(
         "## Parity",
         "Errors against transformers on the same weights, in float32, relative: of all tokens together, and of the one "
         "that is furthest off.",
-        _table(("", "hidden states", "worst token", "rewards", "worst reward"), parity),
+        table(("", "hidden states", "worst token", "rewards", "worst reward"), parity),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -154,11 +155,6 @@ def _errors(parity: Parity) -> tuple[str, str]:
 
 def _mega(size: int) -> str:
     return f"{size / 1e6:,.0f}"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def _is_installed(name: str) -> bool:
@@ -176,14 +172,7 @@ def _processor() -> str:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.imports",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("imports", __doc__)
     parser.add_argument(
         "--work",
         type=Path,

@@ -25,6 +25,7 @@ from typing import Any
 import pyarrow.csv
 
 from benchmarks.methods.page import draw, render
+from benchmarks.pages import make_parser
 from crome_jax.augment.verification import UNSURE
 from crome_jax.cli import main as crome_main
 from crome_jax.configuration import configure
@@ -156,14 +157,7 @@ def _apart(argv: Sequence[str]) -> None:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.methods",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("methods", __doc__)
     add = parser.add_argument
     work = FOLDER.parents[1] / "runs" / "methods"
     add("--work", type=Path, default=work, metavar="DIR", help="where data and jobs go (default: runs/methods)")

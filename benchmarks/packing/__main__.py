@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.packing.distinct import distinct_tokens
+from benchmarks.pages import make_parser, table
 from crome_jax.data.loading import tokenize
 from crome_jax.data.packing import Rows, RowShape, pack
 from crome_jax.data.readers import read_groups
@@ -65,8 +66,8 @@ def run(argv: Sequence[str]) -> None:
             "Groups of real preference data, augmented by the offline editor, packed into rows of several lengths. "
             f"Written by `python -m benchmarks.packing`, {datetime.date.today().isoformat()}; what it does is in "
             "[README.md](README.md). Tokens are SmolLM2's.",
-            _table(("groups", "number", "comparisons", "tokens: a tenth, half, nine tenths have fewer than"), sizes),
-            _table(HEADER, lines),
+            table(("groups", "number", "comparisons", "tokens: a tenth, half, nine tenths have fewer than"), sizes),
+            table(HEADER, lines),
             "A group larger than a row is split, its prompt and some responses encoded in several rows: that is what "
             "`encoded / distinct` is above 1. The longer responses of a pair that no row holds are cut.",
         ]
@@ -89,27 +90,15 @@ def _cells(rows: Rows, distinct: int, rate: float) -> tuple[str, ...]:
     )
 
 
-def _table(header, rows) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
 def _make_parser() -> argparse.ArgumentParser:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.packing",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("packing", __doc__)
     add = parser.add_argument
     add("groups", nargs="+", type=Path, metavar="GROUPS", help="what `crome augment` wrote")
     lengths = [704, 1024, 2048, 8192]
     help_ = "tokens of a row (default: 704 1024 2048 8192)"
     add("--row-tokens", nargs="+", type=at_least(64), default=lengths, metavar="N", help=help_)
-    table = ROOT / "benchmarks" / "packing.md"
-    add("--table", type=Path, default=table, metavar="FILE", help="the page to write (default: benchmarks/packing.md)")
+    page = ROOT / "benchmarks" / "packing.md"
+    add("--table", type=Path, default=page, metavar="FILE", help="the page to write (default: benchmarks/packing.md)")
     return parser
 
 

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pages import make_parser
 from benchmarks.real_preferences.page import measure_length, render
 from benchmarks.real_preferences.sampling import (
     FULL,
@@ -100,14 +101,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.real_preferences",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("real_preferences", __doc__)
     add = parser.add_argument
     add(
         "--data",

@@ -1,11 +1,12 @@
 """The benchmark's page: its tables in Markdown, made from the study's report."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from benchmarks.pages import table
 from benchmarks.real_preferences.sampling import EVALUATIONS, HELD_OUT, Taken
 from crome_jax.evaluation.report import build_report
 from crome_jax.evaluation.strata import word_count
@@ -52,7 +53,7 @@ def render(
         "# Real preferences",
         "Trained on AlpacaEval, where the longer answer wins, and measured where it should not. "
         "Written by `python -m benchmarks.real_preferences`; what it does is in [README.md](README.md).",
-        _table(("", ""), run.items()),
+        table(("", ""), run.items()),
         "## Accuracy",
         "Share of comparisons in which the better answer has the higher reward, in percent, with bootstrap 95% "
         "intervals over prompts. *Longer* is the rule that the answer with more words is better. The difference is "
@@ -71,7 +72,7 @@ def render(
         "## Data",
         "Set aside in each file: bad records (such as two equal answers), prompts that leave no room in a row, and "
         "training prompts that a file of the evaluation asks, too.",
-        _table(
+        table(
             ("split", "file", "bad", "too long", "asked, too", "prompts used", "comparisons used"),
             map(dataclasses.astuple, account),
         ),
@@ -94,7 +95,7 @@ def _accuracy_table(figures: Mapping[str, Any], longer: Mapping[str, Any]) -> st
         for stratum, label in labels.items():
             if stratum in found[0]["by_stratum"].get(family, {}):
                 rows.append(_accuracy_row(f"*{label}*", [one["by_stratum"][family][stratum] for one in found]))
-    return _table(("", "comparisons", "longer", "Bradley-Terry", "Crome", "difference"), rows)
+    return table(("", "comparisons", "longer", "Bradley-Terry", "Crome", "difference"), rows)
 
 
 def _accuracy_row(label: str, found: Sequence[Mapping[str, Any]], difference: str = "") -> tuple[Any, ...]:
@@ -133,7 +134,7 @@ def _token_table(figures: Mapping[str, Any], alone: Mapping[str, float]) -> str:
         sums += counts
     rows.append(("**all**", *_token_cells(*sums)))
     header = ("", "comparisons", "tokens for each", "by itself", "saving", "responses cut", "tokens/s")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _token_cells(
@@ -154,9 +155,4 @@ def _first(methods: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _records_table(records: Sequence[Mapping[str, Any]]) -> str:
-    return _table(tuple(records[0]), [tuple(record.values()) for record in records])
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+    return table(tuple(records[0]), [tuple(record.values()) for record in records])

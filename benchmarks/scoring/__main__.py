@@ -26,6 +26,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from benchmarks.pages import make_parser, table
 from crome_jax.data.datasets.benchmarks.registry import read_benchmark
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
@@ -285,18 +286,16 @@ def render(
         "The pairs of a rebuilt RewardBench, scored with SmolLM2-135M in float32 by crome_jax and by transformers' "
         "`AutoModelForSequenceClassification`: same weights, same texts, same two cores, same process. Written by "
         "`python -m benchmarks.scoring`; what it does is in [README.md](README.md).",
-        _table(("", ""), facts.items()),
+        table(("", ""), facts.items()),
         f"crome_jax scores **{clock:.2f} times the pairs/s** ({cpu:.2f} times by CPU time, both cores together).",
         agreement,
-        _table(header, rows),
+        table(header, rows),
         "## Tokens",
         f"The whole set, {sum(len(prompt.groups) for prompt in prompts):,} pairs, takes "
         f"{sum(p.distinct for p in prompts):,} tokens with each distinct prompt and response once, and "
         f"{sum(p.alone for p in prompts):,} with every text by itself, padding not counted: {shared['whole']:.2f} "
         f"times as many. What was scored here takes {shared['sample']:.2f} times as many.",
-        _table(
-            ("subsets", "pairs", "of the whole", "tokens by themselves", "of the whole"), _by_subset(drawn, prompts)
-        ),
+        table(("subsets", "pairs", "of the whole", "tokens by themselves", "of the whole"), _by_subset(drawn, prompts)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -329,20 +328,8 @@ def _cells(timing: Timing, pairs: int) -> tuple[str, ...]:
     )
 
 
-def _table(header, rows) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
-
-
 def _make_parser() -> argparse.ArgumentParser:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scoring",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("scoring", __doc__)
     add = parser.add_argument
     data = ROOT.parent / "shared" / "data" / "eval" / "rewardbench_rebuilt"
     add("--data", type=Path, default=data, metavar="DIR", help="folder of RewardBench's files (default: %(default)s)")

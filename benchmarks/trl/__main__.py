@@ -24,6 +24,7 @@ import jax
 import numpy as np
 
 from benchmarks.packing.distinct import distinct_tokens
+from benchmarks.pages import make_parser, table
 from benchmarks.trl import ours
 from benchmarks.trl.timing import Timing
 from crome_jax.augment.augmentation import augment_groups
@@ -218,16 +219,11 @@ def render(facts: dict[str, str], measured: Sequence[Measured]) -> str:
         "A reward model is trained on the same comparisons by TRL's `RewardTrainer` and by crome_jax: SmolLM2-135M in "
         "float32, same weights, same cores, same process, both warm. Written by `python -m benchmarks.trl`; what it "
         "does is in [README.md](README.md).",
-        _table(("", ""), facts.items()),
+        table(("", ""), facts.items()),
         "\n".join(said),
-        _table(header, rows),
+        table(header, rows),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _table(header, rows) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def _shown(argv: Sequence[str]) -> list[str]:
@@ -241,18 +237,11 @@ def _trainable(text: str) -> str | int:
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    summary, _, rest = __doc__.partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.trl",
-        description=summary,
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("trl", __doc__)
     add = parser.add_argument
-    data, table = ROOT.parent / "shared" / "data" / "train", ROOT / "benchmarks" / "trl.md"
+    data, page = ROOT.parent / "shared" / "data" / "train", ROOT / "benchmarks" / "trl.md"
     add("--data", type=Path, default=data, metavar="DIR", help=f"holds {PLAIN} and {AUGMENTED} (default: %(default)s)")
-    add("--table", type=Path, default=table, metavar="FILE", help="the page to write (default: benchmarks/trl.md)")
+    add("--table", type=Path, default=page, metavar="FILE", help="the page to write (default: benchmarks/trl.md)")
     counts = {
         "--pairs": (16, "plain pairs"),
         "--groups": (10, "records that are augmented: about five comparisons each"),
