@@ -98,6 +98,7 @@ def pairwise(place):
         "--gin.LEARNING_RATE=0.1",
     )
     flags += (f"--gin.DATA='{place / 'groups'}'", f"--gin.OUT='{out}'")
+    flags += (f"--gin.train.validation='{place / 'held_out.jsonl'}'",)
     for steps in (1, 3):
         assert run("train", "--gin_file=gin/runs/crome_pair_pm.gin", *flags, f"--gin.STEPS={steps}") == 0
     return out
@@ -115,6 +116,7 @@ def test_a_pairwise_model_goes_the_whole_way(place, pairwise, tmp_path, capsys):
     card = read_card(pairwise)
     assert (card.method, card.head) == ("crome_pair_pm", "pairwise")
     curve = [json.loads(line) for line in (pairwise / "metrics.jsonl").read_text().splitlines()]
+    *curve, measured = [line for line in curve if "loss" in line or line["step"] == 3]
     assert [line["step"] for line in curve] == [1, 3]
     assert all(np.isfinite(line[f"{kind}/loss"]) for line in curve for kind in ("human", "causal", "neutral"))
     wins = win_probabilities(place, tmp_path / "scored.jsonl", pairwise)
@@ -123,6 +125,7 @@ def test_a_pairwise_model_goes_the_whole_way(place, pairwise, tmp_path, capsys):
     assert run("evaluate", "--checkpoint", pairwise, "--data", place / "held_out.jsonl", "--out", tmp_path / "a") == 0
     figures = json.loads((tmp_path / "a" / "report.json").read_text())["methods"]["crome_pair_pm"]["splits"]["held_out"]
     assert figures["accuracy"] == pytest.approx(accuracy(place, wins))
+    assert measured["validation/accuracy"] == pytest.approx(accuracy(place, wins))
     assert figures["reward_length"]["responses"] == 0
     # What it is exported as is read back as the same model.
     assert run("export", "--checkpoint", pairwise, "--out", tmp_path / "exported") == 0
