@@ -1,14 +1,16 @@
 """A toy task and the tiny decoder that several tests train on it, as token ids and as text."""
 
+import contextlib
 import functools
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+import pytest
+from jax.sharding import Mesh, NamedSharding
 
 from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.loading import put
@@ -101,6 +103,19 @@ ONE = (1, 1, 1)
 def mesh_of(*sizes: int) -> Mesh:
     """Make a mesh of the first devices."""
     return make_mesh(*sizes, devices=jax.devices()[: math.prod(sizes)])
+
+
+@contextlib.contextmanager
+def holding(devices: Iterable[jax.Device]) -> Iterator[None]:
+    """Make all devices but these another process's, as far as arrays are placed."""
+    mine, whole = {*devices}, NamedSharding.addressable_devices_indices_map
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            NamedSharding,
+            "addressable_devices_indices_map",
+            lambda self, shape: {d: i for d, i in whole(self, shape).items() if d in mine},
+        )
+        yield
 
 
 def batch(mesh: Mesh, first: int = 0, **changes: np.ndarray) -> Batch:

@@ -102,10 +102,14 @@ class Rows:
     def __len__(self) -> int:
         return self.groups.shape[0]
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Names of what training takes of a row: `attribute`, which metrics read, where any comparison has one."""
+        return (*FIELDS, "attribute") if self.attributes else FIELDS
+
     def take(self, numbers: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """Return the rows of these numbers, as the fields of a Batch; `attribute` where any comparison has one."""
-        names = (*FIELDS, "attribute") if self.attributes else FIELDS
-        return {name: getattr(self.batch, name)[np.asarray(numbers)] for name in names}
+        """Return the rows of these numbers, as the fields of a Batch."""
+        return {name: getattr(self.batch, name)[np.asarray(numbers)] for name in self.fields}
 
 
 def packing_facts(rows: Rows) -> dict[str, int | float]:

@@ -15,7 +15,6 @@ import grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from crome_jax.batch import FIELDS
 from crome_jax.data.packing import Rows
 from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, read_json_object, whole_output
@@ -126,8 +125,7 @@ def write_row_files(
     Raises:
         CromeError: where they cannot be written.
     """
-    names = (*FIELDS, "attribute") if rows.attributes else FIELDS
-    arrays = [(name, np.asarray(getattr(rows.batch, name))) for name in names]
+    arrays = [(name, np.asarray(getattr(rows.batch, name))) for name in rows.fields]
     files: dict[str, dict[str, Any]] = {}
     with whole_output(folder, overwrite=True) as partial:
         partial.mkdir()

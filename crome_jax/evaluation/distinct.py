@@ -1,10 +1,11 @@
 """Groups to what there is to encode: each prompt once, each of its distinct responses once, and the way back."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from crome_jax.errors import DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
 
 
@@ -25,6 +26,24 @@ class Distinct:
     def spread(self, values: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the groups' own arrays [R] from those of the distinct groups."""
         return [values[at][responses] for at, responses in self.places]
+
+    def pass_on(
+        self, groups: Sequence[PreferenceGroup], on_bad: Callable[[PreferenceGroup, DataError], None]
+    ) -> Callable[[PreferenceGroup, DataError], None]:
+        """Return what to call with a refused distinct group: `on_bad` hears of every group that asks its prompt.
+
+        Args:
+            groups: those that the distinct prompts are of.
+            on_bad: called with each, without its comparisons.
+        """
+        members = {group.prompt: same for group, same in zip(self.groups, self.members, strict=True)}
+
+        def refuse(group: PreferenceGroup, error: DataError) -> None:
+            for number in members[group.prompt]:
+                given = dataclasses.replace(groups[number], comparisons=())
+                on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
+
+        return refuse
 
 
 def distinct_prompts(groups: Sequence[PreferenceGroup]) -> Distinct:

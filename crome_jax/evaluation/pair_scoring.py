@@ -99,16 +99,11 @@ def score_pairs(
         for group, pairs in zip(distinct.groups, asked, strict=True)
     ]
 
-    def refuse(group: PreferenceGroup, error: DataError) -> None:
-        for number in distinct.members[numbers[id(group)]]:
-            given = dataclasses.replace(groups[number], comparisons=())
-            on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
-
-    numbers = {id(group): number for number, group in enumerate(merged)}
+    refuse = None if on_bad is None else distinct.pass_on(groups, on_bad)
     items: list[TokenizedGroup] = []
     judged = [np.full((len(group.responses),) * 2, np.nan, np.float32) for group in distinct.groups]
     cut = 0
-    for item in tokenize_groups(merged, model.tokenizer, model.shape, pairs=BOTH, on_bad=on_bad and refuse):
+    for item in tokenize_groups(merged, model.tokenizer, model.shape, pairs=BOTH, on_bad=refuse):
         np.fill_diagonal(judged[item.index], 0.0)
         cut += item.cut
         if item.responses:

@@ -107,22 +107,16 @@ def score_groups(
         name: of the job, which the line of progress begins with.
 
     Raises:
-        CromeError: where the model is a pairwise one.
+        CromeError: where the model is a pairwise one, or a reward is not finite.
         DataError: where a prompt leaves no room in a row, or there is nothing to score.
-        CromeError: where a reward is not finite.
     """
     check_rewarding(model)
     distinct = distinct_prompts(groups)
 
-    def refuse(group: PreferenceGroup, error: DataError) -> None:
-        for number in distinct.members[numbers[id(group)]]:
-            given = dataclasses.replace(groups[number], comparisons=())
-            on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
-
-    numbers = {id(group): number for number, group in enumerate(distinct.groups)}
+    refuse = None if on_bad is None else distinct.pass_on(groups, on_bad)
     items: list[TokenizedGroup] = []
     cut = [np.zeros(len(group.responses), bool) for group in distinct.groups]
-    for item in tokenize_groups(distinct.groups, model.tokenizer, model.shape, on_bad=on_bad and refuse):
+    for item in tokenize_groups(distinct.groups, model.tokenizer, model.shape, on_bad=refuse):
         lengths = np.array([len(ids) for ids in item.responses], np.int64)
         cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
         items.append(item)

@@ -17,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
-from crome_jax.batch import Batch
+from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
 from crome_jax.errors import CromeError
@@ -115,7 +115,8 @@ def precompute_hidden(
     for start in range(0, len(todo), rows_at_once):
         # The last rows are computed again rather than compiling for a smaller batch.
         at = todo[np.minimum(np.arange(start, start + rows_at_once), len(todo) - 1)]
-        batch = put(rows.take(at), mesh)
+        # No attributes, which only metrics read: rows with and without them would be compiled for apart.
+        batch = put({name: getattr(rows.batch, name)[at] for name in FIELDS}, mesh)
         hidden[at] = np.asarray(run_trunk(frozen, batch), np.float32)
         if known is not None:
             known.add(rows, hidden, todo[start : start + rows_at_once])
