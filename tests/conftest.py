@@ -6,8 +6,9 @@ from pathlib import Path
 # Both are read once, when JAX starts: they come before anything that imports it. Tiny models spend their time in the
 # compiler, and a third of it in the newer of XLA's two ways to write fused loops.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-flags = "--xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip()
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false"
+).strip()
 
 import hypothesis
 import jax

@@ -196,10 +196,19 @@ class Tokenizer:
         return {"pad_token_id": ids[pad], "bos_token_id": self.bos_id, "eos_token_id": eos}
 
     def _padding(self) -> str:
-        """Return a control token that never ends a conversation: the vocabulary's own where it is one."""
-        own = [self._special_tokens.get(f"{part}_token") for part in ("pad", "unk", "eos", "bos")]
-        for token in [*own, *sorted(self._control_ids, key=self._control_ids.get)]:
-            if token in self._control_ids and token != self._template.end_of_turn:
+        """Return a control token that no conversation has: the vocabulary's own where it is one.
+
+        Llama 3 has none of its own, and its beginning of text would be taken off every text with the padding.
+        """
+        asked = self._template.prompt([Message("user", "")])
+        written = {*asked[1::2], *self._template.response("")[1::2]}
+        if self._vocabulary.add_bos:
+            written.add(self._vocabulary.bos)
+        names = sorted(self._control_ids, key=self._control_ids.get)
+        own = [self._special_tokens.get(f"{part}_token") for part in ("pad", "unk")]
+        spare = [name for part in ("pad", "reserved", "unused") for name in names if part in name.lower()]
+        for token in [*own, *spare, self._special_tokens.get("eos_token"), *names]:
+            if token in self._control_ids and token not in written:
                 return token
         raise CromeError(
             f"tokenizer: {self._template.end_of_turn!r} is its only control token, and cannot both be scored and pad; "

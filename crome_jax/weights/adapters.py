@@ -13,6 +13,7 @@ from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Params, scoring_head
+from crome_jax.weights.folder_configs import read_folder_config
 from crome_jax.weights.safetensors_files import tensor_name
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -43,8 +44,8 @@ def write_adapter(
         overwrite: whether a folder that is there is replaced.
 
     Raises:
-        CromeError: where the model has no adapters, `base` is no Hugging Face folder, or `out` exists or cannot be
-            written.
+        CromeError: where the model has no adapters, or `base` is no Hugging Face folder or has more layers, or
+            `out` exists or cannot be written.
     """
     if cfg.lora is None:
         raise CromeError(
@@ -53,6 +54,12 @@ def write_adapter(
     if not (Path(base) / "config.json").is_file():
         raise CromeError(
             f"{out}: PEFT puts adapters over a Hugging Face folder, which backbone {base!r} is not; leave out --adapter"
+        )
+    layers = read_folder_config(base).decoder.layers
+    if layers != cfg.layers:
+        raise CromeError(
+            f"{out}: the adapters were trained on the first {cfg.layers} of {base}'s {layers} layers, and PEFT would "
+            "put them and the head over all; leave out --adapter"
         )
     with whole_output(out, overwrite=overwrite) as folder:
         folder.mkdir()

@@ -266,3 +266,15 @@ def test_the_fingerprint_tells_apart_what_encodes_differently(vocabulary):
         Tokenizer(dataclasses.replace(vocabulary, definition=swapped), CHATML),
     ]
     assert len({variant.fingerprint for variant in variants}) == len(variants)
+
+
+def test_padding_is_a_token_that_no_conversation_has(tmp_path):
+    """Llama 3 names none: what trainers take off with the padding may not be its beginning of text."""
+    control = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|reserved_0|>"]
+    definition = byte_level_definition(control, LLAMA3_SPLIT)
+    tokenizer = Tokenizer(Vocabulary(definition, bos=control[0], eos="<|eot_id|>", add_bos=True), LLAMA3)
+    ids = tokenizer.save_for_classifier(tmp_path, 64)
+    prompt, answer = tokenizer.encode_conversation([ASK], "It scatters.")
+    assert ids["pad_token_id"] not in prompt + answer
+    assert prompt[0] == ids["bos_token_id"]
+    assert PreTrainedTokenizerFast.from_pretrained(tmp_path).pad_token == "<|reserved_0|>"

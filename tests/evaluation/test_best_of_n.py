@@ -86,6 +86,12 @@ def test_sizes_and_their_limits():
         ("No number here", "#### 5", 0),
         ("-3", "#### 3", 0),
         ("It is 0.50", "0.5", 1),
+        ("The final answer is: 5. That is 3 more than 2.", "5", 1),
+        ("The answer is \\$18. It took 3 days.", "18", 1),
+        ("The answer is \\(42\\), found in 3 steps.", "42", 1),
+        ("**Answer:** 42, in 3 steps.", "42", 1),
+        ("So \\boxed{1{,}200}, of 9.", "1200", 1),
+        ("So \\boxed{\\$12.50} for 3.", "12.5", 1),
     ],
 )
 def test_numbers_are_extracted_and_compared(text, answer, right):

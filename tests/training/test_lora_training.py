@@ -184,6 +184,9 @@ def test_what_has_no_adapters_is_told(place, tmp_path):
         write(base.cfg, str(place / "backbone"))
     with pytest.raises(CromeError, match="which backbone 'tiny' is not; leave out --adapter"):
         write(base.with_adapters(Lora()).cfg, "tiny")
+    fewer = dataclasses.replace(base.with_adapters(Lora()).cfg, layers=base.cfg.layers - 1)
+    with pytest.raises(CromeError, match=r"on the first \d of .* layers, and PEFT would put them and .* over all"):
+        write(fewer, str(place / "backbone"))
     with pytest.raises(CromeError, match="leaves adapters no layer; set it to 'all' or a number"):
         train(data="x", out=str(tmp_path / "x"), trainable="head", lora=Lora())
     assert not list(tmp_path.iterdir())

@@ -17,15 +17,21 @@ ORIGINAL = "original"
 
 
 def measure_rewordbench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return reWordBench's table; the line of a transformation also has `before`, `drop` and `drop_interval`."""
+    """Return reWordBench's table; the line of a transformation also has `before`, `drop` and `drop_interval`.
+
+    A rewording whose original was set aside, being too long, is left out: there is nothing to compare it with.
+    """
     results = pair_results(examples)
-    before = {examples.ids[n].partition("/")[2]: results[n] for n in examples.of(ORIGINAL)}
+    keys = [id_.partition("/")[2] for id_ in examples.ids]
+    before = {keys[n]: results[n] for n in examples.of(ORIGINAL)}
     original = subset_part(examples, results, ORIGINAL)
-    names = [name for name in dict.fromkeys(examples.subsets) if name != ORIGINAL]
+    places = {name: examples.of(name) for name in dict.fromkeys(examples.subsets) if name != ORIGINAL}
+    places = {name: [n for n in at if keys[n] in before] for name, at in places.items()}
     parts, lines, drops, relative = [], [], [], []
-    for name in names:
-        at = examples.of(name)
-        was = np.array([before[examples.ids[n].partition("/")[2]] for n in at])
+    for name, at in places.items():
+        if not at:
+            continue
+        was = np.array([before[keys[n]] for n in at])
         part = Part(name, results[at], examples.prompts[at])
         lost = was - results[at]
         interval = bootstrap.mean_interval(lost, np.arange(len(lost)))

@@ -202,6 +202,14 @@ def test_rewordbench_by_hand():
     assert table["relative_drop"] == pytest.approx((0.5 + 0.5) / 2)
 
 
+def test_rewordings_whose_original_was_set_aside_are_left_out():
+    rows = [("original/0", "original", [1.0], [0.5]), ("deleted/1", "deleted", [1.0], [0.5])]
+    rows += [("quotes/0", "quotes", [0.0], [0.5]), ("quotes/1", "quotes", [1.0], [0.5])]
+    table = measure_rewordbench(examples(rows), BOOTSTRAP)
+    assert line(table, "quotes")["drop"] == 1
+    assert "deleted" not in {row["name"] for row in table["rows"]}
+
+
 # --- trivial scorers: arithmetic, not measurement ---------------------------------------------------------------------
 
 
