@@ -44,8 +44,8 @@ KNOWN_SHAPES = (
 
 _PAIR = ("chosen", "rejected")
 _SIDE_FACT = re.compile(r"(?:chosen|rejected)_.+|.+_(?:chosen|rejected)")
-_RESPONSES = ("responses", "completions")
-_TEXTS = ("text", "response", "content", "completion", "output")
+_RESPONSES = ("responses", "completions", "answers")
+_TEXTS = ("text", "response", "content", "completion", "output", "answer")
 _SCORES = ("score", "overall_score", "rating", "reward")
 _RANKS = ("rank", "ranking")
 _LISTS = {"scores": 1, "ratings": 1, "rankings": -1, "ranks": -1}
