@@ -54,6 +54,7 @@ from crome_jax.training.train import (
     check_settings,
     compute_hidden,
     make_card,
+    passes,
     say_packing,
 )
 from crome_jax.weights.backbones import Backbone, load_backbone
@@ -148,12 +149,13 @@ def study(
     in_training = store or KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, groups, method, steps, seed, in_training)
+        method.name: bench.prepare_training(training_groups, groups, method, steps, rows_per_step, seed, in_training)
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
         prepared = trained_on[method.name]
-        packing.append({"method": method.name, **packing_facts(prepared.rows)})
+        seen = passes(steps, rows_per_step, prepared.rows)
+        packing.append({"method": method.name, **packing_facts(prepared.rows), **seen})
         encoding.append(prepared.facts(f"training of {method.name}"))
         train = functools.partial(
             bench.run_trial,
@@ -345,6 +347,7 @@ class _Bench:
         name: str,
         method: Method,
         steps: int,
+        rows_per_step: int,
         seed: int,
         known: KnownHidden,
     ) -> _Prepared:
@@ -353,7 +356,7 @@ class _Bench:
         form = method.pair_form(seed)
         rows = tell_commonest_apart(pack_groups(kept, self.base.tokenizer, self.shape, pairs=form, name=name))
         check_comparisons(method, rows.batch, steps, name)
-        say_packing(method.name, packing_facts(rows))
+        say_packing(method.name, packing_facts(rows) | passes(steps, rows_per_step, rows))
         return self.prepare(groups, rows, known, pairs=form is not None)
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:

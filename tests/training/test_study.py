@@ -49,6 +49,8 @@ def run(tmp_path_factory):
 def test_without_search_steps_the_best_trial_is_the_run(run):
     trials = run()["facts"]["search"]
     assert [trial["optimizer steps"] for trial in trials] == [3, 3]
+    (packed,) = run()["facts"]["packing"]
+    assert packed["passes over the data"] == round(3 * 8 / packed["rows"], 2)
     assert sum(trial["kept"] for trial in trials) == 1
 
 
