@@ -85,9 +85,8 @@ def fit(
 
     Raises:
         Preempted: where it was, once the run is saved.
-        Diverged: where more steps in a row are not finite.
-        CromeError: where a checkpoint cannot be written. What the run was before
-            the first of those steps is saved then.
+        Diverged: where more steps in a row are not finite. What the run was before the first of them is saved then.
+        CromeError: where a checkpoint cannot be written.
     """
     done = int(state.step)
     incidents = incidents or Incidents()
