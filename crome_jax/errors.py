@@ -9,6 +9,10 @@ class Preempted(CromeError):
     """The machine was taken away; the run is saved. The command line exits with status 143, as after SIGTERM."""
 
 
+class Diverged(CromeError):
+    """A training whose loss, gradient or rewards are no longer finite."""
+
+
 class DataError(CromeError):
     """A record that cannot be used.
 

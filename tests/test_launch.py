@@ -115,11 +115,16 @@ def test_setup_installs_the_default_backbone_as_the_package_table_says():
 
 def test_the_commands_of_the_quickstart_are_commands(checkout, monkeypatch):
     shown = bash(
-        checkout / "launch" / "quickstart.sh", "--dry-run", "--gin.SEED=1", PYTHON=str(checkout / "python")
+        checkout / "launch" / "quickstart.sh",
+        "--dry-run",
+        "--seed",
+        "7",
+        "--gin.study.steps=9",
+        PYTHON=str(checkout / "python"),
     ).stdout
     commands = [re.findall(r"'([^']*)'", line)[3:] for line in shown.splitlines() if "crome_jax'" in line]
     assert [command[0] for command in commands] == ["testbed", "augment", "study"]
-    assert "--gin.SEED=1" in commands[-1]
+    assert {"--gin.SEED=7", "--gin.study.steps=9"} <= set(commands[-1])
     seen = []
     for command in commands:
         monkeypatch.setattr(f"crome_jax.verbs.{command[0]}.run", seen.append)
@@ -127,6 +132,13 @@ def test_the_commands_of_the_quickstart_are_commands(checkout, monkeypatch):
     testbed, augment, study = seen
     assert augment.data == testbed.out
     assert study.gin_file == ["gin/runs/quickstart.gin"]
+    assert testbed.seed == augment.seed == 7
+
+
+@pytest.mark.parametrize("seed", [("--seed", "x"), ("--seed",), ("--seed=",)])
+def test_the_quickstart_refuses_a_seed_that_is_no_number(seed):
+    refused = bash(ROOT / "launch" / "quickstart.sh", "--dry-run", *seed)
+    assert (refused.returncode, refused.stdout) == (2, "")
 
 
 def test_continuous_integration_formats_lints_and_tests(checkout):

@@ -66,6 +66,15 @@ def test_a_pure_file_touches_no_file_and_no_terminal(path):
     assert not called & FILE_SYSTEM
 
 
+@pytest.mark.parametrize("folder", ["augment", "objectives"])
+def test_what_makes_and_weighs_comparisons_knows_no_spurious_attributes(folder):
+    known = ("crome_jax.data.datasets", "crome_jax.evaluation.strata", "crome_jax.evaluation.style_attributes")
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    for path in files:
+        assert not {module for module in imported(path) if module.startswith(known)}, path
+
+
 def test_gin_is_imported_at_the_edge_alone():
     users = {name(path) for path in ROOT.rglob("*.py") if any(m.split(".")[0] == "gin" for m in imported(path))}
     assert users == {"configuration.py"}

@@ -29,6 +29,7 @@ class TokenizedGroup:
         attributes: of each comparison, the attribute that metrics count it under, empty for none; () where there are
             none at all.
         cut: responses that were cut already, as two answers in one slot are.
+        equal: comparisons of such answers that are equal once cut.
     """
 
     index: int
@@ -42,6 +43,7 @@ class TokenizedGroup:
     margin: np.ndarray
     attributes: Sequence[str] = ()
     cut: int = 0
+    equal: int = 0
 
 
 _COMPARED = ("left", "right", "kind", "target", "weight", "margin")
@@ -86,6 +88,7 @@ class Rows:
         groups: i32 [N, R]; which group a response slot belongs to, -1 = empty.
         responses: i32 [N, R]; which of that group's responses it is, -1 = empty.
         truncated: responses that were cut to fit.
+        equal: comparisons whose answers are equal once cut, which are left out.
         real_tokens: tokens that are not padding.
         unpacked_tokens: what encoding both sides of every comparison with its own prompt would take.
         attributes: names of the attributes that comparisons move, however many.
@@ -98,6 +101,7 @@ class Rows:
     real_tokens: int
     unpacked_tokens: int
     attributes: tuple[str, ...] = ()
+    equal: int = 0
 
     def __len__(self) -> int:
         return self.groups.shape[0]
@@ -124,6 +128,7 @@ def packing_facts(rows: Rows) -> dict[str, int | float]:
         "tokens encoded for each comparison": round(rows.real_tokens / max(comparisons, 1), 1),
         "if every pair were encoded by itself": round(rows.unpacked_tokens / max(comparisons, 1), 1),
         "responses cut": rows.truncated,
+        "comparisons left out, of answers equal once cut": rows.equal,
     }
 
 
@@ -155,7 +160,7 @@ def join_rows(parts: Sequence[tuple[Rows, int]]) -> Rows:
         attributes=names,
         **{
             name: sum(getattr(rows, name) for rows, _ in parts)
-            for name in ("truncated", "real_tokens", "unpacked_tokens")
+            for name in ("truncated", "equal", "real_tokens", "unpacked_tokens")
         },
     )
 
@@ -197,7 +202,8 @@ def pack(
     same groups in the same order give the same rows.
 
     A group that fits into a row is never split. A larger one is split by its comparisons, its prompt repeated; a pair
-    that does not fit even alone has its longer responses cut, the end-of-turn token kept, and is counted.
+    that does not fit even alone has its longer responses cut, the end-of-turn token kept, and is counted. Where that
+    makes its two responses equal, their comparison is left out and counted: it would prefer one of two equals.
 
     Args:
         every_response: also place responses that no comparison needs (to score them all); without it they are left out.
@@ -206,7 +212,7 @@ def pack(
     Raises:
         DataError: where a prompt leaves no room for its responses, or nothing was given.
     """
-    tallies = {"truncated": 0, "unpacked": 0, "pieces": 0}
+    tallies = {"truncated": 0, "equal": 0, "unpacked": 0, "pieces": 0}
     rows: list[list[_Piece]] = []
     waiting: list[_Piece] = []
     for group in groups:
@@ -238,7 +244,7 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
     Raises:
         DataError: where a prompt leaves no room for its responses.
     """
-    tallies = {"truncated": 0, "unpacked": 0, "pieces": 0}
+    tallies = {"truncated": 0, "equal": 0, "unpacked": 0, "pieces": 0}
     longest = shapes[-1]
     alone = (dataclasses.replace(group, **dict.fromkeys(_COMPARED, np.zeros(0, np.int32))) for group in groups)
     pieces = [piece for group in alone for piece in _pieces(group, longest, True, tallies)]
@@ -309,6 +315,7 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
     ]
     tallies["unpacked"] += sum(len(group.prompt) + len(group.responses[r]) for sides, _ in units for r in sides)
     tallies["truncated"] += group.cut
+    tallies["equal"] += group.equal
     if every_response:
         used = {r for sides, _ in units for r in sides}
         units += [((r,), ()) for r in range(len(group.responses)) if r not in used]
@@ -318,9 +325,22 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
         if sum(lengths.values()) > room:
             lengths = share_room(lengths, room)
             tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in lengths.items())
+            compared = len(part)
+            part = [unit for unit in part if not _differs_beyond_the_cut(unit, lengths, group)]
+            tallies["equal"] += compared - len(part)
+            if not part and not every_response:
+                continue
         comparisons = tuple(c for _, compared in part for c in compared)
         yield _Piece(group, tuple(lengths), comparisons, tuple(lengths.values()), tallies["pieces"])
         tallies["pieces"] += 1
+
+
+def _differs_beyond_the_cut(unit: _Unit, lengths: dict[int, int], group: TokenizedGroup) -> bool:
+    sides, _ = unit
+    if len(sides) < 2:
+        return False
+    left, right = sides
+    return are_equal_once_cut(group.responses[left], group.responses[right], (lengths[left], lengths[right]))
 
 
 def _has_slots(units: Sequence[_Unit], shape: RowShape) -> bool:
@@ -425,6 +445,15 @@ def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
     return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
 
 
+def are_equal_once_cut(left: Sequence[int], right: Sequence[int], kept: tuple[int, int]) -> bool:
+    """Tell whether two responses that differ no longer do once they are cut to `kept` tokens each."""
+    if kept[0] < len(left) and kept[1] < len(right):
+        kept = (min(kept),) * 2  # Of an odd room one has a token more, which says nothing.
+    elif kept == (len(left), len(right)):
+        return False
+    return list(cut_to(left, kept[0])) == list(cut_to(right, kept[1]))
+
+
 def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
     n, i32, f32 = len(rows), np.int32, np.float32
     token_fields = {f: np.zeros((n, shape.tokens), i32) for f in ("tokens", "positions", "group_ids", "response_ids")}
@@ -468,6 +497,7 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
         groups=group_of,
         responses=response_of,
         truncated=tallies["truncated"],
+        equal=tallies["equal"],
         real_tokens=int((token_fields["group_ids"] > 0).sum()),
         unpacked_tokens=tallies["unpacked"],
         attributes=tuple(attributes)[1:],

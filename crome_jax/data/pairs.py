@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from crome_jax.augment.seeds import derive_seed
-from crome_jax.data.packing import TokenizedGroup, check_room, cut_to, share_room
+from crome_jax.data.packing import TokenizedGroup, are_equal_once_cut, check_room, cut_to, share_room
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.groups import PreferenceGroup
@@ -63,7 +63,8 @@ def tokenize_pairs(
     """Encode the comparisons of a group as pairs.
 
     Comparisons of the same two answers share a slot. Of two answers that do not fit a row both are cut, as
-    `packing.share_room` says, to the same lengths in either order, and each keeps the end of its turn.
+    `packing.share_room` says, to the same lengths in either order, and each keeps the end of its turn. Where that makes
+    them equal, what compares them has no weight.
 
     Args:
         index: the group's place in the data set.
@@ -86,12 +87,17 @@ def tokenize_pairs(
     slots: dict[tuple[int, int], int] = {}
     encoded: list[list[int]] = []
     cut: dict[tuple[int, int], int] = {}
+    equal = 0
     rows: list[tuple[int, float, float, float, int, str]] = []
     for c in group.comparisons:
         sides = min(c.left, c.right), max(c.left, c.right)
         wanted = {r: len(answers[r]) for r in sides}
         kept = wanted if sum(wanted.values()) <= room else share_room(wanted, room)
         cut[sides] = sum(kept[r] < wanted[r] for r in sides)
+        low, high = sides
+        same = are_equal_once_cut(answers[low], answers[high], (kept[low], kept[high]))
+        weight = 0.0 if same else c.weight
+        equal += same
         orders = form.orders(group.id, c.left, c.right)
         for order in orders:
             if order not in slots:
@@ -99,7 +105,7 @@ def tokenize_pairs(
                 first, second = (cut_to(answers[r], kept[r]) for r in order)
                 encoded.append([*first, *between, *second])
             target = c.target if order[0] == c.left else 1.0 - c.target
-            rows.append((slots[order], target, c.weight / len(orders), c.margin, c.kind, c.moved))
+            rows.append((slots[order], target, weight / len(orders), c.margin, c.kind, c.moved))
     left, target, weight, margin, kind, attributes = zip(*rows, strict=True) if rows else ((),) * 6
     return TokenizedGroup(
         index=index,
@@ -113,4 +119,5 @@ def tokenize_pairs(
         margin=np.array(margin, np.float32),
         attributes=attributes,
         cut=sum(cut.values()),
+        equal=equal,
     )

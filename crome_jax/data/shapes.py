@@ -44,8 +44,8 @@ KNOWN_SHAPES = (
 
 _PAIR = ("chosen", "rejected")
 _SIDE_FACT = re.compile(r"(?:chosen|rejected)_.+|.+_(?:chosen|rejected)")
-_RESPONSES = ("responses", "completions")
-_TEXTS = ("text", "response", "content", "completion", "output")
+_RESPONSES = ("responses", "completions", "answers")
+_TEXTS = ("text", "response", "content", "completion", "output", "answer")
 _SCORES = ("score", "overall_score", "rating", "reward")
 _RANKS = ("rank", "ranking")
 _LISTS = {"scores": 1, "ratings": 1, "rankings": -1, "ranks": -1}
@@ -376,7 +376,11 @@ def _targets(record: Mapping[str, Any], left: str) -> tuple[list[float], list[st
     if annotators and "label" not in record:  # PandaLM: 1 or 2 is better, 0 is a tie.
         return [_vote(record[name], {1: 1.0, 2: 0.0, 0: 0.5}, name) for name in annotators], annotators
     if "label" not in record:
-        raise DataError("is missing", field="label")
+        raise DataError(
+            "is missing",
+            field="label",
+            fix="say which response is better: 1>2, 2>1, or 1=2 for a tie, or pass --skip-bad",
+        )
     label = record["label"]
     if isinstance(label, str) and (match := _LABEL.fullmatch(label)):
         return [_TARGETS[match[1]] if match[1] else 1 - _TARGETS[match[2]]], ["label"]

@@ -46,6 +46,10 @@ def write_groups(
             `groups` itself, `path` is as it was before.
     """
     path = Path(path)
+    if path.name.endswith((".parquet", ".json", ".json.gz")):
+        raise CromeError(
+            f"{path}: would be a folder of that name; end it in .jsonl, .jsonl.gz, or give a folder's name"
+        )
     if overwrite:
         _check_replaceable(path)
     with whole_output(path, overwrite=overwrite) as partial:

@@ -86,7 +86,14 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
 
 def _responses_cut(figures: Mapping[str, Any]) -> list[tuple[str, str, int]] | None:
     """Return name, data and count where responses were cut to fit a row; None where the facts do not say."""
-    rows = figures["facts"].get("scoring") or []
+    rows = figures["facts"].get("scoring")
+    if not rows:  # A study cuts once for all of its methods, and says so of its training data as well.
+        splits = figures["settings"]["splits"]
+        rows = [
+            {"method": "all methods that read pairs" if row["data"].endswith(", pairs") else "all methods"} | row
+            for row in figures["facts"].get("frozen layers") or []
+            if row["data"].removesuffix(", pairs") in splits
+        ]
     if not rows or any("responses cut" not in row for row in rows):
         return None
     labels = shown_names(figures)

@@ -84,7 +84,8 @@ def score_pairs(
 
     Returns:
         Scores whose `rewards` are log-odds [R, R] as `leads` describes them, all NaN of a group that was refused;
-        `truncated` counts the answers that were cut, in each pair that they are in.
+        `truncated` counts the answers that were cut, in each pair that they are in, `equal` the distinct pairs that
+        are equal once cut.
 
     Raises:
         CromeError: where the model is no pairwise one.
@@ -102,10 +103,11 @@ def score_pairs(
     refuse = None if on_bad is None else distinct.pass_on(groups, on_bad)
     items: list[TokenizedGroup] = []
     judged = [np.full((len(group.responses),) * 2, np.nan, np.float32) for group in distinct.groups]
-    cut = 0
+    cut = equal = 0
     for item in tokenize_groups(merged, model.tokenizer, model.shape, pairs=BOTH, on_bad=refuse):
         np.fill_diagonal(judged[item.index], 0.0)
         cut += item.cut
+        equal += item.equal
         if item.responses:
             items.append(item)
     packed = pack_tightly(items, row_shapes(model.shape))
@@ -115,7 +117,7 @@ def score_pairs(
         _gather(rows, values, asked, judged)
     places = [(at, np.ix_(responses, responses)) for at, responses in distinct.places]
     log_odds = [judged[at][where] for at, where in places]
-    return Scores(log_odds, cut, *count_tokens(model, packed, rows_at_once))
+    return Scores(log_odds, cut, *count_tokens(model, packed, rows_at_once), equal)
 
 
 def pack_pairs(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape, *, name: str) -> Rows:

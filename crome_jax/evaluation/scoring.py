@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from crome_jax.batch import FIELDS
 from crome_jax.data.loading import pack_groups, put, tokenize_groups
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack_tightly
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, cut_to, pack_tightly
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.accuracy import check_rewards
@@ -70,12 +70,14 @@ class Scores:
         truncated: responses that were cut to fit a row, each as often as it occurs.
         tokens: real tokens that were encoded: each distinct prompt and response once.
         padding: tokens besides that went through the model: rows that are not full, batches that are not.
+        equal: comparisons whose answers are equal once cut, so that no model can tell them apart.
     """
 
     rewards: list[np.ndarray]
     truncated: int
     tokens: int
     padding: int
+    equal: int = 0
 
 
 @functools.lru_cache(maxsize=8)  # One compilation, however often and from wherever a model is asked.
@@ -115,10 +117,12 @@ def score_groups(
 
     refuse = None if on_bad is None else distinct.pass_on(groups, on_bad)
     items: list[TokenizedGroup] = []
+    same = [np.arange(len(group.responses)) for group in distinct.groups]
     cut = [np.zeros(len(group.responses), bool) for group in distinct.groups]
     for item in tokenize_groups(distinct.groups, model.tokenizer, model.shape, on_bad=refuse):
         lengths = np.array([len(ids) for ids in item.responses], np.int64)
         cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
+        same[item.index] = _equal_once_cut(item, cut[item.index], model.shape.tokens - len(item.prompt))
         items.append(item)
     packed = pack_tightly(items, row_shapes(model.shape))
     if not packed:
@@ -130,7 +134,21 @@ def score_groups(
     # What was refused is NaN, too: a model that gives it must not pass for that.
     check_rewards([distinct.groups[item.index] for item in items], [rewards[item.index] for item in items])
     truncated = sum(int(flags.sum()) for flags in distinct.spread(cut))
-    return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once))
+    equal = sum(
+        int(as_cut[c.left] == as_cut[c.right])
+        for group, as_cut in zip(groups, distinct.spread(same), strict=True)
+        for c in group.comparisons
+    )
+    return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once), equal)
+
+
+def _equal_once_cut(item: TokenizedGroup, cut: np.ndarray, room: int) -> np.ndarray:
+    """Return of each response the first that is the same as it once both are cut; itself where there is none."""
+    first: dict[tuple[int, ...], int] = {}
+    same = np.arange(len(item.responses))
+    for r in np.flatnonzero(cut):
+        same[r] = first.setdefault(tuple(cut_to(item.responses[r], room)), int(r))
+    return same
 
 
 def check_rewarding(model: RewardModel) -> None:

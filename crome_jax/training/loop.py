@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crome_jax.data.loading import put
-from crome_jax.errors import CromeError, Preempted
+from crome_jax.errors import Diverged, Preempted
 from crome_jax.models.weights import Params
 from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.incidents import Incidents
@@ -85,8 +85,8 @@ def fit(
 
     Raises:
         Preempted: where it was, once the run is saved.
-        CromeError: where more steps in a row are not finite, or a checkpoint cannot be written. What the run was before
-            the first of those steps is saved then.
+        Diverged: where more steps in a row are not finite. What the run was before the first of them is saved then.
+        CromeError: where a checkpoint cannot be written.
     """
     done = int(state.step)
     incidents = incidents or Incidents()
@@ -150,7 +150,7 @@ def fit(
                 progress.close()
                 first = number - in_a_row + 1
                 _save_before(first, state, good, checkpoints)
-                raise CromeError(_too_many(first, number, metrics, incidents))
+                raise Diverged(_too_many(first, number, metrics, incidents))
             if not in_a_row:
                 good = iterator.get_state()
         if due and (not in_a_row or number == steps):

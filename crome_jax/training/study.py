@@ -30,7 +30,7 @@ from crome_jax.data.loading import (
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape, packing_facts
 from crome_jax.data.readers import read_groups
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, Diverged
 from crome_jax.evaluation.accuracy import pairwise_outcomes
 from crome_jax.evaluation.pair_scoring import gather_pairs, pack_pairs
 from crome_jax.evaluation.report import build_report, write_report
@@ -54,6 +54,7 @@ from crome_jax.training.train import (
     check_settings,
     compute_hidden,
     make_card,
+    passes,
     say_packing,
 )
 from crome_jax.weights.backbones import Backbone, load_backbone
@@ -148,12 +149,13 @@ def study(
     in_training = store or KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, groups, method, steps, seed, in_training)
+        method.name: bench.prepare_training(training_groups, groups, method, steps, rows_per_step, seed, in_training)
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
         prepared = trained_on[method.name]
-        packing.append({"method": method.name, **packing_facts(prepared.rows)})
+        seen = passes(steps, rows_per_step, prepared.rows)
+        packing.append({"method": method.name, **packing_facts(prepared.rows), **seen})
         encoding.append(prepared.facts(f"training of {method.name}"))
         train = functools.partial(
             bench.run_trial,
@@ -165,7 +167,17 @@ def study(
             rows_per_step=rows_per_step,
             seed=seed,
         )
-        trials = [train(rate, search_steps) for rate in learning_rates]
+        trials = []
+        for rate in learning_rates:
+            try:
+                trials.append(train(rate, search_steps))
+            except Diverged as e:
+                search.append(_diverged(method.name, rate, search_steps, e))
+        if not trials:
+            raise CromeError(
+                f"{method.name}: training diverged with every learning rate; lower study.learning_rates "
+                f"({search[-1]['note']})"
+            )
         chosen = min(trials, key=lambda trial: (-trial.accuracy, trial.loss))
         if search_steps != steps:
             chosen = train(chosen.learning_rate, steps)
@@ -281,7 +293,25 @@ class _Trial:
             "tokens/s": round(self.throughput.tokens / self.throughput.seconds),
             "pairs/s": round(self.throughput.pairs / self.throughput.seconds, 1),
             "seconds": round(self.throughput.seconds, 1),
+            "note": "",
         }
+
+
+def _diverged(method: str, learning_rate: float, steps: int, error: Diverged) -> dict[str, Any]:
+    """Return the row of the search table of a trial that diverged: one rate too high does not end the search."""
+    print(f"{method}, learning rate {learning_rate:g}: {error}", file=sys.stderr)
+    return {
+        "method": method,
+        "learning rate": learning_rate,
+        "optimizer steps": steps,
+        "validation accuracy": 0.0,
+        "validation loss, nats": None,
+        "kept": False,
+        "tokens/s": None,
+        "pairs/s": None,
+        "seconds": None,
+        "note": f"diverged: {error}",
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,6 +375,7 @@ class _Bench:
         name: str,
         method: Method,
         steps: int,
+        rows_per_step: int,
         seed: int,
         known: KnownHidden,
     ) -> _Prepared:
@@ -353,7 +384,7 @@ class _Bench:
         form = method.pair_form(seed)
         rows = tell_commonest_apart(pack_groups(kept, self.base.tokenizer, self.shape, pairs=form, name=name))
         check_comparisons(method, rows.batch, steps, name)
-        say_packing(method.name, packing_facts(rows))
+        say_packing(method.name, packing_facts(rows) | passes(steps, rows_per_step, rows))
         return self.prepare(groups, rows, known, pairs=form is not None)
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
@@ -379,6 +410,9 @@ class _Bench:
 
         Args:
             optimizer, step: from tunable and make_train_step: compiled once for all trials of a method.
+
+        Raises:
+            Diverged: where the training, or what it gives the validation split, is not finite.
         """
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
         layers = {name: weight for name, weight in self.trained.items() if name not in HEADS}
@@ -397,7 +431,10 @@ class _Bench:
             log=lambda at, values: curve.append({"step": at, **values}),
             attributes=data.rows.attributes,
         )
-        outcomes = pairwise_outcomes(validation.groups, self.score(state, validation)).decided()
+        scores = self.score(state, validation)
+        if not validation.pairs and not all(np.isfinite(rewards).all() for rewards in scores):
+            raise Diverged("the rewards of the validation split are not finite")
+        outcomes = pairwise_outcomes(validation.groups, scores).decided()
         return _Trial(
             learning_rate=learning_rate,
             steps=steps,

@@ -194,7 +194,8 @@ def train(
             )
             if isinstance(trained_on.rows, Rows):  # Those in files were looked at before they were written.
                 check_comparisons(method, trained_on.rows.batch, steps, " + ".join(sources))
-            say_packing(method.name, trained_on.packing)
+            seen = {} if trained_on.mixture else passes(steps, rows_per_step, trained_on.rows)
+            say_packing(method.name, trained_on.packing | seen)
         else:
             trained_on = open_training_data(packed)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
@@ -390,6 +391,11 @@ def _numbers(cfg: DecoderConfig) -> dict[str, Any]:
     elif cfg.lora.base == "float32":
         del numbers["lora"]["base"]
     return numbers
+
+
+def passes(steps: int, rows_per_step: int, rows: Rows | RowFiles) -> dict[str, float]:
+    """Return how often a run of so many steps sees its data, as a fact beside those of `packing_facts`."""
+    return {"passes over the data": round(steps * rows_per_step / len(rows), 2)}
 
 
 def say_packing(name: str, facts: Mapping[str, int | float]) -> None:

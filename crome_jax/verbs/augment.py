@@ -25,6 +25,7 @@ from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
+from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
     from crome_jax.augment.account import Account
@@ -171,6 +172,8 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.files import check_not_read
 
     chosen = _chosen(args)
+    if chosen.baseline is not None:
+        say_terms(chosen.baseline)
     account = Account()
     card = Card(account, args.seed)
     facts: dict[str, Any] = {}

@@ -229,7 +229,7 @@ def _measure(args: argparse.Namespace) -> None:
             unsaid = dict.fromkeys(packing[0])  # What is each member's own.
             packing += [
                 unsaid
-                | {"method": together, "data": name, "responses cut": scores.truncated}
+                | {"method": together, "data": name, "responses cut": scores.truncated, "equal once cut": scores.equal}
                 | {"tokens encoded": scores.tokens, "tokens of padding": scores.padding}
                 for name, scores in scored[together].items()
             ]
@@ -330,6 +330,7 @@ def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "
             max(member[name].truncated for member in members),
             sum(member[name].tokens for member in members),
             sum(member[name].padding for member in members),
+            max(member[name].equal for member in members),
         )
         for name in members[0]
     }
@@ -381,6 +382,7 @@ def _packing_facts(
         "method": method,
         "data": name,
         "responses cut": scores.truncated,
+        "equal once cut": scores.equal,
         "tokens encoded": scores.tokens,
         "tokens of padding": scores.padding,
         "tokens encoded for each comparison": round(scores.tokens / max(comparisons, 1), 1),
@@ -402,7 +404,7 @@ def _tokens_alone(groups: Sequence[PreferenceGroup], tokenizer: "Tokenizer") -> 
 
 def _table(report: "Report", packing: Sequence[Mapping[str, Any]]) -> str:
     """Lay out accuracy with intervals, by data set and method."""
-    rows = [("data", "method", "accuracy", "95% interval", "comparisons", "responses cut")]
+    rows = [("data", "method", "accuracy", "95% interval", "comparisons", "responses cut", "equal once cut")]
     for fact in packing:
         figures = report.figures["methods"][fact["method"]]["splits"][fact["data"]]
         known = figures["accuracy"] is not None
@@ -414,6 +416,7 @@ def _table(report: "Report", packing: Sequence[Mapping[str, Any]]) -> str:
                 " to ".join(f"{bound:.1%}" for bound in figures["interval"]) if known else "-",
                 f"{figures['comparisons']:,}",
                 f"{fact['responses cut']:,}",
+                f"{fact['equal once cut']:,}",
             )
         )
     return _columns(rows)

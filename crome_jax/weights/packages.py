@@ -68,7 +68,10 @@ def find_backbone(name: str | os.PathLike, *, cache: Path | str | None = None) -
         if Path(name).exists():
             return Path(name)
         known = ", ".join(BACKBONES)
-        raise CromeError(f"{os.fspath(name)}: neither a file or folder nor a known backbone; known are {known}")
+        raise CromeError(
+            f"{os.fspath(name)}: neither a file or folder nor a known backbone; known are {known}, and "
+            "tiny (random weights, to try things with)"
+        )
     backbone = BACKBONES[os.fspath(name)]
     parts = [_locate(package, inside) for package, inside in backbone.parts]
     if None in parts:

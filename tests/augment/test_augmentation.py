@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,6 +86,31 @@ def test_augmented_groups_are_valid_deterministic_and_hold_the_originals(rows, s
     assert account.implied == implied
     assert account.made.total() - alignments + implied == kinds["causal"]
     assert account.neutrals.total() + alignments == kinds["neutral"]
+
+
+def test_what_records_say_of_themselves_changes_nothing_that_is_made():
+    # A data set may say which attributes its answers carry: neither texts nor comparisons come of it.
+    rows = [(prompt, [("Bell", "1891"), ("Anna Meyer", "12")], [1.0]) for prompt in PROMPTS]
+    plain = build(rows)
+    telling = [
+        dataclasses.replace(
+            group,
+            metadata={"spurious_attributes": "long,polite", "category": "chat", "lowered": "complete"},
+            responses=tuple(
+                dataclasses.replace(response, metadata={"long": bool(at), "polite": not at, "correct": not at})
+                for at, response in enumerate(group.responses)
+            ),
+        )
+        for group in plain
+    ]
+
+    def made(groups):
+        return [
+            ([response.text for response in group.responses], group.comparisons)
+            for group in augment_groups(groups, oracle=OfflineEditor())
+        ]
+
+    assert made(telling) == made(plain)
 
 
 def test_a_small_data_set_gets_every_kind():

@@ -25,6 +25,7 @@ from crome_jax.objectives.pairwise import reads_whole_batch
 from crome_jax.objectives.plackett_luce import plackett_luce
 from crome_jax.objectives.rao_kupper import rao_kupper
 
+COMPARED = ("left", "right", "kind", "target", "weight", "margin")
 CONFIGS = {
     "llama": tiny(),
     "gemma3": tiny(
@@ -397,6 +398,21 @@ def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
     own = rows.batch.tokens[0][rows.batch.response_ids[0] == 1].tolist()
     assert own == [*range(1, 44), 100]
     assert rows.batch.tokens[0][rows.batch.response_ids[0] == 2].tolist() == long[1]
+
+
+@pytest.mark.parametrize("tokens", [64, 65])
+def test_a_comparison_of_answers_that_differ_beyond_the_cut_alone_is_left_out_and_counted(tokens):
+    same = list(range(1, 101))
+    beyond = sized(0, 10, [0, 0, 4], [(0, 1), (0, 2)])
+    beyond = dataclasses.replace(beyond, responses=[[*same, 300, 6], [*same, 301, 6], [5, 5, 5, 6]])
+    rows = pack([beyond, sized(1, 10, [8, 8], [(0, 1)])], RowShape(tokens, 4, 4))
+    assert rows.equal == 1
+    assert int((rows.batch.weight > 0).sum()) == 2
+    # To score them all, the responses stay.
+    every = pack([beyond], RowShape(tokens, 4, 4), every_response=True)
+    assert set(every.responses[every.groups == 0].tolist()) == {0, 1, 2}
+    with pytest.raises(DataError, match="nothing to train on"):
+        pack([dataclasses.replace(beyond, **{n: getattr(beyond, n)[:1] for n in COMPARED})], RowShape(tokens, 4, 4))
 
 
 def test_a_group_without_comparisons_takes_no_room():

@@ -134,8 +134,16 @@ def test_of_answers_that_do_not_fit_both_are_cut_alike_in_either_order(lengths, 
     assert item.responses == [[*cut[0], *between, *cut[1]], [*cut[1], *between, *cut[0]]]
     assert item.cut == sum(length < len(ids) for length, ids in zip(kept, answers, strict=True))
     rows = pack_groups([group], tokenizer, RowShape(64, 4, 4), pairs=BOTH)
-    assert rows.truncated == item.cut
+    assert (rows.truncated, rows.equal) == (item.cut, 0)
     assert len(rows) == 2
+
+
+def test_a_pair_that_differs_beyond_the_cut_alone_has_no_weight_and_is_counted():
+    long = " ".join(f"w{n}" for n in range(60))
+    groups = [pair(f"{long} well", f"{long} badly"), pair("one", "other")]
+    rows = pack_groups(groups, WordTokenizer(), RowShape(64, 4, 4), pairs=PairForm())
+    assert rows.equal == 1
+    assert int((rows.batch.weight > 0).sum()) == 1
 
 
 def test_a_prompt_without_room_for_two_answers_is_named():

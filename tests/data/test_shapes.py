@@ -119,6 +119,8 @@ YES, NO = _said("assistant", "good"), _said("assistant", "bad")
             (USER,),
         ),
         ({"prompt": "Why?", "responses": [{"text": "good", "rank": 1}, {"text": "bad", "rank": 2}]}, (USER,)),
+        # Nectar's.
+        ({"prompt": "Why?", "answers": [{"answer": "bad", "rank": 7}, {"answer": "good", "rank": 1}]}, (USER,)),
         (
             {"prompt": "Why?", "responses": ["bad", {"text": "good"}], "comparisons": [{"left": 1, "right": 0}]},
             (USER,),

@@ -207,3 +207,10 @@ def test_a_folder_has_the_same_bytes_whichever_process_writes_it(tmp_path):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True, capture_output=True)
     for path in (tmp_path / "first").iterdir():
         assert path.read_bytes() == (tmp_path / "second" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out.json"])
+def test_a_name_that_promises_another_format_is_refused(tmp_path, name):
+    with pytest.raises(CromeError, match=r"end it in \.jsonl"):
+        write_groups(tmp_path / name, [], description="toy")
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ import pytest
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.page import _responses_cut
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.groups import Comparison, Kind, Origin, Response, build_group
 
@@ -360,3 +361,15 @@ def test_the_report_says_what_data_its_counterfactual_pairs_are_from():
     assert json.loads(report.to_json())["counterfactuals_from"] == "the <training> data"
     assert "from the &lt;training&gt; data." in report.to_html()
     assert _report(counterfactuals=None).figures["counterfactuals_from"] is None
+
+
+def test_what_a_study_cut_is_said_of_its_splits():
+    encoded = {"validation": 7, "reversed": 3, "reversed, pairs": 4, "absent": 0}
+    figures = {
+        "settings": {"splits": ["reversed", "absent"], "methods": ["crome"]},
+        "facts": {"frozen layers": [{"data": name, "responses cut": n} for name, n in encoded.items()]},
+    }
+    assert _responses_cut(figures) == [
+        ("all methods", "reversed", 3),
+        ("all methods that read pairs", "reversed, pairs", 4),
+    ]

@@ -18,7 +18,7 @@ from crome_jax.evaluation.scoring import (
     pack_for_scoring,
     score_groups,
 )
-from crome_jax.groups import Message, PreferenceGroup, Response
+from crome_jax.groups import Comparison, Message, PreferenceGroup, Response
 from crome_jax.models.weights import declare
 from crome_jax.training.mesh import weight_shardings
 
@@ -138,6 +138,19 @@ def test_responses_that_were_cut_are_counted_and_scored_as_cut():
     cut = [Response(" ".join(some[:59])) for some in (words, words[::-1])]
     short = dataclasses.replace(group, responses=tuple(cut))
     np.testing.assert_allclose(scores.rewards[0][[0, 2]], score_groups(model(), [short]).rewards[0], atol=1e-5)
+
+
+def test_comparisons_whose_answers_differ_beyond_the_cut_alone_are_counted():
+    long = " ".join(f"w{n}" for n in range(100))
+    group = PreferenceGroup(
+        "long",
+        (Message("user", "Go on"),),
+        (Response(f"{long} well"), Response(f"{long} badly"), Response("short")),
+        (Comparison(0, 1), Comparison(0, 2)),
+    )
+    scores = score_groups(model(), [group, *GROUPS])
+    assert (scores.equal, scores.truncated) == (1, 2)
+    assert scores.rewards[0][0] == pytest.approx(scores.rewards[0][1], abs=1e-6)
 
 
 def test_a_reward_that_is_no_number_is_an_error_and_never_passes_for_a_refused_group():

@@ -8,7 +8,7 @@ from toy import text_groups
 
 from crome_jax.data.packing import RowShape
 from crome_jax.data.writers import write_groups
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, Diverged
 from crome_jax.objectives.crome import crome
 from crome_jax.training import study as room
 from crome_jax.training.train import Method
@@ -25,7 +25,7 @@ def run(tmp_path_factory):
         write_groups(folder / "data" / f"{split}.jsonl", text_groups(40), description="toy")
     base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
 
-    def run(methods=ONE, test_splits=("test",), **settings):
+    def run(methods=ONE, test_splits=("test",), learning_rates=(1e-3, 1e-2), **settings):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(room, "load_backbone", lambda *_: base)
             page = room.study(
@@ -38,7 +38,7 @@ def run(tmp_path_factory):
                 row_shape=RowShape(tokens=128, responses=16, comparisons=16),
                 steps=3,
                 rows_per_step=8,
-                learning_rates=(1e-3, 1e-2),
+                learning_rates=learning_rates,
                 **settings,
             )
         return json.loads((page.parent / "report.json").read_text())
@@ -49,6 +49,8 @@ def run(tmp_path_factory):
 def test_without_search_steps_the_best_trial_is_the_run(run):
     trials = run()["facts"]["search"]
     assert [trial["optimizer steps"] for trial in trials] == [3, 3]
+    (packed,) = run()["facts"]["packing"]
+    assert packed["passes over the data"] == round(3 * 8 / packed["rows"], 2)
     assert sum(trial["kept"] for trial in trials) == 1
 
 
@@ -66,6 +68,24 @@ def test_with_fewer_search_steps_the_best_rate_is_trained_anew(run):
 def test_a_search_of_no_steps_is_refused(run):
     with pytest.raises(CromeError, match="search_steps is 0"):
         run(search_steps=0)
+
+
+def test_a_rate_that_diverges_is_recorded_and_ends_the_study_only_where_all_do(run, monkeypatch):
+    fit = room.fit
+
+    def diverge_at_the_highest(*args, name, **kwargs):
+        if name.endswith("rate 1"):
+            raise Diverged("steps 1 to 6: loss or gradient is not finite")
+        return fit(*args, name=name, **kwargs)
+
+    monkeypatch.setattr(room, "fit", diverge_at_the_highest)
+    diverged, kept = run(learning_rates=(1.0, 1e-3))["facts"]["search"]
+    assert (diverged["validation accuracy"], diverged["kept"]) == (0.0, False)
+    assert diverged["note"] == "diverged: steps 1 to 6: loss or gradient is not finite"
+    assert (kept["learning rate"], kept["kept"], kept["note"]) == (1e-3, True, "")
+    assert diverged.keys() == kept.keys()
+    with pytest.raises(CromeError, match="diverged with every learning rate"):
+        run(learning_rates=(1.0,))
 
 
 def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
