@@ -116,20 +116,24 @@ MALFORMED = {
 }
 
 
+@pytest.mark.parametrize("seed", [0, None])
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_reply_is_asked_for_once_more_and_then_declined_and_counted(name, tmp_path):
+def test_a_malformed_reply_is_asked_for_once_more_and_then_declined_and_counted(name, seed, tmp_path):
     content, reason = MALFORMED[name]
     with FakeEndpoint(lambda number, body: Answer(content)) as endpoint:
-        (reply,), oracle = ask(endpoint, [intervention()], tmp_path)
+        (reply,), oracle = ask(endpoint, [intervention()], tmp_path, seed=seed)
         assert reply == Declined(reason)
         assert oracle.traffic.malformed == {reason: 2}
-        assert [body["seed"] for body in endpoint.requests] == [0, 1]
+        assert [body.get("seed") for body in endpoint.requests] == ([0, 1] if seed == 0 else [None, None])
         # It was paid for: it is not asked for again by the next run either.
-        (again,), _ = ask(endpoint, [intervention()], tmp_path)
+        (again,), _ = ask(endpoint, [intervention()], tmp_path, seed=seed)
         assert again == reply
         assert len(endpoint.requests) == 2
+        with ChatOracle(settings(endpoint, tmp_path, seed=seed), Replay) as replayed:
+            assert replayed.submit(intervention()).result() == reply
+            assert replayed.traffic.cached == 2
     with FakeEndpoint(lambda number, body: Answer(content) if number == 0 else None) as endpoint:
-        (reply,), _ = ask(endpoint, [intervention()])
+        (reply,), _ = ask(endpoint, [intervention()], tmp_path / "other", seed=seed)
         assert isinstance(reply, Rewrite)
 
 
@@ -396,10 +400,54 @@ def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog
         assert "SECRET" not in place
 
 
+def test_openais_key_organisation_and_project_go_to_no_other_host_unasked(monkeypatch):
+    names = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+    for name in names:
+        monkeypatch.setenv(name, f"private-{name}")
+    with FakeEndpoint() as endpoint:
+        ask(endpoint, [intervention()])
+        assert "private" not in str(endpoint.headers)
+        # A key that is named for it, and that alone.
+        ask(endpoint, [intervention()], api_key_env="OPENAI_API_KEY")
+        assert endpoint.headers[-1]["authorization"] == "Bearer private-OPENAI_API_KEY"
+        assert str(endpoint.headers[-1]).count("private") == 1
+
+
 def test_without_a_key_openai_is_not_asked(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(CromeError, match="OPENAI_API_KEY is not set"):
         ChatOracle(ChatSettings("gpt"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("api_key_env", KEY),
+        ("api_key_env", "THE-SECRET"),
+        ("api_key_env", ""),
+        ("base_url", "https://user:SECRET@host/v1"),
+        ("base_url", "https://host/v1?key=SECRET"),
+        ("base_url", "https://host/v1#SECRET"),
+        ("base_url", "https://host:SECRET/v1"),
+        ("base_url", "SECRET"),
+    ],
+)
+def test_a_key_where_none_belongs_is_refused_and_not_quoted(field, value):
+    with pytest.raises(CromeError, match=f"ChatSettings.{field}") as refused:
+        ChatSettings("m", **{field: value})
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused_and_one_with_a_newline_after_it_is_sent(monkeypatch):
+    with FakeEndpoint() as endpoint:
+        monkeypatch.setenv("MY_KEY", f"{KEY}\n")
+        ask(endpoint, [intervention()], api_key_env="MY_KEY")
+        assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
+        for key in (f"{KEY}\nX-Other: 1", f"{KEY}é", f"{KEY}\x7f"):
+            monkeypatch.setenv("MY_KEY", key)
+            with pytest.raises(CromeError, match="MY_KEY holds characters") as refused:
+                ask(endpoint, [intervention()], api_key_env="MY_KEY")
+            assert "SECRET" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("field", "value"), [("concurrency", 0), ("timeout_s", -1), ("temperature", float("nan"))])

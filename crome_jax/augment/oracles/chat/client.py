@@ -24,6 +24,7 @@ from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
 from crome_jax.errors import CromeError
 
+_OPENAI = "https://api.openai.com/v1"
 _REFUSED_REQUEST = (400, 413, 415, 422)
 _AGAIN = (408, 409, 425, 429)
 _FIRST_REFUSED = 8
@@ -73,13 +74,22 @@ class ChatClient:
 
     def __init__(self, settings: ChatSettings, prompts: str):
         self._settings, self._prompts = settings, prompts
-        key = os.environ.get(settings.api_key_env, "")
+        variable = settings.key_variable
+        key = os.environ.get(variable, "").strip() if variable else ""  # A file read into it ends in a newline.
+        if not (key.isascii() and key.isprintable()):
+            raise CromeError(
+                f"the environment variable {variable} holds characters that no key has, such as a line break or a "
+                "letter with an accent; export the API key in it again"
+            )
         if not key and settings.base_url is None:
-            raise CromeError(f"the environment variable {settings.api_key_env} is not set; export the API key in it")
+            raise CromeError(f"the environment variable {variable} is not set; export the API key in it")
         self._secret = key
+        # What the environment says of an account at OpenAI, the client would tell any host.
+        account = ("OpenAI-Organization", "OpenAI-Project") if settings.base_url is not None else ()
         self._openai = openai.AsyncOpenAI(
             api_key=key or "none",
-            base_url=settings.base_url,
+            base_url=settings.base_url or _OPENAI,  # Not where OPENAI_BASE_URL points: no setting says that.
+            default_headers={name: openai.Omit() for name in account},
             max_retries=0,  # What is sent again, and when, is decided here.
             timeout=None,  # A request is timed from its sending to the end of its reply, in `_attempt`.
             http_client=openai.DefaultAioHttpClient(
@@ -104,7 +114,7 @@ class ChatClient:
             CromeError: where the client is stopped.
         """
         body = self._settings.body(rendered, sample)
-        key = request_key(body, self._prompts)
+        key = request_key(body, self._prompts, sample)
         task = self._under_way.get(key)
         if task is None and self._cache is not None and (found := self._cache.get(key)) is not None:
             self.traffic.cached += 1
@@ -203,7 +213,10 @@ class ChatClient:
             refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
             if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
                 return Declined(f"the endpoint refuses it (HTTP {status})")
-        fix = f"check the key in {self._settings.api_key_env}" if status in (401, 403) else "check ChatSettings"
+        fix = "check ChatSettings"
+        if status in (401, 403):
+            variable = self._settings.key_variable
+            fix = f"check the key in {variable}" if variable else "name the key's variable in ChatSettings.api_key_env"
         raise self._stop(CromeError(f"{self._place}: {said}; {fix}"))
 
     @property
