@@ -371,6 +371,25 @@ def test_a_dry_run_counts_what_a_run_then_sends(tmp_path):
     assert "what they cost is not known: give ChatSettings.prompt_price" in str(unpriced)
 
 
+def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):
+    responses = [f"The answer of rank {k} is this one." for k in range(4)]
+    pairs = [Comparison(i, j) for i in range(4) for j in range(i + 1, 4)]
+    ranked = build_group(id="g", prompt="How do whales sing?", responses=responses, comparisons=pairs)
+    with FakeEndpoint() as endpoint:
+        chosen = settings(endpoint, tmp_path)
+        estimate = Estimate(chosen)
+        recipe = Recipe(rubrics_per_prompt=3, neutrals_per_group=0, align_per_pair=0)
+        list(augment_groups([ranked], oracle=estimate, recipe=recipe))
+        augment(chosen, [ranked], recipe)
+        bodies = []
+        for body in endpoint.requests:
+            user = body["messages"][1]["content"]
+            key = user.partition("\n")[0].split()[-1].rstrip(".")
+            bodies.append(json.dumps(body).replace(key, "KEY"))
+        assert len(set(bodies)) == len(bodies) > 8
+        assert estimate.requests == len(bodies)
+
+
 def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog, capfd):
     monkeypatch.setenv("MY_KEY", KEY)
     caplog.set_level(logging.DEBUG)

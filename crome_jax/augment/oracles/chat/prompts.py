@@ -120,7 +120,9 @@ class Prompts:
             return dataclasses.replace(self._fill("judge", request, envelope, blocks), swapped=swapped)
         assert isinstance(request, Intervention)
         kind = str(request.direction)
-        attribute, reference = _described(request), request.reference or ""
+        attribute = _described(request)
+        # Of what is not shown the key must not tell: the question would be paid for once a pair that its answer is in.
+        reference = (request.reference or "") if "reference" in _FIELDS[kind] else ""
         envelope = Envelope([*turns, request.text, attribute, reference])
         blocks = {"answer": envelope.block("ANSWER", request.text)}
         if "attribute" in _FIELDS[kind]:
