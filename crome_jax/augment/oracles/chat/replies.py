@@ -16,15 +16,19 @@ EMPTY = Declined("reply is empty")
 CUT_SHORT = Declined("reply is cut short")
 TOO_LARGE = Declined("reply is too large")
 REFUSED = Declined("refused to rewrite")
+COPIED = Declined("reply copies the lines around the data")
 NO_ATTRIBUTES = Declined("reply names no usable attribute")
 
-MALFORMED = (NOT_JSON, NOT_ASKED, EMPTY, CUT_SHORT, NO_ATTRIBUTES)
+MALFORMED = (NOT_JSON, NOT_ASKED, EMPTY, CUT_SHORT, COPIED, NO_ATTRIBUTES)
 """What another sample may do better."""
 
 MOST_NAME_WORDS = 6
 MOST_NAME_CHARACTERS = 60
 MOST_SENTENCE_CHARACTERS = 400
 
+# How a model that thinks aloud begins; some templates write the opening tag into the prompt.
+_THOUGHT = re.compile(r"\A\s*(?:<think>.*?|[^{]*?)</think>", re.DOTALL)
+_DELIMITER = re.compile(r"<<<(?:BEGIN|END) [A-Z ]{1,40} [0-9a-f]{24}>>>")
 _FENCE = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
 
 
@@ -58,6 +62,8 @@ def parse_rewrite(content: str) -> Rewrite | Declined:
         return REFUSED
     if not value["text"].strip():
         return EMPTY
+    if _DELIMITER.search(value["text"]):
+        return COPIED
     return Rewrite(unseal(value["text"]).strip(), _sentence(value["edit"]) or "rewritten by the oracle")
 
 
@@ -79,6 +85,7 @@ def parse_verdict(content: str, swapped: bool) -> Verdict | Declined:
 
 def _parse(content: str, fields: dict[str, type]) -> dict[str, Any] | Declined:
     """Return the one JSON object that the reply is, with just these fields; a code fence around it is let pass."""
+    content = _THOUGHT.sub("", content, count=1)
     if not content.strip():
         return EMPTY
     fenced = _FENCE.match(content)
