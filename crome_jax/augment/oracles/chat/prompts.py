@@ -64,11 +64,13 @@ class Rendered:
         kind: which file, and which schema.
         messages: system and user.
         swapped: of a judgement, whether the first answer shown is the rewritten one.
+        key: of the lines around the data, None where there are none.
     """
 
     kind: str
     messages: tuple[dict[str, str], ...]
     swapped: bool = False
+    key: str | None = None
 
 
 class Prompts:
@@ -135,7 +137,8 @@ class Prompts:
         system, user = self._parts[kind]
         # One pass over the template alone: a dollar sign of the data is never looked at.
         text = user.substitute(fields, key=envelope.key, conversation=envelope.conversation(request.prompt))
-        return Rendered(kind, ({"role": "system", "content": system}, {"role": "user", "content": text}))
+        messages = ({"role": "system", "content": system}, {"role": "user", "content": text})
+        return Rendered(kind, messages, key=envelope.key)
 
 
 def _described(request: Intervention | Judgement) -> str:

@@ -28,7 +28,6 @@ MOST_SENTENCE_CHARACTERS = 400
 
 # How a model that thinks aloud begins; some templates write the opening tag into the prompt.
 _THOUGHT = re.compile(r"\A\s*(?:<think>.*?|[^{]*?)</think>", re.DOTALL)
-_DELIMITER = re.compile(r"<<<(?:BEGIN|END) [A-Z ]{1,40} [0-9a-f]{24}>>>")
 _FENCE = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
 
 
@@ -53,8 +52,12 @@ def parse_rubrics(content: str, count: int) -> tuple[Rubric, ...] | Declined:
     return tuple(rubrics.values())[:count] or NO_ATTRIBUTES
 
 
-def parse_rewrite(content: str) -> Rewrite | Declined:
-    """Read a rewritten answer; what kind of text it is `verification.py` looks at."""
+def parse_rewrite(content: str, key: str | None = None) -> Rewrite | Declined:
+    """Read a rewritten answer; what kind of text it is `verification.py` looks at.
+
+    Args:
+        key: of the lines around the data, which no text of the data holds.
+    """
     value = _parse(content, {"declined": bool, "text": str, "edit": str})
     if isinstance(value, Declined):
         return value
@@ -62,7 +65,7 @@ def parse_rewrite(content: str) -> Rewrite | Declined:
         return REFUSED
     if not value["text"].strip():
         return EMPTY
-    if _DELIMITER.search(value["text"]):
+    if key is not None and key in value["text"]:
         return COPIED
     return Rewrite(unseal(value["text"]).strip(), _sentence(value["edit"]) or "rewritten by the oracle")
 
