@@ -17,7 +17,7 @@ from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.limits import Limits, Rate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
 from crome_jax.augment.oracles.chat.replay import Replay
-from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Message, build_group, to_json
@@ -101,7 +101,8 @@ def test_with_three_in_ten_requests_failing_the_result_is_the_same_and_the_accou
     assert 0.15 < traffic.failed.total() / traffic.sent < 0.45
     reasons = {"HTTP 429", "HTTP 500", "HTTP 502", "HTTP 503", "time-out", "connection broke"}
     assert set(traffic.failed) == reasons | {"reply is no chat completion"}
-    assert oracle.budget.prompt_tokens == 100 * traffic.answered
+    # Of what got lost the prompt is counted, too.
+    assert oracle.budget.prompt_tokens > 100 * traffic.answered
     kinds = collections.Counter(c["kind"] for line in lines for c in json.loads(line)["comparisons"] if "kind" in c)
     assert kinds["causal"] > 20
     assert kinds["neutral"] > 20
@@ -247,6 +248,62 @@ def test_a_budget_of_tokens_stops_the_run_before_it_is_passed_and_a_higher_one_g
         assert lines == expected
         assert oracle.traffic.cached >= first
         assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
+
+
+def test_a_request_that_always_fails_while_others_are_answered_is_declined_and_the_run_goes_on():
+    def behave(number, body):
+        return Answer(status=500) if "poison" in body["messages"][1]["content"] else None
+
+    with FakeEndpoint(behave) as endpoint:
+        requests = [intervention(f"Text {k} is {'poison' if k == 5 else 'here'}.") for k in range(300)]
+        replies, oracle = ask(endpoint, requests, attempts=3, concurrency=4, backoff_s=0.4, longest_wait_s=0.4)
+        assert replies[5] == Declined("failed 3 times, at last with HTTP 500")
+        assert all(isinstance(reply, Rewrite) for k, reply in enumerate(replies) if k != 5)
+        assert oracle.traffic.failed == {"HTTP 500": 3}
+
+
+@pytest.mark.parametrize("how", [{}, {"requests_per_minute": 1.0}], ids=["retry-after", "limit"])
+def test_a_run_that_stops_does_not_wait_for_those_that_sleep(how):
+    with FakeEndpoint(
+        lambda number, body: Answer(status=429, headers={"Retry-After": "300"}) if not how else Answer(latency_s=0.1)
+    ) as endpoint:
+        oracle = ChatOracle(settings(endpoint, **how))
+        futures = [oracle.submit(intervention(f"Text {k} is here.")) for k in range(20)]
+        while not endpoint.requests:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        started = time.monotonic()
+        oracle.close()
+        assert time.monotonic() - started < 1
+        assert any(isinstance(future.exception(), CromeError) for future in futures)
+
+
+USAGES = {
+    "as said": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}, 100, 50),
+    "thinking in the total": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 900}, 100, 800),
+    "zeros": ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None, 504),
+    "none": (None, None, 504),
+}
+
+
+@pytest.mark.parametrize("name", USAGES)
+def test_tokens_are_counted_whatever_the_endpoint_says_of_them(name):
+    usage, prompt, reply = USAGES[name]
+    choice = {"message": {"content": json.dumps({"declined": False, "text": "x" * 1957, "edit": ""})}}
+    body = json.dumps({"choices": [choice], "usage": usage}).encode()
+    with FakeEndpoint(lambda number, _: Answer(body=body)) as endpoint:
+        _, oracle = ask(endpoint, [intervention()])
+        estimated = estimate_prompt(endpoint.requests[0])
+    assert oracle.budget.prompt_tokens == (estimated if prompt is None else prompt)
+    assert oracle.budget.reply_tokens == reply
+
+
+@pytest.mark.parametrize(("fate", "counted"), [("hang", 1), ("reset", 1), ("500", 0)])
+def test_the_prompt_of_an_attempt_that_got_lost_is_counted(fate, counted):
+    lost = Answer(status=500) if fate == "500" else Answer(fate=fate)
+    with FakeEndpoint(lambda number, body: lost if number == 0 else None) as endpoint:
+        _, oracle = ask(endpoint, [intervention()], timeout_s=1.0)
+        assert oracle.budget.prompt_tokens == 100 + counted * estimate_prompt(endpoint.requests[0])
 
 
 def test_a_budget_of_money_wants_prices_and_counts_them():

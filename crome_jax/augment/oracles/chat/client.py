@@ -19,7 +19,7 @@ import openai
 from crome_jax.augment.oracles.base import Declined
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key
-from crome_jax.augment.oracles.chat.limits import Limits
+from crome_jax.augment.oracles.chat.limits import Limits, asleep
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
 from crome_jax.errors import CromeError
@@ -29,6 +29,9 @@ _REFUSED_REQUEST = (400, 413, 415, 422)
 _AGAIN = (408, 409, 425, 429)
 _FIRST_REFUSED = 8
 """So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
+
+_ANSWERED_MEANWHILE = 32
+"""Replies to others from which a request that fails every time is at fault, and not the endpoint."""
 
 LONGEST_RETRY_AFTER_S = 600.0
 
@@ -55,17 +58,19 @@ class Traffic:
 class _Failed(Exception):
     """An attempt that brought no reply and may be made again."""
 
-    def __init__(self, reason: str, retry_after: float = 0.0):
+    def __init__(self, reason: str, retry_after: float = 0.0, *, sent: bool = False):
         self.reason, self.retry_after = reason, retry_after
+        self.sent = sent  # It may be billed although nothing came.
 
 
 class ChatClient:
     """Sends requests, concurrently and within limits, and keeps what comes back.
 
     All of it runs in one event loop. A request that fails in passing (429, 5xx, time-outs, connections that break) is
-    sent again after a while; one that the endpoint refuses for what it is (400, 413, 422) is Declined; what no further
-    attempt can mend (a wrong key, an unknown model, a spent budget, an endpoint that stays down) stops the client: no
-    further request is sent, those under way come in and are kept.
+    sent again after a while, and Declined where that never helps while others are answered; one that the endpoint
+    refuses for what it is (400, 413, 422) is Declined at once; what no further attempt can mend (a wrong key, no such
+    model, a spent budget, an endpoint that stays down) stops the client: no further request is sent, those under way
+    come in and are kept, and nobody sleeps on.
 
     Args:
         settings: see there.
@@ -103,6 +108,7 @@ class ChatClient:
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._under_way: dict[str, asyncio.Task[Completion | Declined]] = {}
         self._stopped: CromeError | None = None
+        self._stopping = asyncio.Event()
         self._jitter = random.Random()
         self.budget = Budget(settings)
         self.traffic = Traffic()
@@ -143,10 +149,12 @@ class ChatClient:
         settings = self._settings
         most = (estimate_prompt(body), settings.max_reply_tokens)
         reason = ""
+        answered = self.traffic.answered
         for attempt in range(settings.attempts):
             async with self._slots:
                 self._check()
-                await self._limits.wait(sum(most))
+                await self._limits.wait(sum(most), self._stopping)
+                self._check()
                 try:
                     await self.budget.reserve(*most)
                 except CromeError as e:
@@ -156,6 +164,8 @@ class ChatClient:
                     completion = await self._attempt(body, most[0])
                 except _Failed as e:
                     reason, retry_after = e.reason, e.retry_after
+                    if e.sent:
+                        self.budget.spend(most[0], 0)
                 else:
                     if isinstance(completion, Completion):
                         self._keep(key, body, completion)
@@ -167,7 +177,10 @@ class ChatClient:
             if retry_after:
                 self._limits.pause(retry_after)
             if attempt + 1 < settings.attempts:
-                await asyncio.sleep(max(wait, retry_after))
+                await asleep(max(wait, retry_after), self._stopping)
+        if self.traffic.answered - answered >= _ANSWERED_MEANWHILE:
+            # The endpoint is well: it is this request that it cannot answer, and every other waits for no mending.
+            return Declined(f"failed {settings.attempts} times, at last with {reason}")
         raise self._stop(
             CromeError(
                 f"{self._place}: a request failed {settings.attempts} times, at last with {reason}; what came is kept: "
@@ -191,11 +204,15 @@ class ChatClient:
             async with asyncio.timeout(self._settings.timeout_s):
                 content = await exchange(self._openai, body, self._settings.max_reply_bytes)
         except TimeoutError:
-            raise _Failed("time-out") from None
+            raise _Failed("time-out", sent=True) from None
         except openai.APIStatusError as e:
             refusal = e
-        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError):
-            raise _Failed("connection broke") from None
+        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError) as e:
+            causes = (e, e.__cause__, e.__context__)
+            reached = not any(
+                isinstance(cause, (httpx2.ConnectError, aiohttp.ClientConnectorError)) for cause in causes
+            )
+            raise _Failed("connection broke", sent=reached) from None
         if refusal is not None:  # Out here, where what is raised does not refer to an error that may quote the key.
             return self._refused(refusal)
         if content is None:
@@ -231,6 +248,7 @@ class ChatClient:
 
     def _stop(self, error: CromeError) -> CromeError:
         self._stopped = self._stopped or error
+        self._stopping.set()
         return self._stopped
 
     def _check(self) -> None:
@@ -268,12 +286,14 @@ def _read(content: bytes, prompt_tokens: int) -> Completion:
         if not isinstance(text, str) or not isinstance(finish, str):
             raise TypeError
         usage = value.get("usage") or {}
-        tokens = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+        counts = [usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _Failed("reply is no chat completion") from None
     refused = message.get("refusal") or finish == "content_filter"
-    counted = all(isinstance(count, int) and count >= 0 for count in tokens)
-    prompt, reply = tokens if counted else (prompt_tokens, estimate_tokens(text))
+    prompt, reply, total = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
+    prompt = prompt or prompt_tokens
+    # Some count what a model thinks in the total alone.
+    reply = max(reply, total - prompt if counts[0] else 0) or (estimate_tokens(text) if text else 0)
     return Completion(text, "refusal" if refused else finish, prompt, reply)
 
 
