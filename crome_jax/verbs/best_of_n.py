@@ -6,9 +6,9 @@ A record is {prompt, candidates[]} with what its judge reads: `answer` for exact
 `refused[]` for refusal (WildGuardTest), `baseline`, `preferences[]` and perhaps `instruction_difficulty` for preference
 (AlpacaEval 2). With --endpoint the candidates come from an OpenAI-compatible server, asked as `crome augment --oracle
 chat` does: every reply is kept in .cache/oracle, where the same command finds it again, and all of them are in
-OUT/candidates.jsonl; the key is in OPENAI_API_KEY. A pairwise model sets every two candidates of a prompt against each
-other; it picks of N the one with the highest mean probability to beat another of all the prompt's candidates. Writes
-OUT/best_of_n.html and OUT/best_of_n.json.
+OUT/candidates.jsonl; its key, if it wants one, is in the environment variable of --endpoint-key. A pairwise model sets
+every two candidates of a prompt against each other; it picks of N the one with the highest mean probability to beat
+another of all the prompt's candidates. Writes OUT/best_of_n.html and OUT/best_of_n.json.
 """
 
 import argparse
@@ -46,6 +46,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--most", type=at_least(1), metavar="N", help="largest N (default: the fewest candidates of a prompt)"
     )
     parser.add_argument("--endpoint", metavar="URL", help="server that writes candidates, up to /v1 (default: none)")
+    parser.add_argument(
+        "--endpoint-key", metavar="VARIABLE", help="environment variable that holds its key (default: it gets none)"
+    )
     parser.add_argument("--endpoint-model", default="default", metavar="NAME", help="its model (default: %(default)s)")
     parser.add_argument(
         "--samples",
@@ -150,6 +153,7 @@ def _written(args: argparse.Namespace) -> Path:
     settings = ChatSettings(
         model=args.endpoint_model,
         base_url=args.endpoint,
+        api_key_env=args.endpoint_key,
         structured="none",
         temperature=args.temperature,
         max_reply_tokens=args.reply_tokens,

@@ -251,7 +251,8 @@ def test_an_endpoint_writes_candidates_each_with_a_seed_of_its_own(tmp_path, mon
     records = [{"prompt": "One?", "answer": 1}, {"prompt": "Two?"}]
     seen = []
     with FakeEndpoint(busy) as endpoint:
-        found = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 3, seen.append)
+        named = settings(endpoint.url, tmp_path, temperature=0.9, api_key_env="OPENAI_API_KEY")
+        found = ask_candidates(records, named, 3, seen.append)
         assert len(endpoint.requests) == 7  # It was busy once.
         again = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 3)
         assert len(endpoint.requests) == 7  # What is kept is not paid for again.

@@ -17,7 +17,7 @@ from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.limits import Limits, Rate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
 from crome_jax.augment.oracles.chat.replay import Replay
-from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Message, build_group, to_json
@@ -101,7 +101,8 @@ def test_with_three_in_ten_requests_failing_the_result_is_the_same_and_the_accou
     assert 0.15 < traffic.failed.total() / traffic.sent < 0.45
     reasons = {"HTTP 429", "HTTP 500", "HTTP 502", "HTTP 503", "time-out", "connection broke"}
     assert set(traffic.failed) == reasons | {"reply is no chat completion"}
-    assert oracle.budget.prompt_tokens == 100 * traffic.answered
+    # Of what got lost the prompt is counted, too.
+    assert oracle.budget.prompt_tokens > 100 * traffic.answered
     kinds = collections.Counter(c["kind"] for line in lines for c in json.loads(line)["comparisons"] if "kind" in c)
     assert kinds["causal"] > 20
     assert kinds["neutral"] > 20
@@ -116,20 +117,24 @@ MALFORMED = {
 }
 
 
+@pytest.mark.parametrize("seed", [0, None])
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_reply_is_asked_for_once_more_and_then_declined_and_counted(name, tmp_path):
+def test_a_malformed_reply_is_asked_for_once_more_and_then_declined_and_counted(name, seed, tmp_path):
     content, reason = MALFORMED[name]
     with FakeEndpoint(lambda number, body: Answer(content)) as endpoint:
-        (reply,), oracle = ask(endpoint, [intervention()], tmp_path)
+        (reply,), oracle = ask(endpoint, [intervention()], tmp_path, seed=seed)
         assert reply == Declined(reason)
         assert oracle.traffic.malformed == {reason: 2}
-        assert [body["seed"] for body in endpoint.requests] == [0, 1]
+        assert [body.get("seed") for body in endpoint.requests] == ([0, 1] if seed == 0 else [None, None])
         # It was paid for: it is not asked for again by the next run either.
-        (again,), _ = ask(endpoint, [intervention()], tmp_path)
+        (again,), _ = ask(endpoint, [intervention()], tmp_path, seed=seed)
         assert again == reply
         assert len(endpoint.requests) == 2
+        with ChatOracle(settings(endpoint, tmp_path, seed=seed), Replay) as replayed:
+            assert replayed.submit(intervention()).result() == reply
+            assert replayed.traffic.cached == 2
     with FakeEndpoint(lambda number, body: Answer(content) if number == 0 else None) as endpoint:
-        (reply,), _ = ask(endpoint, [intervention()])
+        (reply,), _ = ask(endpoint, [intervention()], tmp_path / "other", seed=seed)
         assert isinstance(reply, Rewrite)
 
 
@@ -243,6 +248,62 @@ def test_a_budget_of_tokens_stops_the_run_before_it_is_passed_and_a_higher_one_g
         assert lines == expected
         assert oracle.traffic.cached >= first
         assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
+
+
+def test_a_request_that_always_fails_while_others_are_answered_is_declined_and_the_run_goes_on():
+    def behave(number, body):
+        return Answer(status=500) if "poison" in body["messages"][1]["content"] else None
+
+    with FakeEndpoint(behave) as endpoint:
+        requests = [intervention(f"Text {k} is {'poison' if k == 5 else 'here'}.") for k in range(300)]
+        replies, oracle = ask(endpoint, requests, attempts=3, concurrency=4, backoff_s=0.4, longest_wait_s=0.4)
+        assert replies[5] == Declined("failed 3 times, at last with HTTP 500")
+        assert all(isinstance(reply, Rewrite) for k, reply in enumerate(replies) if k != 5)
+        assert oracle.traffic.failed == {"HTTP 500": 3}
+
+
+@pytest.mark.parametrize("how", [{}, {"requests_per_minute": 1.0}], ids=["retry-after", "limit"])
+def test_a_run_that_stops_does_not_wait_for_those_that_sleep(how):
+    with FakeEndpoint(
+        lambda number, body: Answer(status=429, headers={"Retry-After": "300"}) if not how else Answer(latency_s=0.1)
+    ) as endpoint:
+        oracle = ChatOracle(settings(endpoint, **how))
+        futures = [oracle.submit(intervention(f"Text {k} is here.")) for k in range(20)]
+        while not endpoint.requests:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        started = time.monotonic()
+        oracle.close()
+        assert time.monotonic() - started < 1
+        assert any(isinstance(future.exception(), CromeError) for future in futures)
+
+
+USAGES = {
+    "as said": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150}, 100, 50),
+    "thinking in the total": ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 900}, 100, 800),
+    "zeros": ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None, 504),
+    "none": (None, None, 504),
+}
+
+
+@pytest.mark.parametrize("name", USAGES)
+def test_tokens_are_counted_whatever_the_endpoint_says_of_them(name):
+    usage, prompt, reply = USAGES[name]
+    choice = {"message": {"content": json.dumps({"declined": False, "text": "x" * 1957, "edit": ""})}}
+    body = json.dumps({"choices": [choice], "usage": usage}).encode()
+    with FakeEndpoint(lambda number, _: Answer(body=body)) as endpoint:
+        _, oracle = ask(endpoint, [intervention()])
+        estimated = estimate_prompt(endpoint.requests[0])
+    assert oracle.budget.prompt_tokens == (estimated if prompt is None else prompt)
+    assert oracle.budget.reply_tokens == reply
+
+
+@pytest.mark.parametrize(("fate", "counted"), [("hang", 1), ("reset", 1), ("500", 0)])
+def test_the_prompt_of_an_attempt_that_got_lost_is_counted(fate, counted):
+    lost = Answer(status=500) if fate == "500" else Answer(fate=fate)
+    with FakeEndpoint(lambda number, body: lost if number == 0 else None) as endpoint:
+        _, oracle = ask(endpoint, [intervention()], timeout_s=1.0)
+        assert oracle.budget.prompt_tokens == 100 + counted * estimate_prompt(endpoint.requests[0])
 
 
 def test_a_budget_of_money_wants_prices_and_counts_them():
@@ -367,6 +428,25 @@ def test_a_dry_run_counts_what_a_run_then_sends(tmp_path):
     assert "what they cost is not known: give ChatSettings.prompt_price" in str(unpriced)
 
 
+def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):
+    responses = [f"The answer of rank {k} is this one." for k in range(4)]
+    pairs = [Comparison(i, j) for i in range(4) for j in range(i + 1, 4)]
+    ranked = build_group(id="g", prompt="How do whales sing?", responses=responses, comparisons=pairs)
+    with FakeEndpoint() as endpoint:
+        chosen = settings(endpoint, tmp_path)
+        estimate = Estimate(chosen)
+        recipe = Recipe(rubrics_per_prompt=3, neutrals_per_group=0, align_per_pair=0)
+        list(augment_groups([ranked], oracle=estimate, recipe=recipe))
+        augment(chosen, [ranked], recipe)
+        bodies = []
+        for body in endpoint.requests:
+            user = body["messages"][1]["content"]
+            key = user.partition("\n")[0].split()[-1].rstrip(".")
+            bodies.append(json.dumps(body).replace(key, "KEY"))
+        assert len(set(bodies)) == len(bodies) > 8
+        assert estimate.requests == len(bodies)
+
+
 def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog, capfd):
     monkeypatch.setenv("MY_KEY", KEY)
     caplog.set_level(logging.DEBUG)
@@ -396,10 +476,54 @@ def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog
         assert "SECRET" not in place
 
 
+def test_openais_key_organisation_and_project_go_to_no_other_host_unasked(monkeypatch):
+    names = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+    for name in names:
+        monkeypatch.setenv(name, f"private-{name}")
+    with FakeEndpoint() as endpoint:
+        ask(endpoint, [intervention()])
+        assert "private" not in str(endpoint.headers)
+        # A key that is named for it, and that alone.
+        ask(endpoint, [intervention()], api_key_env="OPENAI_API_KEY")
+        assert endpoint.headers[-1]["authorization"] == "Bearer private-OPENAI_API_KEY"
+        assert str(endpoint.headers[-1]).count("private") == 1
+
+
 def test_without_a_key_openai_is_not_asked(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(CromeError, match="OPENAI_API_KEY is not set"):
         ChatOracle(ChatSettings("gpt"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("api_key_env", KEY),
+        ("api_key_env", "THE-SECRET"),
+        ("api_key_env", ""),
+        ("base_url", "https://user:SECRET@host/v1"),
+        ("base_url", "https://host/v1?key=SECRET"),
+        ("base_url", "https://host/v1#SECRET"),
+        ("base_url", "https://host:SECRET/v1"),
+        ("base_url", "SECRET"),
+    ],
+)
+def test_a_key_where_none_belongs_is_refused_and_not_quoted(field, value):
+    with pytest.raises(CromeError, match=f"ChatSettings.{field}") as refused:
+        ChatSettings("m", **{field: value})
+    assert "SECRET" not in str(refused.value)
+
+
+def test_a_key_that_no_header_can_hold_is_refused_and_one_with_a_newline_after_it_is_sent(monkeypatch):
+    with FakeEndpoint() as endpoint:
+        monkeypatch.setenv("MY_KEY", f"{KEY}\n")
+        ask(endpoint, [intervention()], api_key_env="MY_KEY")
+        assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
+        for key in (f"{KEY}\nX-Other: 1", f"{KEY}é", f"{KEY}\x7f"):
+            monkeypatch.setenv("MY_KEY", key)
+            with pytest.raises(CromeError, match="MY_KEY holds characters") as refused:
+                ask(endpoint, [intervention()], api_key_env="MY_KEY")
+            assert "SECRET" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("field", "value"), [("concurrency", 0), ("timeout_s", -1), ("temperature", float("nan"))])

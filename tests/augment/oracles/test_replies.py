@@ -25,6 +25,11 @@ def named(*names):
         (json.dumps({**GOOD, "edit": ""}), Rewrite("new text", "rewritten by the oracle")),
         (json.dumps({**GOOD, "edit": "a\0b"}), Rewrite("new text", "rewritten by the oracle")),
         (json.dumps({**GOOD, "declined": True}), replies.REFUSED),
+        (f"<think>\nA {{brace}}.\n</think>\n{json.dumps(GOOD)}", Rewrite("new text", "one word changed")),
+        (f"Thought of.</think>```json\n{json.dumps(GOOD)}\n```", Rewrite("new text", "one word changed")),
+        (json.dumps({**GOOD, "text": "a </think> b"}), Rewrite("a </think> b", "one word changed")),
+        ("<think>done</think>", replies.EMPTY),
+        (f"<think>{json.dumps(GOOD)}", replies.NOT_JSON),
         ("", replies.EMPTY),
         (" \n", replies.EMPTY),
         (json.dumps({**GOOD, "text": "  "}), replies.EMPTY),
@@ -43,6 +48,12 @@ def named(*names):
 )
 def test_a_rewrite_is_read_or_declined(content, reply):
     assert parse_rewrite(content) == reply
+
+
+def test_a_rewrite_that_copies_our_lines_is_declined_and_one_with_lines_like_them_is_not():
+    text = "<<<BEGIN ANSWER 0f0f>>>\nnew text"
+    assert parse_rewrite(json.dumps({**GOOD, "text": text}), "0f0f") == replies.COPIED
+    assert parse_rewrite(json.dumps({**GOOD, "text": text}), "1e1e").text == text
 
 
 def test_what_was_sealed_comes_back_open():

@@ -10,7 +10,8 @@ class Budget:
     """Lets a request be sent only if, whatever its reply, the budget holds.
 
     Tokens of a prompt are estimated until the endpoint says how many they were, so that the budget can be passed by
-    what the estimates of the last requests are wrong by. An attempt that failed is not counted: no usage came with it.
+    what the estimates of the last requests are wrong by. Of an attempt that timed out or broke the prompt is counted,
+    as estimated: the endpoint may have worked on it. One that the endpoint turned away is not.
 
     Attributes:
         prompt_tokens, reply_tokens: spent so far, as the endpoint counts them.

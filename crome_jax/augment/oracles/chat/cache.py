@@ -30,12 +30,17 @@ class Completion:
     reply_tokens: int = 0
 
 
-def request_key(body: dict[str, Any], prompts: str) -> str:
+def request_key(body: dict[str, Any], prompts: str, sample: int = 0) -> str:
     """Return the hash of a request: all that is sent, sampling parameters among it, and the version of the prompts.
 
     Neither the endpoint nor the key is part of it: a model by the same name is the same model.
+
+    Args:
+        sample: which of several. A seed that is sent tells them apart by itself; without one the number does, except of
+            the first.
     """
-    text = json.dumps([prompts, body], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+    which = [sample] if sample and "seed" not in body else []
+    text = json.dumps([prompts, body, *which], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

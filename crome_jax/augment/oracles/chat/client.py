@@ -19,15 +19,19 @@ import openai
 from crome_jax.augment.oracles.base import Declined
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key
-from crome_jax.augment.oracles.chat.limits import Limits
+from crome_jax.augment.oracles.chat.limits import Limits, asleep
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
 from crome_jax.errors import CromeError
 
+_OPENAI = "https://api.openai.com/v1"
 _REFUSED_REQUEST = (400, 413, 415, 422)
 _AGAIN = (408, 409, 425, 429)
 _FIRST_REFUSED = 8
 """So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
+
+_ANSWERED_MEANWHILE = 32
+"""Replies to others from which a request that fails every time is at fault, and not the endpoint."""
 
 LONGEST_RETRY_AFTER_S = 600.0
 
@@ -54,17 +58,19 @@ class Traffic:
 class _Failed(Exception):
     """An attempt that brought no reply and may be made again."""
 
-    def __init__(self, reason: str, retry_after: float = 0.0):
+    def __init__(self, reason: str, retry_after: float = 0.0, *, sent: bool = False):
         self.reason, self.retry_after = reason, retry_after
+        self.sent = sent  # It may be billed although nothing came.
 
 
 class ChatClient:
     """Sends requests, concurrently and within limits, and keeps what comes back.
 
     All of it runs in one event loop. A request that fails in passing (429, 5xx, time-outs, connections that break) is
-    sent again after a while; one that the endpoint refuses for what it is (400, 413, 422) is Declined; what no further
-    attempt can mend (a wrong key, an unknown model, a spent budget, an endpoint that stays down) stops the client: no
-    further request is sent, those under way come in and are kept.
+    sent again after a while, and Declined where that never helps while others are answered; one that the endpoint
+    refuses for what it is (400, 413, 422) is Declined at once; what no further attempt can mend (a wrong key, no such
+    model, a spent budget, an endpoint that stays down) stops the client: no further request is sent, those under way
+    come in and are kept, and nobody sleeps on.
 
     Args:
         settings: see there.
@@ -73,13 +79,22 @@ class ChatClient:
 
     def __init__(self, settings: ChatSettings, prompts: str):
         self._settings, self._prompts = settings, prompts
-        key = os.environ.get(settings.api_key_env, "")
+        variable = settings.key_variable
+        key = os.environ.get(variable, "").strip() if variable else ""  # A file read into it ends in a newline.
+        if not (key.isascii() and key.isprintable()):
+            raise CromeError(
+                f"the environment variable {variable} holds characters that no key has, such as a line break or a "
+                "letter with an accent; export the API key in it again"
+            )
         if not key and settings.base_url is None:
-            raise CromeError(f"the environment variable {settings.api_key_env} is not set; export the API key in it")
+            raise CromeError(f"the environment variable {variable} is not set; export the API key in it")
         self._secret = key
+        # What the environment says of an account at OpenAI, the client would tell any host.
+        account = ("OpenAI-Organization", "OpenAI-Project") if settings.base_url is not None else ()
         self._openai = openai.AsyncOpenAI(
             api_key=key or "none",
-            base_url=settings.base_url,
+            base_url=settings.base_url or _OPENAI,  # Not where OPENAI_BASE_URL points: no setting says that.
+            default_headers={name: openai.Omit() for name in account},
             max_retries=0,  # What is sent again, and when, is decided here.
             timeout=None,  # A request is timed from its sending to the end of its reply, in `_attempt`.
             http_client=openai.DefaultAioHttpClient(
@@ -93,6 +108,7 @@ class ChatClient:
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._under_way: dict[str, asyncio.Task[Completion | Declined]] = {}
         self._stopped: CromeError | None = None
+        self._stopping = asyncio.Event()
         self._jitter = random.Random()
         self.budget = Budget(settings)
         self.traffic = Traffic()
@@ -104,7 +120,7 @@ class ChatClient:
             CromeError: where the client is stopped.
         """
         body = self._settings.body(rendered, sample)
-        key = request_key(body, self._prompts)
+        key = request_key(body, self._prompts, sample)
         task = self._under_way.get(key)
         if task is None and self._cache is not None and (found := self._cache.get(key)) is not None:
             self.traffic.cached += 1
@@ -133,10 +149,12 @@ class ChatClient:
         settings = self._settings
         most = (estimate_prompt(body), settings.max_reply_tokens)
         reason = ""
+        answered = self.traffic.answered
         for attempt in range(settings.attempts):
             async with self._slots:
                 self._check()
-                await self._limits.wait(sum(most))
+                await self._limits.wait(sum(most), self._stopping)
+                self._check()
                 try:
                     await self.budget.reserve(*most)
                 except CromeError as e:
@@ -146,6 +164,8 @@ class ChatClient:
                     completion = await self._attempt(body, most[0])
                 except _Failed as e:
                     reason, retry_after = e.reason, e.retry_after
+                    if e.sent:
+                        self.budget.spend(most[0], 0)
                 else:
                     if isinstance(completion, Completion):
                         self._keep(key, body, completion)
@@ -157,7 +177,10 @@ class ChatClient:
             if retry_after:
                 self._limits.pause(retry_after)
             if attempt + 1 < settings.attempts:
-                await asyncio.sleep(max(wait, retry_after))
+                await asleep(max(wait, retry_after), self._stopping)
+        if self.traffic.answered - answered >= _ANSWERED_MEANWHILE:
+            # The endpoint is well: it is this request that it cannot answer, and every other waits for no mending.
+            return Declined(f"failed {settings.attempts} times, at last with {reason}")
         raise self._stop(
             CromeError(
                 f"{self._place}: a request failed {settings.attempts} times, at last with {reason}; what came is kept: "
@@ -181,11 +204,15 @@ class ChatClient:
             async with asyncio.timeout(self._settings.timeout_s):
                 content = await exchange(self._openai, body, self._settings.max_reply_bytes)
         except TimeoutError:
-            raise _Failed("time-out") from None
+            raise _Failed("time-out", sent=True) from None
         except openai.APIStatusError as e:
             refusal = e
-        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError):
-            raise _Failed("connection broke") from None
+        except (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError, OSError) as e:
+            causes = (e, e.__cause__, e.__context__)
+            reached = not any(
+                isinstance(cause, (httpx2.ConnectError, aiohttp.ClientConnectorError)) for cause in causes
+            )
+            raise _Failed("connection broke", sent=reached) from None
         if refusal is not None:  # Out here, where what is raised does not refer to an error that may quote the key.
             return self._refused(refusal)
         if content is None:
@@ -203,7 +230,10 @@ class ChatClient:
             refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
             if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
                 return Declined(f"the endpoint refuses it (HTTP {status})")
-        fix = f"check the key in {self._settings.api_key_env}" if status in (401, 403) else "check ChatSettings"
+        fix = "check ChatSettings"
+        if status in (401, 403):
+            variable = self._settings.key_variable
+            fix = f"check the key in {variable}" if variable else "name the key's variable in ChatSettings.api_key_env"
         raise self._stop(CromeError(f"{self._place}: {said}; {fix}"))
 
     @property
@@ -218,6 +248,7 @@ class ChatClient:
 
     def _stop(self, error: CromeError) -> CromeError:
         self._stopped = self._stopped or error
+        self._stopping.set()
         return self._stopped
 
     def _check(self) -> None:
@@ -255,12 +286,14 @@ def _read(content: bytes, prompt_tokens: int) -> Completion:
         if not isinstance(text, str) or not isinstance(finish, str):
             raise TypeError
         usage = value.get("usage") or {}
-        tokens = (usage.get("prompt_tokens"), usage.get("completion_tokens"))
+        counts = [usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _Failed("reply is no chat completion") from None
     refused = message.get("refusal") or finish == "content_filter"
-    counted = all(isinstance(count, int) and count >= 0 for count in tokens)
-    prompt, reply = tokens if counted else (prompt_tokens, estimate_tokens(text))
+    prompt, reply, total = (count if isinstance(count, int) and count > 0 else 0 for count in counts)
+    prompt = prompt or prompt_tokens
+    # Some count what a model thinks in the total alone.
+    reply = max(reply, total - prompt if counts[0] else 0) or (estimate_tokens(text) if text else 0)
     return Completion(text, "refusal" if refused else finish, prompt, reply)
 
 

@@ -9,8 +9,9 @@ from crome_jax.groups import Message
 _JOINER = "\u2060"  # A word joiner: no width, no meaning, and no tokenizer's control token has one.
 
 _CONTROL = re.compile(
-    r"<(?=\|[^|<>\n]{1,60}\|>|(?:start|end)_of_turn>|/?(?:s|bos|eos|pad|unk)>|</?SYS>>|[｜][^<>\n]{1,60}[｜]>)"
-    r"|\[(?=/?INST\])"
+    r"<(?=\|[^|<>\n]{1,60}\|>|(?:start|end)_of_(?:turn|image)>|/?(?:s|bos|eos|pad|unk|think)>|</?SYS>>"
+    r"|[｜][^<>\n]{1,60}[｜]>|[se]op>|(?:SPECIAL_|extra_id_|unused)\d{1,5}>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS|TOOL_CONTENT)\]|s?g?MASK\]|\|[a-z_]{1,30}\|\])"
 )
 """How control tokens of chat templates begin. Servers turn such a token inside a message into the token itself, so that
 a response which holds one would end its turn, whatever lines it stands between."""

@@ -1,6 +1,5 @@
 """A dry run: how many requests, tokens and dollars it would take, before anything is sent."""
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Future
 
@@ -45,6 +44,7 @@ class Estimate:
         self._prompts = Prompts(settings.prompts)
         self._cache = Cache(settings.cache) if settings.cache is not None else None
         self.provenance = {"oracle": settings.model, "oracle_prompts": self._prompts.version}
+        self._seen: set[str] = set()
         self.requests = self.kept = self.prompt_tokens = self.reply_tokens = 0
 
     @property
@@ -55,14 +55,17 @@ class Estimate:
     def submit(self, request: Request) -> "Future[Reply]":
         """Count a request, and return a reply that lets its plan go on."""
         body = self.settings.body(self._prompts.render(request), 0)
-        self.requests += 1
-        if self._cache is not None and request_key(body, self._prompts.version) in self._cache:
-            self.kept += 1
-        else:
-            self.prompt_tokens += estimate_prompt(body)
-            self.reply_tokens += min(_reply_tokens(request), self.settings.max_reply_tokens)
+        key = request_key(body, self._prompts.version)
+        if key not in self._seen:  # Equal requests are sent once.
+            self._seen.add(key)
+            self.requests += 1
+            if self._cache is not None and key in self._cache:
+                self.kept += 1
+            else:
+                self.prompt_tokens += estimate_prompt(body)
+                self.reply_tokens += min(_reply_tokens(request), self.settings.max_reply_tokens)
         future: Future[Reply] = Future()
-        future.set_result(_reply(request))
+        future.set_result(_reply(request, key))
         return future
 
     def counts(self) -> dict[str, int]:
@@ -95,13 +98,11 @@ def _reply_tokens(request: Request) -> int:
     return _VERDICT_TOKENS if isinstance(request, Judgement) else estimate_tokens(request.text) + _EDIT_TOKENS
 
 
-def _reply(request: Request) -> Reply:
+def _reply(request: Request, key: str) -> Reply:
     if isinstance(request, Question):
         return tuple(Rubric(f"attribute {k}", "What an answer that is good in it does.") for k in range(request.count))
     if isinstance(request, Judgement):
         # The text says in its last word which way it went; see below.
         return Verdict(Direction.UPGRADE if request.after.endswith("upgrade") else Direction.DEGRADE, only=True)
     assert isinstance(request, Intervention)
-    place = f"{request.direction} {request.attribute} {request.seed}"
-    word = hashlib.blake2b(place.encode(), digest_size=6).hexdigest()
-    return Rewrite(f"{request.text} {word} {request.direction}", "estimated")
+    return Rewrite(f"{request.text} {key[:12]} {request.direction}", "estimated")

@@ -1,6 +1,7 @@
 """How fast may be asked: requests and tokens a minute, and pauses that the endpoint asks for."""
 
 import asyncio
+import contextlib
 import time
 
 BURST_S = 1.0
@@ -42,13 +43,20 @@ class Limits:
         """Let nothing through for so long."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
 
-    async def wait(self, tokens: int) -> None:
-        """Return when a request of so many tokens may be sent."""
+    async def wait(self, tokens: int, stopping: asyncio.Event) -> None:
+        """Return when a request of so many tokens may be sent, or at once when nothing will be sent any more."""
         now = time.monotonic()
         start = max(
             now,
             self._requests.reserve(now, 1) if self._requests else now,
             self._tokens.reserve(now, tokens) if self._tokens else now,
         )
-        while (left := max(start, self._paused_until) - time.monotonic()) > 0:
-            await asyncio.sleep(left)
+        while not stopping.is_set() and (left := max(start, self._paused_until) - time.monotonic()) > 0:
+            await asleep(left, stopping)
+
+
+async def asleep(seconds: float, stopping: asyncio.Event) -> None:
+    """Return after so long, or when the event is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()

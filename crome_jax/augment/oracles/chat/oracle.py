@@ -122,4 +122,4 @@ def _parse(request: Request, rendered: Rendered, completion: Completion) -> Repl
         return replies.parse_rubrics(completion.content, request.count)
     if isinstance(request, Judgement):
         return replies.parse_verdict(completion.content, rendered.swapped)
-    return replies.parse_rewrite(completion.content)
+    return replies.parse_rewrite(completion.content, rendered.key)

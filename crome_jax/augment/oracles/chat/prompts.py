@@ -64,11 +64,13 @@ class Rendered:
         kind: which file, and which schema.
         messages: system and user.
         swapped: of a judgement, whether the first answer shown is the rewritten one.
+        key: of the lines around the data, None where there are none.
     """
 
     kind: str
     messages: tuple[dict[str, str], ...]
     swapped: bool = False
+    key: str | None = None
 
 
 class Prompts:
@@ -120,7 +122,9 @@ class Prompts:
             return dataclasses.replace(self._fill("judge", request, envelope, blocks), swapped=swapped)
         assert isinstance(request, Intervention)
         kind = str(request.direction)
-        attribute, reference = _described(request), request.reference or ""
+        attribute = _described(request)
+        # Of what is not shown the key must not tell: the question would be paid for once a pair that its answer is in.
+        reference = (request.reference or "") if "reference" in _FIELDS[kind] else ""
         envelope = Envelope([*turns, request.text, attribute, reference])
         blocks = {"answer": envelope.block("ANSWER", request.text)}
         if "attribute" in _FIELDS[kind]:
@@ -133,7 +137,8 @@ class Prompts:
         system, user = self._parts[kind]
         # One pass over the template alone: a dollar sign of the data is never looked at.
         text = user.substitute(fields, key=envelope.key, conversation=envelope.conversation(request.prompt))
-        return Rendered(kind, ({"role": "system", "content": system}, {"role": "user", "content": text}))
+        messages = ({"role": "system", "content": system}, {"role": "user", "content": text})
+        return Rendered(kind, messages, key=envelope.key)
 
 
 def _described(request: Intervention | Judgement) -> str:

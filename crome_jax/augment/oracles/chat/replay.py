@@ -34,7 +34,7 @@ class Replay:
 
     async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined:
         """Return the recorded reply."""
-        found = self._cache.get(request_key(self._settings.body(rendered, sample), self._prompts))
+        found = self._cache.get(request_key(self._settings.body(rendered, sample), self._prompts, sample))
         if found is None:
             self.traffic.failed["no recorded reply"] += 1
             return Declined("no recorded reply")

@@ -16,15 +16,18 @@ EMPTY = Declined("reply is empty")
 CUT_SHORT = Declined("reply is cut short")
 TOO_LARGE = Declined("reply is too large")
 REFUSED = Declined("refused to rewrite")
+COPIED = Declined("reply copies the lines around the data")
 NO_ATTRIBUTES = Declined("reply names no usable attribute")
 
-MALFORMED = (NOT_JSON, NOT_ASKED, EMPTY, CUT_SHORT, NO_ATTRIBUTES)
+MALFORMED = (NOT_JSON, NOT_ASKED, EMPTY, CUT_SHORT, COPIED, NO_ATTRIBUTES)
 """What another sample may do better."""
 
 MOST_NAME_WORDS = 6
 MOST_NAME_CHARACTERS = 60
 MOST_SENTENCE_CHARACTERS = 400
 
+# How a model that thinks aloud begins; some templates write the opening tag into the prompt.
+_THOUGHT = re.compile(r"\A\s*(?:<think>.*?|[^{]*?)</think>", re.DOTALL)
 _FENCE = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
 
 
@@ -49,8 +52,12 @@ def parse_rubrics(content: str, count: int) -> tuple[Rubric, ...] | Declined:
     return tuple(rubrics.values())[:count] or NO_ATTRIBUTES
 
 
-def parse_rewrite(content: str) -> Rewrite | Declined:
-    """Read a rewritten answer; what kind of text it is `verification.py` looks at."""
+def parse_rewrite(content: str, key: str | None = None) -> Rewrite | Declined:
+    """Read a rewritten answer; what kind of text it is `verification.py` looks at.
+
+    Args:
+        key: of the lines around the data, which no text of the data holds.
+    """
     value = _parse(content, {"declined": bool, "text": str, "edit": str})
     if isinstance(value, Declined):
         return value
@@ -58,6 +65,8 @@ def parse_rewrite(content: str) -> Rewrite | Declined:
         return REFUSED
     if not value["text"].strip():
         return EMPTY
+    if key is not None and key in value["text"]:
+        return COPIED
     return Rewrite(unseal(value["text"]).strip(), _sentence(value["edit"]) or "rewritten by the oracle")
 
 
@@ -79,6 +88,7 @@ def parse_verdict(content: str, swapped: bool) -> Verdict | Declined:
 
 def _parse(content: str, fields: dict[str, type]) -> dict[str, Any] | Declined:
     """Return the one JSON object that the reply is, with just these fields; a code fence around it is let pass."""
+    content = _THOUGHT.sub("", content, count=1)
     if not content.strip():
         return EMPTY
     fenced = _FENCE.match(content)

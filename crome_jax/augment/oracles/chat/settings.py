@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+import urllib.parse
 from typing import Any, Literal
 
 from crome_jax.augment.oracles.chat.prompts import SCHEMAS, Rendered
@@ -15,8 +17,8 @@ class ChatSettings:
     Args:
         model: its name there.
         base_url: of the endpoint, up to and with `/v1`; None is OpenAI's own.
-        api_key_env: environment variable that holds the key; nothing else ever does. An endpoint that wants none gets
-            none where the variable is not set and `base_url` is.
+        api_key_env: environment variable that holds the key; nothing else ever does. None is OPENAI_API_KEY for
+            OpenAI's own endpoint, and no key for any other: whose host it is does not get OpenAI's key unasked.
         prompts: folder of prompts, by name or path.
         structured: how the form of a reply is asked for: by "json_schema" or "json_object", where the endpoint knows
             it, or by the prompt alone ("none"). It is checked in any case.
@@ -39,13 +41,13 @@ class ChatSettings:
             None is built in, since prices change, and are those of one model.
 
     Raises:
-        CromeError: where a number is out of range, one price is given without the other, or a money budget without
-            them.
+        CromeError: where a number is out of range, `api_key_env` is no variable's name, `base_url` no plain address,
+            one price is given without the other, or a money budget without them.
     """
 
     model: str = ""
     base_url: str | None = None
-    api_key_env: str = "OPENAI_API_KEY"
+    api_key_env: str | None = None
     prompts: str = "crome-1"
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     temperature: float = 0.7
@@ -68,6 +70,17 @@ class ChatSettings:
     reply_price: float | None = None
 
     def __post_init__(self):
+        # Neither value is quoted: what stands where no such thing belongs may be the key itself.
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Z_][A-Z0-9_]{0,63}", self.api_key_env):
+            raise CromeError(
+                "ChatSettings.api_key_env is not the name of an environment variable (capitals, digits, underscores); "
+                "export the key in one and give its name"
+            )
+        if self.base_url is not None and not _plain_url(self.base_url):
+            raise CromeError(
+                "ChatSettings.base_url is no http:// or https:// address of a host and a path alone; give one without "
+                "a user, a password or a query, and the key in the variable that api_key_env names"
+            )
         positive = ("max_reply_tokens", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s")
         for name in (*positive, "attempts", "max_reply_bytes"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
@@ -82,6 +95,11 @@ class ChatSettings:
             raise CromeError(f"ChatSettings: one price is missing; {mend}")
         if self.money_budget is not None and not any(prices):
             raise CromeError(f"ChatSettings.money_budget is set and no price; {mend}")
+
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable that the key is read from, None where none is sent."""
+        return self.api_key_env or ("OPENAI_API_KEY" if self.base_url is None else None)
 
     def body(self, rendered: Rendered, sample: int) -> dict[str, Any]:
         """Return what is sent: the request's JSON.
@@ -109,6 +127,15 @@ class ChatSettings:
         if self.prompt_price is None or self.reply_price is None:
             return None
         return (prompt_tokens * self.prompt_price + reply_tokens * self.reply_price) / 1e6
+
+
+def _plain_url(text: str) -> bool:
+    try:
+        url = urllib.parse.urlsplit(text)
+        _ = url.port  # Raises where it is none.
+    except ValueError:
+        return False
+    return url.scheme in ("http", "https") and bool(url.hostname) and not any(mark in text for mark in "@?#")
 
 
 def estimate_tokens(text: str) -> int:
