@@ -68,7 +68,8 @@ class Scores:
     Args:
         rewards: one float32 array [R] for each group, in nats; of a pairwise model log-odds [R, R] (see `leads`).
         truncated: responses that were cut to fit a row, each as often as it occurs.
-        tokens: real tokens that were encoded: each distinct prompt and response once.
+        tokens: real tokens that were encoded: each distinct prompt once, with what all of its responses begin with, and
+            the rest of each distinct response once.
         padding: tokens besides that went through the model: rows that are not full, batches that are not.
         equal: comparisons whose answers are equal once cut, so that no model can tell them apart.
     """
@@ -95,7 +96,7 @@ def score_groups(
     journal: ScoreJournal | None = None,
     name: str = "score",
 ) -> Scores:
-    """Score every response of every group, each distinct prompt and response encoded once.
+    """Score every response of every group; each distinct prompt, and what its responses begin with, is encoded once.
 
     A reward is the same, to rounding, whatever it is computed with: 1e-5 in float32. Rows are of the model's size, its
     half, its quarter, ...: a group begins one of the shortest that hold its prompt with all its responses, as attention
@@ -123,7 +124,7 @@ def score_groups(
         lengths = np.array([len(ids) for ids in item.responses], np.int64)
         cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
         same[item.index] = _equal_once_cut(item, cut[item.index], model.shape.tokens - len(item.prompt))
-        items.append(item)
+        items.append(item if cut[item.index].any() else _beginning_once(item))
     packed = pack_tightly(items, row_shapes(model.shape))
     if not packed:
         raise DataError("holds nothing to score", fix="give records with responses, whose prompts fit a row")
@@ -140,6 +141,23 @@ def score_groups(
         for c in group.comparisons
     )
     return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once), equal)
+
+
+def _beginning_once(item: TokenizedGroup) -> TokenizedGroup:
+    """Move what all responses of a group begin with into its prompt: every token sees what it saw, at the same place.
+
+    A last token of its own is left to each, which is the one that is scored. Edits and solutions begin alike.
+    """
+    if len(item.responses) < 2:
+        return item
+    # In the order of words in a lexicon, what the first and the last begin with all between do.
+    first, last = min(item.responses), max(item.responses)
+    most = min(map(len, item.responses)) - 1
+    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    same = min(same, most)
+    return dataclasses.replace(
+        item, prompt=[*item.prompt, *item.responses[0][:same]], responses=[ids[same:] for ids in item.responses]
+    )
 
 
 def _equal_once_cut(item: TokenizedGroup, cut: np.ndarray, room: int) -> np.ndarray:

@@ -182,3 +182,24 @@ def test_a_prompt_without_room_is_an_error_naming_its_group():
 def test_a_scorer_is_compiled_once_however_often_it_is_asked_for():
     assert make_scorer(CFG) is make_scorer(dataclasses.replace(CFG))
     assert make_scorer(CFG) is not make_scorer(dataclasses.replace(CFG, norm_eps=1e-5))
+
+
+def test_what_all_responses_begin_with_is_encoded_once():
+    begun = "river stone lamp cloud"
+    texts = [f"{begun} paper", begun, f"{begun} paper wheel garden", f"{begun} violin"]
+    group = PreferenceGroup("alike", (Message("user", "Say river"),), tuple(map(Response, texts)), ())
+    alone = [dataclasses.replace(group, responses=(response,)) for response in group.responses]
+    together = score_groups(model(), [group])
+    # Each in a data set of its own: in one they would be put together again, having one prompt.
+    apart = [score_groups(model(), [one]) for one in alone]
+    assert_close(together.rewards, [np.concatenate([scores.rewards[0] for scores in apart])])
+    tokenizer = WordTokenizer()
+    lengths = [len(tokenizer.encode_response(text)) for text in texts]
+    shared = len(begun.split())
+    assert together.tokens == len(tokenizer.encode_prompt(group.prompt)) + sum(lengths) - 3 * shared
+    assert_close(score_groups(model(), [*GROUPS, group]).rewards[-1:], together.rewards)
+    # One is cut: nothing is moved, and which are cut is as it was.
+    longer = dataclasses.replace(group, responses=(*group.responses, Response(begun + " word" * 80)))
+    scores = score_groups(model(), [longer])
+    assert scores.truncated == 1
+    assert_close([scores.rewards[0][:4]], together.rewards)
