@@ -3,15 +3,15 @@
 import collections
 import dataclasses
 import json
-import logging
 import random
 import time
 
 import pytest
+from asking import GROUPS, KEY, RECIPE, ask, augment, intervention, settings
 from fake_endpoint import Answer, FakeEndpoint, sensible
 
-from crome_jax.augment import Account, augment_groups
-from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Question, Rewrite
+from crome_jax.augment import augment_groups
+from crome_jax.augment.oracles.base import Declined, Question, Rewrite
 from crome_jax.augment.oracles.chat.cache import Cache
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.limits import Limits, Rate
@@ -20,46 +20,7 @@ from crome_jax.augment.oracles.chat.replay import Replay
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
-from crome_jax.groups import Comparison, Kind, Message, build_group, to_json
-
-KEY = "sk-proj-THE-SECRET-0123456789"
-RECIPE = Recipe(rubrics_per_prompt=3, chain_steps=2, judge=True, paraphrase_per_pair=1)
-
-TOPICS = ("whales sing", "bread rises", "stars shine", "glaciers move", "clocks tick", "bridges hold", "rivers bend")
-GROUPS = [
-    build_group(
-        id=f"g{k}",
-        prompt=f"How do {TOPICS[k % len(TOPICS)]}, question {k}?",
-        responses=[f"The good answer number {k} is this one.", f"The bad answer number {k} is that one."],
-        comparisons=[Comparison(0, 1)],
-    )
-    for k in range(14)
-]
-
-
-def settings(endpoint, tmp_path=None, **how):
-    given = {"backoff_s": 0.01, "longest_wait_s": 0.05, "timeout_s": 5.0, "attempts": 40, "concurrency": 16, **how}
-    cache = None if tmp_path is None else str(tmp_path / "cache")
-    return ChatSettings("model-x", endpoint.url, cache=cache, **given)
-
-
-def augment(chosen, groups=GROUPS, recipe=RECIPE, completer=None):
-    account = Account()
-    with ChatOracle(chosen, *([completer] if completer else [])) as oracle:
-        out = list(augment_groups(groups, oracle=oracle, recipe=recipe, account=account))
-    return [to_json(group) for group in out], account, oracle
-
-
-def intervention(text="The tide turns twice a day.", **fields):
-    prompt = (Message("user", "When does the tide turn?"),)
-    return Intervention(Direction.DEGRADE, "accuracy", prompt, text, **fields)
-
-
-def ask(endpoint, requests, tmp_path=None, **how):
-    """Submit requests to an oracle; return its replies and what became of them."""
-    with ChatOracle(settings(endpoint, tmp_path, **how)) as oracle:
-        futures = [oracle.submit(request) for request in requests]
-        return [future.result() for future in futures], oracle
+from crome_jax.groups import Comparison, Kind, Message, build_group
 
 
 def misbehave(share, seed=0):
@@ -352,6 +313,15 @@ def test_limits_hold_over_the_wire_and_concurrency_too():
         assert time.monotonic() - started >= 0.9
 
 
+def test_a_dry_run_of_any_length_remembers_so_many_requests(monkeypatch):
+    monkeypatch.setattr("crome_jax.augment.oracles.chat.estimate._REMEMBERED", 3)
+    estimate = Estimate(ChatSettings("m", cache=None))
+    for text in ("one", "two", "two", "three", "four", "five", "five", "one"):
+        estimate.submit(intervention(text))
+    assert estimate.requests == 6  # The first was forgotten by the time that it came again.
+    assert len(estimate._seen) == 3
+
+
 def test_equal_requests_under_way_are_sent_once():
     with FakeEndpoint(lambda number, body: Answer(latency_s=0.1)) as endpoint:
         replies, oracle = ask(endpoint, [intervention() for _ in range(20)])
@@ -445,85 +415,6 @@ def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):
             bodies.append(json.dumps(body).replace(key, "KEY"))
         assert len(set(bodies)) == len(bodies) > 8
         assert estimate.requests == len(bodies)
-
-
-def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog, capfd):
-    monkeypatch.setenv("MY_KEY", KEY)
-    caplog.set_level(logging.DEBUG)
-
-    def behave(number, body):
-        if number < 3:
-            return Answer(status=500, body=json.dumps({"error": {"message": f"key {KEY} is slow"}}).encode())
-        return Answer(status=503) if number == 4 else None
-
-    with FakeEndpoint(behave) as endpoint:
-        chosen = settings(endpoint, tmp_path, api_key_env="MY_KEY")
-        lines, account, oracle = augment(chosen)
-        assert {headers["authorization"] for headers in endpoint.headers} == {f"Bearer {KEY}"}
-    quoted = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY[:12]}***6789, or {KEY}."}}).encode()
-    with FakeEndpoint(lambda number, body: Answer(status=401, body=quoted)) as endpoint:
-        other = settings(endpoint, None, api_key_env="MY_KEY")
-        with pytest.raises(CromeError) as stop:
-            augment(other)
-        assert "[key]" in str(stop.value)
-    said = capfd.readouterr()
-    written = [path.read_text() for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert len(written) == oracle.traffic.answered
-    places = [*lines, *written, str(account), repr(chosen), repr(oracle.traffic), str(stop.value), caplog.text, *said]
-    places += [str(error) for error in (stop.value.__cause__, stop.value.__context__) if error is not None]
-    for place in places:
-        assert KEY[:12] not in place
-        assert "SECRET" not in place
-
-
-def test_openais_key_organisation_and_project_go_to_no_other_host_unasked(monkeypatch):
-    names = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
-    for name in names:
-        monkeypatch.setenv(name, f"private-{name}")
-    with FakeEndpoint() as endpoint:
-        ask(endpoint, [intervention()])
-        assert "private" not in str(endpoint.headers)
-        # A key that is named for it, and that alone.
-        ask(endpoint, [intervention()], api_key_env="OPENAI_API_KEY")
-        assert endpoint.headers[-1]["authorization"] == "Bearer private-OPENAI_API_KEY"
-        assert str(endpoint.headers[-1]).count("private") == 1
-
-
-def test_without_a_key_openai_is_not_asked(monkeypatch):
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(CromeError, match="OPENAI_API_KEY is not set"):
-        ChatOracle(ChatSettings("gpt"))
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("api_key_env", KEY),
-        ("api_key_env", "THE-SECRET"),
-        ("api_key_env", ""),
-        ("base_url", "https://user:SECRET@host/v1"),
-        ("base_url", "https://host/v1?key=SECRET"),
-        ("base_url", "https://host/v1#SECRET"),
-        ("base_url", "https://host:SECRET/v1"),
-        ("base_url", "SECRET"),
-    ],
-)
-def test_a_key_where_none_belongs_is_refused_and_not_quoted(field, value):
-    with pytest.raises(CromeError, match=f"ChatSettings.{field}") as refused:
-        ChatSettings("m", **{field: value})
-    assert "SECRET" not in str(refused.value)
-
-
-def test_a_key_that_no_header_can_hold_is_refused_and_one_with_a_newline_after_it_is_sent(monkeypatch):
-    with FakeEndpoint() as endpoint:
-        monkeypatch.setenv("MY_KEY", f"{KEY}\n")
-        ask(endpoint, [intervention()], api_key_env="MY_KEY")
-        assert endpoint.headers[0]["authorization"] == f"Bearer {KEY}"
-        for key in (f"{KEY}\nX-Other: 1", f"{KEY}é", f"{KEY}\x7f"):
-            monkeypatch.setenv("MY_KEY", key)
-            with pytest.raises(CromeError, match="MY_KEY holds characters") as refused:
-                ask(endpoint, [intervention()], api_key_env="MY_KEY")
-            assert "SECRET" not in str(refused.value)
 
 
 @pytest.mark.parametrize(("field", "value"), [("concurrency", 0), ("timeout_s", -1), ("temperature", float("nan"))])

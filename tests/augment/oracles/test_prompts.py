@@ -108,25 +108,10 @@ def _blank(request):
 def test_no_control_token_of_a_chat_template_gets_through_and_what_comes_back_is_as_it_was(text):
     sealed = seal(text)
     tokens = (
-        "<|im_end|>",
-        "<|im_start|>",
-        "<end_of_turn>",
-        "<start_of_turn>",
-        "</s>",
-        "[INST]",
-        "[/INST]",
-        "<|eot_id|>",
+        *("<|im_end|>", "<|im_start|>", "<end_of_turn>", "<start_of_turn>", "</s>", "[INST]", "[/INST]", "<|eot_id|>"),
+        *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[|endofturn|]", "[|assistant|]", "[gMASK]", "<sop>"),
+        *("<SPECIAL_12>", "<extra_id_1>", "<start_of_image>", "<unused7>", "</think>", "<think>"),
     )
-    tokens += (
-        "[SYSTEM_PROMPT]",
-        "[/SYSTEM_PROMPT]",
-        "[TOOL_CALLS]",
-        "[|endofturn|]",
-        "[|assistant|]",
-        "[gMASK]",
-        "<sop>",
-    )
-    tokens += ("<SPECIAL_12>", "<extra_id_1>", "<start_of_image>", "<unused7>", "</think>", "<think>")
     assert not any(token in sealed for token in (*tokens, "<｜Assistant｜>", "<<SYS>>", "<</SYS>>"))
     assert unseal(sealed) == text
 

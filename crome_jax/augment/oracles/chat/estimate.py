@@ -20,6 +20,9 @@ from crome_jax.augment.rubrics import Rubric
 
 _RUBRIC_TOKENS, _VERDICT_TOKENS, _EDIT_TOKENS = 30, 16, 24
 
+_REMEMBERED = 1 << 16
+"""Requests by which an equal one is told: a group's come close together, and memory does not grow with the data."""
+
 
 class Estimate:
     """Stands in for a chat oracle and only counts.
@@ -27,7 +30,8 @@ class Estimate:
     It answers as a model would that does everything it is asked, at once and with texts as long as those it was given.
     A real one declines some requests, which saves those that would have followed, and is then asked for another
     attribute, which costs others. What a request refers to that a model has yet to write is not in the cache, so that
-    of a second run only the requests about the data's own answers count as kept.
+    of a second run only the requests about the data's own answers count as kept. Equal requests count once where they
+    come within some ten thousand of each other, as those of one group do.
 
     Args:
         settings: of the oracle whose requests are counted.
@@ -44,7 +48,7 @@ class Estimate:
         self._prompts = Prompts(settings.prompts)
         self._cache = Cache(settings.cache) if settings.cache is not None else None
         self.provenance = {"oracle": settings.model, "oracle_prompts": self._prompts.version}
-        self._seen: set[str] = set()
+        self._seen: dict[str, None] = {}  # In the order in which they came.
         self.requests = self.kept = self.prompt_tokens = self.reply_tokens = 0
 
     @property
@@ -57,7 +61,9 @@ class Estimate:
         body = self.settings.body(self._prompts.render(request), 0)
         key = request_key(body, self._prompts.version)
         if key not in self._seen:  # Equal requests are sent once.
-            self._seen.add(key)
+            self._seen[key] = None
+            if len(self._seen) > _REMEMBERED:
+                del self._seen[next(iter(self._seen))]
             self.requests += 1
             if self._cache is not None and key in self._cache:
                 self.kept += 1
