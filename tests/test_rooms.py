@@ -11,7 +11,7 @@ import crome_jax
 
 ROOT = Path(crome_jax.__file__).parent
 PURE_FOLDERS = ("models", "objectives")
-PURE_FILES = ("groups.py", "batch.py", "scored.py", "errors.py", "data/packing.py")
+PURE_FILES = ("groups.py", "batch.py", "scored.py", "errors.py", "data/cutting.py", "data/packing.py")
 PURE = sorted(
     [ROOT / name for name in PURE_FILES] + [path for folder in PURE_FOLDERS for path in (ROOT / folder).rglob("*.py")]
 )

@@ -11,7 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crome_jax.batch import FIELDS, Batch
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, check_room, pack
+from crome_jax.data.cutting import check_room
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.pairs import REQUEST, PairForm, tokenize_pairs
 from crome_jax.data.row_files import RowFiles
 from crome_jax.data.tokenizers import Tokenizer

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from crome_jax.batch import FIELDS, Batch
+from crome_jax.data.cutting import are_equal_once_cut, cut_to, share_room
 from crome_jax.errors import CromeError, DataError
 
 _TOKENS_PER_SLOT = 16
@@ -326,7 +327,7 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
             lengths = share_room(lengths, room)
             tallies["truncated"] += sum(n < len(group.responses[r]) for r, n in lengths.items())
             compared = len(part)
-            part = [unit for unit in part if not _differs_beyond_the_cut(unit, lengths, group)]
+            part = [unit for unit in part if not _is_equal_once_cut(unit, lengths, group)]
             tallies["equal"] += compared - len(part)
             if not part and not every_response:
                 continue
@@ -335,7 +336,7 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
         tallies["pieces"] += 1
 
 
-def _differs_beyond_the_cut(unit: _Unit, lengths: dict[int, int], group: TokenizedGroup) -> bool:
+def _is_equal_once_cut(unit: _Unit, lengths: dict[int, int], group: TokenizedGroup) -> bool:
     sides, _ = unit
     if len(sides) < 2:
         return False
@@ -400,58 +401,6 @@ def _connected(units: Sequence[_Unit], group: TokenizedGroup, shape: RowShape) -
                 break
             rest = [unit for unit in rest if unit not in part]
         yield part
-
-
-def check_room(prompt: int, tokens: int) -> None:
-    """Raise DataError where a prompt of so many tokens leaves a row of so many no room for responses."""
-    # Two responses of at least 16 tokens: less says nothing about an answer.
-    if prompt + 32 > tokens:
-        raise DataError(
-            f"takes {prompt} tokens; a row has {tokens} and its responses need 32",
-            field="prompt",
-            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
-        )
-
-
-def share_room(wanted: dict[int, int], room: int) -> dict[int, int]:
-    """Share the room among responses that do not fit: the shorter keeps what it needs, the longer gets the rest.
-
-    Args:
-        wanted: tokens of each response.
-        room: tokens there are for all of them.
-
-    Returns:
-        Tokens that each keeps.
-
-    Raises:
-        DataError: where there is next to no room.
-    """
-    if room < 2 * len(wanted):
-        raise DataError(
-            f"leaves {max(room, 0)} tokens of the row for {len(wanted)} responses",
-            field="prompt",
-            fix="raise the row's tokens, shorten the prompt, or pass --skip-bad",
-        )
-    shared = {}
-    left = room
-    for i, (r, n) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
-        shared[r] = min(n, left // (len(wanted) - i))
-        left -= shared[r]
-    return {r: shared[r] for r in wanted}
-
-
-def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
-    """Cut a response to `length` tokens; it keeps its last, the end of its turn: that is the one that is scored."""
-    return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
-
-
-def are_equal_once_cut(left: Sequence[int], right: Sequence[int], kept: tuple[int, int]) -> bool:
-    """Tell whether two responses that differ no longer do once they are cut to `kept` tokens each."""
-    if kept[0] < len(left) and kept[1] < len(right):
-        kept = (min(kept),) * 2  # Of an odd room one has a token more, which says nothing.
-    elif kept == (len(left), len(right)):
-        return False
-    return list(cut_to(left, kept[0])) == list(cut_to(right, kept[1]))
 
 
 def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:

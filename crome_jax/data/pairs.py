@@ -17,7 +17,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from crome_jax.augment.seeds import derive_seed
-from crome_jax.data.packing import TokenizedGroup, are_equal_once_cut, check_room, cut_to, share_room
+from crome_jax.data.cutting import are_equal_once_cut, check_room, cut_to, share_room
+from crome_jax.data.packing import TokenizedGroup
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.groups import PreferenceGroup
@@ -63,7 +64,7 @@ def tokenize_pairs(
     """Encode the comparisons of a group as pairs.
 
     Comparisons of the same two answers share a slot. Of two answers that do not fit a row both are cut, as
-    `packing.share_room` says, to the same lengths in either order, and each keeps the end of its turn. Where that makes
+    `cutting.share_room` says, to the same lengths in either order, and each keeps the end of its turn. Where that makes
     them equal, what compares them has no weight.
 
     Args:

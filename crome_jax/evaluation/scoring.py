@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from crome_jax.batch import FIELDS
+from crome_jax.data.cutting import cut_to
 from crome_jax.data.loading import pack_groups, put, tokenize_groups
-from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, cut_to, pack_tightly
+from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack_tightly
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.accuracy import check_rewards
@@ -153,8 +154,8 @@ def _beginning_once(item: TokenizedGroup) -> TokenizedGroup:
     # In the order of words in a lexicon, what the first and the last begin with all between do.
     first, last = min(item.responses), max(item.responses)
     most = min(map(len, item.responses)) - 1
-    same = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
-    same = min(same, most)
+    alike = zip(first[:most], last[:most], strict=True)
+    same = next((n for n, (a, b) in enumerate(alike) if a != b), most)
     return dataclasses.replace(
         item, prompt=[*item.prompt, *item.responses[0][:same]], responses=[ids[same:] for ids in item.responses]
     )

@@ -1,0 +1,57 @@
+"""How what is too long for a row is cut, and what is refused."""
+
+from collections.abc import Sequence
+
+from crome_jax.errors import DataError
+
+
+def check_room(prompt: int, tokens: int) -> None:
+    """Raise DataError where a prompt of so many tokens leaves a row of so many no room for responses."""
+    # Two responses of at least 16 tokens: less says nothing about an answer.
+    if prompt + 32 > tokens:
+        raise DataError(
+            f"takes {prompt} tokens; a row has {tokens} and its responses need 32",
+            field="prompt",
+            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
+        )
+
+
+def share_room(wanted: dict[int, int], room: int) -> dict[int, int]:
+    """Share the room among responses that do not fit: the shorter keeps what it needs, the longer gets the rest.
+
+    Args:
+        wanted: tokens of each response.
+        room: tokens there are for all of them.
+
+    Returns:
+        Tokens that each keeps.
+
+    Raises:
+        DataError: where there is next to no room.
+    """
+    if room < 2 * len(wanted):
+        raise DataError(
+            f"leaves {max(room, 0)} tokens of the row for {len(wanted)} responses",
+            field="prompt",
+            fix="raise the row's tokens, shorten the prompt, or pass --skip-bad",
+        )
+    shared = {}
+    left = room
+    for i, (r, n) in enumerate(sorted(wanted.items(), key=lambda item: item[1])):
+        shared[r] = min(n, left // (len(wanted) - i))
+        left -= shared[r]
+    return {r: shared[r] for r in wanted}
+
+
+def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
+    """Cut a response to `length` tokens; it keeps its last, the end of its turn: that is the one that is scored."""
+    return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
+
+
+def are_equal_once_cut(left: Sequence[int], right: Sequence[int], kept: tuple[int, int]) -> bool:
+    """Tell whether two responses that differ no longer do once they are cut to `kept` tokens each."""
+    if kept[0] < len(left) and kept[1] < len(right):
+        kept = (min(kept),) * 2  # Of an odd room one has a token more, which says nothing.
+    elif kept == (len(left), len(right)):
+        return False
+    return list(cut_to(left, kept[0])) == list(cut_to(right, kept[1]))
