@@ -10,7 +10,7 @@ class Preempted(CromeError):
 
 
 class Diverged(CromeError):
-    """A training whose loss, gradient or rewards are no longer finite."""
+    """A training whose loss or gradient is no longer finite, or a score that is not."""
 
 
 class DataError(CromeError):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from crome_jax.errors import CromeError, DataError
+from crome_jax.errors import CromeError, DataError, Diverged
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.leads import Judged, lead
 from crome_jax.evaluation.strata import stratify
@@ -116,7 +116,8 @@ def check_rewards(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarra
     """Return the rewards, or log-odds of pairs, as float64 arrays, one per group.
 
     Raises:
-        CromeError: naming the group and the response or comparison whose score is missing, too many or not finite.
+        CromeError: naming the group and the response or comparison whose score is missing, too many or, then Diverged,
+            not finite.
     """
     if len(groups) != len(rewards):
         raise CromeError(f"rewards for {len(rewards)} groups, but there are {len(groups)}; score every group once")
@@ -126,7 +127,7 @@ def check_rewards(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarra
         if reward.shape == (len(group.responses),) * 2:
             for c, comparison in enumerate(group.comparisons):
                 if not np.isfinite(found := lead(reward, comparison.left, comparison.right)):
-                    raise CromeError(
+                    raise Diverged(
                         f"group {group.id!r}: the log-odds of comparisons[{c}] are {found}; score every comparison, "
                         "by a model whose training did not diverge"
                     )
@@ -139,7 +140,7 @@ def check_rewards(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarra
             )
         bad = np.flatnonzero(~np.isfinite(reward))
         if len(bad):
-            raise CromeError(
+            raise Diverged(
                 f"group {group.id!r}: the reward of responses[{bad[0]}] is {reward[bad[0]]}; "
                 "a model whose training diverged cannot be evaluated"
             )
