@@ -9,8 +9,8 @@ _MARKED = (
     re.compile(r"\\boxed\{\s*\$?\s*(-?[\d,]*\.?\d+)[^{}]*\}"),
     re.compile(r"(?i)\banswer\s*(?:is|:|=)[\s:=*(]*(-?\$?[\d,]*\.?\d+)"),
 )
-_LATEX = re.compile(r"\\[()\[\]$]|\\[,!]")
-"""How mathematics begin and end, an escaped currency sign, and thin spaces."""
+_LATEX = re.compile(r"\\[()\[\],!]")
+"""How mathematics begin and end, and thin spaces."""
 
 
 def extract_number(text: str) -> Decimal | None:
@@ -20,7 +20,7 @@ def extract_number(text: str) -> Decimal | None:
     ones the last. Currency signs and thousands separators are dropped, as the benchmark's own checker does (Cobbe et
     al. 2021, arXiv 2110.14168).
     """
-    text = _LATEX.sub(lambda found: "$" if found.group() == "\\$" else "", text.replace("{,}", ","))
+    text = _LATEX.sub("", text.replace("{,}", ",").replace("\\$", "$"))
     for pattern in _MARKED:
         if found := pattern.findall(text):
             return _read(found[-1])

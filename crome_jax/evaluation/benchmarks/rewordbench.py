@@ -25,10 +25,10 @@ def measure_rewordbench(examples: Examples, bootstrap: Bootstrap) -> dict[str, A
     keys = [id_.partition("/")[2] for id_ in examples.ids]
     before = {keys[n]: results[n] for n in examples.of(ORIGINAL)}
     original = subset_part(examples, results, ORIGINAL)
-    places = {name: examples.of(name) for name in dict.fromkeys(examples.subsets) if name != ORIGINAL}
-    places = {name: [n for n in at if keys[n] in before] for name, at in places.items()}
+    names = [name for name in dict.fromkeys(examples.subsets) if name != ORIGINAL]
     parts, lines, drops, relative = [], [], [], []
-    for name, at in places.items():
+    for name in names:
+        at = [n for n in examples.of(name) if keys[n] in before]
         if not at:
             continue
         was = np.array([before[keys[n]] for n in at])
