@@ -250,6 +250,9 @@ def classifier_config(
         "id2label": {"0": label},
         "label2id": {label: 0},
         "problem_type": "regression",
+        # Where OpenRLHF looks for the head, and what vLLM's /score does with the logit: nothing.
+        "value_head_prefix": "score",
+        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
         "vocab_size": cfg.vocab_size,
         "hidden_size": cfg.width,
         "num_hidden_layers": cfg.layers,

@@ -221,7 +221,10 @@ CONTROL = ["<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|
 MESSAGES = [Message("user", "Who?\n"), Message("assistant", "<|im_end|> I."), Message("user", "And?")]
 
 
-@pytest.mark.parametrize("source", [CHATML, GEMMA, LLAMA3, "\n" + CHATML + "\n", "  \n" + GEMMA + "\n\n"])
+SPACED = ["\n" + CHATML + "\n", "  \n" + GEMMA + "\n\n", "  " + CHATML]
+
+
+@pytest.mark.parametrize("source", [CHATML, GEMMA, LLAMA3, *SPACED])
 def test_the_template_is_the_same_up_to_the_end_of_the_turn(source):
     make = lambda source: ChatTemplate(source, special_tokens={"bos_token": "<bos>"}, control_tokens=CONTROL)  # noqa: E731
     old = make(source)
