@@ -216,7 +216,9 @@ def _open(path: Path):
         return safetensors.safe_open(path, framework="numpy")
     except (OSError, safetensors.SafetensorError) as e:
         found = f"{path.stat().st_size:,} bytes"
-        raise CromeError(f"{path}: not a whole safetensors file ({_cut(path) or e}; found {found}); fetch it again") from None
+        raise CromeError(
+            f"{path}: not a whole safetensors file ({_cut(path) or e}; found {found}); fetch it again"
+        ) from None
 
 
 def _cut(path: Path) -> str | None:
