@@ -34,7 +34,8 @@ class Tokenizer:
     Text is data: whatever it spells, encoding it yields no control token. Those come from the chat template alone.
     A conversation's ids are those of its prompt followed by those of its response: a prompt is encoded once for all its
     responses, so its ids never depend on one. For the families here this is what encoding the rendered conversation at
-    once gives, unless the response starts with white space, which some vocabularies join to the line break before it.
+    once gives, unless the response starts with white space, the template keeps it (ChatML does, Gemma's and Llama 3's
+    do not), and the vocabulary joins it to the line break before it: the text is then the same, the ids are not.
 
     Args:
         vocabulary: what the files hold.
@@ -224,8 +225,8 @@ class Tokenizer:
             if token in self._control_ids and token not in written:
                 return token
         raise CromeError(
-            f"tokenizer: {self._template.end_of_turn!r} is its only control token, and cannot both be scored and pad; "
-            "add one to the vocabulary"
+            f"tokenizer: conversations have every control token that it holds ({', '.join(names)}), and padding must "
+            "be another one; add one, such as <pad>, to its added tokens"
         )
 
     @staticmethod

@@ -104,6 +104,8 @@ def render_model_card(
         "5.23; earlier ones ignore it) keeps it so; without it an answer that holds the template's end of turn, say, "
         "ends there for the model, and its reward is another one. No setting of the tokenizer's files can do this: "
         "`split_special_tokens` would take the template's own control tokens for text, too.",
+        "In training an answer was encoded by itself. Where it starts with white space that the chat template keeps "
+        "(ChatML's does), some tokenizers join that to the line break before it, and its reward is then another one.",
         *([_QLORA.format(base=lora.base)] if adapter and lora.base != "float32" else []),
         *([_VLLM_GEMMA3] if card.config.family == "gemma3" and not adapter else []),
         "## Training",

@@ -123,6 +123,20 @@ def test_a_response_that_starts_with_space_is_not_joined_to_the_prompt(both):
     assert tokenizer.decode(end).lstrip() == f"Light scatters.{tokenizer.decode([tokenizer.end_of_turn_id])}"
 
 
+def test_a_response_that_starts_with_space_is_the_same_text_to_transformers_in_other_tokens_at_most(both):
+    reference, tokenizer = both
+    response = "\n\n  Light scatters."
+    start, end = tokenizer.encode_conversation([ASK], response)
+    theirs = whole(reference, [ASK], response)[: len(start) + len(end)]
+    trims = tokenizer.chat_template in (GEMMA, LLAMA3)
+    assert (start + end == theirs) == trims  # "assistant\n" and the next line break are one token, where both are kept.
+    cut = tokenizer.decode(whole(reference, [ASK], response))
+    assert cut.startswith(tokenizer.decode(start + end))
+    # White space within the prompt is theirs in any case.
+    spaced = [Message("user", "\n\n  Why?  \n"), ANSWER, Message("user", "\n And?")]
+    assert tokenizer.encode_prompt(spaced) == whole(reference, spaced)
+
+
 @given(question=spelled, response=spelled)
 def test_text_never_becomes_a_control_token(both, question, response):
     _, tokenizer = both

@@ -212,7 +212,7 @@ def test_padding_is_never_the_token_that_is_scored(tokenizer, tmp_path):
     definition["added_tokens"] = [t for t in definition["added_tokens"] if t["content"] == "<|im_end|>"]
     definition["added_tokens"][0]["id"] = 256
     template = "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
-    with pytest.raises(CromeError, match=r"'<\|im_end\|>' is its only control token"):
+    with pytest.raises(CromeError, match=r"every control token that it holds \(<\|im_end\|>\), and padding must"):
         Tokenizer(Vocabulary(definition), template).save_for_classifier(tmp_path, 64)
 
 
