@@ -105,8 +105,8 @@ def _render(
         table(("", ""), facts.items()),
         "## Time to the first reward",
         "Seconds on the clock, and in brackets of processor, all cores together, of the fastest of "
-        f"{RUNS} imports: on a machine that does other things the clock says more than the import took. The first reward "
-        "is that of two answers in a row of 512 tokens, compilation included.",
+        f"{RUNS} imports: on a machine that does other things the clock says more than the import took. The first "
+        "reward is that of two answers in a row of 512 tokens, compilation included.",
         table(
             ("", *stages, "all", "wanted"),
             [

@@ -207,17 +207,18 @@ def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[
 
 
 def _read_tokenizer_json(path: Path) -> Vocabulary:
-    definition = {"added_tokens": []} | read_json_object(path)
+    definition = {"added_tokens": []} | read_json_object(path) | {"truncation": None, "padding": None}
     try:
-        # The post-processor, which writes BOS, may be nested: the surest way to read it is to run it.
-        first = tokenizers.Tokenizer.from_str(json.dumps(definition)).encode("").tokens[:1]
+        # The post-processor, which writes BOS, may be nested: the surest way to read it is to run it. Around a letter,
+        # as some write EOS after a text.
+        written = tokenizers.Tokenizer.from_str(json.dumps(definition)).encode("a")
     except Exception as e:  # The library raises nothing narrower.
         raise CromeError(f"{path}: no tokenizer definition ({e}); fetch it again") from None
     if definition["model"].get("type") != "BPE":
         raise CromeError(f"{path}: only BPE vocabularies are supported, as every decoder here has one")
     _check_control_tokens(definition["added_tokens"], path)
-    unbounded = definition | {"truncation": None, "padding": None}
-    return Vocabulary(unbounded, bos=first[0] if first else None, add_bos=bool(first))
+    add_bos = written.special_tokens_mask[:1] == [1]
+    return Vocabulary(definition, bos=written.tokens[0] if add_bos else None, add_bos=add_bos)
 
 
 def _with_added_tokens(vocabulary: Vocabulary, said: dict[str, Any], folder: Path) -> Vocabulary:
