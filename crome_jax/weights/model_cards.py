@@ -96,10 +96,10 @@ def render_model_card(
         _PAIRS if pairwise else _REWARDS,
         "## Use",
         _use(pairwise, adapter),
-        "What is scored is the token that ends the last assistant's turn. The chat template here writes nothing after "
-        "it, and the padding token is another one, so that it is the last token whichever side is padded. "
-        "Whoever renders text first and encodes it then passes "
-        "`add_special_tokens=False`, as the template writes them.",
+        "What is scored is the token that ends the last assistant's turn. It is the tokenizer's EOS; the chat template "
+        "here writes nothing after it, and the padding token is another one, so that it is the last token whichever "
+        "side is padded. BOS, where the model wants it, is written by the template: rendered text is encoded the same "
+        "with and without `add_special_tokens`.",
         "In training, text that spells a control token was text. `sanitize_control_tokens=True` (transformers from "
         "5.23; earlier ones ignore it) keeps it so; without it an answer that holds the template's end of turn, say, "
         "ends there for the model, and its reward is another one. No setting of the tokenizer's files can do this: "
