@@ -27,7 +27,7 @@ MOMENTS = ("start-up", "save", "evaluation", "step")
 PATIENCE = 600.0
 """Seconds that a life may take to get further than the one before it."""
 
-_RATES = {"goodput", "tokens/s", "pairs/s"}
+_OF_TIME = ("goodput", "tokens/s", "pairs/s")
 
 
 @dataclasses.dataclass
@@ -141,7 +141,7 @@ def _figures(run: Path) -> list[dict]:
     report = json.loads((run / "evaluation" / "report.json").read_text())
     methods = list(report["methods"].values())
     for curve in (method["training"] for method in methods):
-        curve[:] = [{name: value for name, value in line.items() if name not in _RATES} for line in curve]
+        curve[:] = [{name: value for name, value in line.items() if not name.startswith(_OF_TIME)} for line in curve]
     return methods
 
 

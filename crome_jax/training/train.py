@@ -34,6 +34,7 @@ from crome_jax.models.weights import (
 )
 from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
+from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
 from crome_jax.training.mesh import Attention, execution_on, make_mesh
@@ -158,6 +159,8 @@ def train(
             f"{', '.join(SIGN)}"
         )
     run = _place_run(out)
+    if replay is not None:
+        read_card(run)  # Of a run that is not there nothing can be replayed.
     launched = time.monotonic()
     if len(trace_steps) not in (0, 2):
         raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
@@ -170,7 +173,7 @@ def train(
     if not sources or min(sources.values()) <= 0:
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
     devices = mesh()
-    execution_on(devices, attention, remat)
+    how = execution_on(devices, attention, remat)
     if cache_frozen and jax.process_count() > 1:
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
@@ -212,9 +215,11 @@ def train(
     if validation is not None and replay is None:
         model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
         validate = make_validation(validation, model)
-    checkpoints = Checkpoints(run, keep_checkpoints, rank=functools.partial(rank, keep_best) if keep_best else None)
+    ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
-    if replay is None and checkpoints.latest is not None and checkpoints.latest >= steps:
+    checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, read_only=replay is not None)
+    finished = replay is None and checkpoints.latest is not None and checkpoints.latest >= steps
+    if finished and checkpoints.is_whole(checkpoints.latest):
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
@@ -245,7 +250,7 @@ def train(
         state = run_up_to(replay, state, frozen, step, iterator, devices)
         told = replay_step(
             state, frozen, trained_on.rows, in_play(replay), trained_on.records, method.objective, base.cfg, devices,
-            dtype=jnp.dtype(dtype), hidden=hidden,
+            how=how, micro_batches=micro_batches, dtype=jnp.dtype(dtype), hidden=hidden,
         )  # fmt: skip
         if is_first():
             print(json.dumps(told, indent=1))
@@ -269,7 +274,7 @@ def train(
             max_skipped=max_skipped,
             preempted=preempted,
             trace=trace,
-            launched=launched,
+            goodput=Goodput(launched, log.latest if log else {}),
             attributes=trained_on.attributes,
             incidents=Incidents(
                 run if is_first() else None,

@@ -1,6 +1,7 @@
 """What was saved comes back to the bit, or the error says what is wrong with it."""
 
 import dataclasses
+import errno
 import functools
 import itertools
 import json
@@ -15,6 +16,7 @@ from toy import CFG, ONE, ROWS, mesh_of, start, step_on
 from crome_jax.data.loading import batches, put
 from crome_jax.errors import CromeError
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.digests import find_damage
 from crome_jax.training.loop import fit
 from crome_jax.training.validation import rank
 
@@ -227,9 +229,46 @@ def test_a_damaged_checkpoint_sends_nobody_to_another_damaged_one(saved, damaged
         Checkpoints(damaged, read_only=True).restore_trained(trained)
 
 
-def test_a_checkpoint_of_before_there_were_digests_is_read(saved, damaged):
+def test_without_its_digests_a_checkpoint_is_not_taken_for_whole(damaged):
+    flip(next(path for path in sorted((damaged / "checkpoints" / "6").rglob("d/*")) if path.is_file()))
     delete(damaged / "checkpoints" / "6" / "digests.json")
-    assert_bit_equal(Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])[0], saved[1])
+    with pytest.raises(CromeError, match=r"checkpoints/6: damaged \(digests.json is missing\); .* go on from step 3"):
+        Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])
+
+
+@pytest.mark.parametrize("place", ["digests", "orbax"])
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(damaged, monkeypatch, place):
+    like, _ = start(mesh_of(*ONE))
+    checkpoints = Checkpoints(damaged)
+
+    def fail(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    if place == "digests":
+        monkeypatch.setattr("crome_jax.training.digests._sha256", fail)
+    else:
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(CromeError, match=r"checkpoints/6: cannot be read now \(.*Stale file handle\); nothing was cha"):
+        checkpoints.restore_newest(like)
+    assert not (damaged / "damaged").exists()
+    monkeypatch.undo()
+    assert int(checkpoints.restore_newest(like)[0].step) == 6
+
+
+def test_a_run_that_only_looks_goes_round_what_is_damaged_and_leaves_it_there(damaged, capsys):
+    flip(damaged / "checkpoints" / "6" / "state" / "_METADATA")
+    checkpoints = Checkpoints(damaged, read_only=True)
+    assert int(checkpoints.restore_newest(start(mesh_of(*ONE))[0])[0].step) == 3
+    assert "the checkpoint before it is taken" in capsys.readouterr().err
+    assert sorted(path.name for path in (damaged / "checkpoints").iterdir()) == ["3", "6"]
+    assert (checkpoints.is_whole(3), checkpoints.is_whole(6)) == (True, False)
+
+
+def test_processes_share_the_files_of_a_checkpoint(damaged):
+    folder = damaged / "checkpoints" / "6"
+    flip(folder / "state" / "_METADATA")
+    said = [find_damage(folder, part, 3) for part in range(3)]
+    assert sorted(said, key=str) == [None, None, "state/_METADATA has changed since it was written"]
 
 
 def test_reading_changes_nothing(tmp_path):
