@@ -81,7 +81,8 @@ def configure(
         bound = signature.bind(**arguments)
     except TypeError as e:
         missing = str(e).rpartition(" ")[2].strip("'")
-        raise CromeError(f"{place}: {function.__name__}.{missing} is not given; pass a --gin_file that does") from None
+        fix = f"pass a --gin_file that does, such as {_EXAMPLES[function]}"
+        raise CromeError(f"{place}: {function.__name__}.{missing} is not given; {fix}") from None
     bound.apply_defaults()
     _check_use([*bindings, *overriding], bound.arguments)
     given = {"operative_config": gin.operative_config_str, "settings": _settings()}
@@ -277,8 +278,16 @@ OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupp
 for _function in (*OBJECTIVES, ChatSettings, Lora, Method, Recipe, RowShape, adamw, linear, make_mesh):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
-_NOT_CONFIGURED = ("operative_config", "on_progress")
+_NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine")
 """What whoever calls an entry gives it."""
+
+_EXAMPLES = {
+    train: "gin/runs/crome.gin",
+    study: "gin/runs/quickstart.gin",
+    sweep: "gin/sweeps/weights.gin",
+    plan: "gin/plans/gemma2_9b_v5e_64.gin",
+}
+"""A gin file that gives all of it; `augmentation` needs none."""
 
 _ENTRIES = {
     function: gin.external_configurable(
