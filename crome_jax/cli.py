@@ -1,6 +1,7 @@
 """The command line: one verb per stage. Each parses its flags, and calls one function."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
@@ -48,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # It is None where it was closed before the program began.
             sys.stdout.flush()
     except Preempted as e:
-        print(f"crome: {e}", file=sys.stderr)
+        _say(e)
         return 143
     except CromeError as e:
         # What a function raises that gin configured has a postscript with the function's address.
         message = str(e).partition("\n  In call to configurable")[0]
-        print(f"crome: error: {message}", file=sys.stderr)
+        _say(f"error: {message}")
         return 2
     except KeyboardInterrupt:
         print("crome: interrupted", file=sys.stderr)
@@ -63,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status or 0
+
+
+def _say(message: object) -> None:
+    with contextlib.suppress(OSError):  # Where the disk is full, that of the log may be, too: the status tells as well.
+        print(f"crome: {message}", file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:

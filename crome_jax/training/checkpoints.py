@@ -31,8 +31,12 @@ _AGAIN = "train again in another folder"
 DTYPES = ("float32", "bfloat16")
 """What activations may be."""
 
-# Orbax logs, with a traceback each, what its threads fail at; it raises all of it too, and that is told in one line.
+# Orbax logs, with a traceback each, what its threads fail at, and what was still being written then finds their event
+# loop closed; it raises all of it too, and that is told in one line.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("asyncio").addFilter(lambda record: "/orbax/" not in record.getMessage())
+_told_elsewhere, _tell = "Event loop is closed", sys.unraisablehook
+sys.unraisablehook = lambda what: None if str(what.exc_value) == _told_elsewhere else _tell(what)
 
 
 @dataclasses.dataclass(frozen=True)

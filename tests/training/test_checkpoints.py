@@ -7,6 +7,8 @@ import itertools
 import json
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -324,6 +326,23 @@ def test_a_checkpoint_of_another_architecture_is_told_by_parameter_and_shapes(sa
             checkpoints.restore(other)
         with pytest.raises(CromeError, match=message):
             checkpoints.restore_trained(other.trained)
+
+
+def test_what_orbax_fails_at_beside_its_error_is_not_told():
+    code = (
+        "import logging, sys, types, crome_jax.training.checkpoints\n"
+        "for what in ('Event loop is closed', 'another'):\n"
+        "    try: raise RuntimeError(what)\n"
+        "    except RuntimeError as e: told = dict(exc_type=type(e), exc_value=e, exc_traceback=None)\n"
+        "    sys.unraisablehook(types.SimpleNamespace(**told, err_msg=None, object=None))\n"
+        "logging.getLogger('asyncio').error('never retrieved: /lib/orbax/serialization.py')\n"
+        "logging.getLogger('asyncio').error('never retrieved: mine.py')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "Event loop is closed" not in said
+    assert "orbax" not in said
+    assert "RuntimeError: another" in said
+    assert "never retrieved: mine.py" in said
 
 
 @pytest.mark.parametrize("steps", [8, 12])  # the last save fails, or one that others follow
