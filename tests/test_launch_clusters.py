@@ -12,7 +12,7 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from test_launch import ROOT, bash
 
-from crome_jax.cli import make_parser
+from crome_jax.cli import main, make_parser
 from crome_jax.training.processes import find_cluster
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "jobset.json").read_text())
@@ -114,6 +114,37 @@ def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accele
     assert cluster.coordinator == f"trial-{job['name']}-0-0.trial:{container['ports'][0]['containerPort']}"
 
 
+def jobset(*given: str) -> dict:
+    """Return the manifest that would be submitted."""
+    shown = bash(ROOT / "launch" / "jobset.sh", *JOBSET, *given, *TRAIN)
+    assert shown.returncode == 0, shown.stderr
+    return yaml.safe_load(shown.stdout)
+
+
+def test_an_error_of_the_user_s_ends_a_jobset_and_any_other_starts_it_again():
+    spec = jobset("--restarts", "7")["spec"]
+    assert jobset()["spec"]["failurePolicy"]["maxRestarts"] == 20
+    assert spec["failurePolicy"]["maxRestarts"] == 7
+    (rule,) = spec["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    (pods,) = job["podFailurePolicy"]["rules"]
+    # Of the training alone, whatever becomes of the container that GKE adds for the bucket.
+    train = job["template"]["spec"]["containers"][0]["name"]
+    assert pods == {"action": "FailJob", "onExitCodes": {"containerName": train, "operator": "In", "values": [2]}}
+    assert main(["train", "--gin_file=no.gin"]) == 2
+
+
+def test_the_pods_are_the_image_s_user_and_may_write_to_the_bucket():
+    pod = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    text = (ROOT / "Dockerfile").read_text()
+    user = int(re.search(r"^RUN useradd --uid (\d+) ", text, re.MULTILINE)[1])
+    assert f"\nUSER {user}\n" in text
+    numbers = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
+    assert pod["securityContext"] == {"runAsNonRoot": True} | numbers
+    assert pod["volumes"][0]["csi"]["volumeAttributes"]["mountOptions"] == f"uid={user},gid={user}"
+
+
 SWEEP = ("--", "sweep", "--gin_file=gin/sweeps/lambda.gin", AWKWARD, "--data", "test.jsonl", "--job=a b,seed=0")
 TPU = ("tpu_vm.sh", "--dry-run", "--name", "one", "--zone", "us-west4-a")
 
@@ -142,9 +173,12 @@ def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
         assert "sweep" in refused.stderr
 
 
-@pytest.mark.parametrize("harm", ["spec", "image", "parallelism", "unknown"])
+@pytest.mark.parametrize(
+    "harm", ["spec", "image", "parallelism", "unknown", "rule", "reason", "exit", "policy", "user"]
+)
 def test_a_broken_manifest_is_not_valid(harm):
-    manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, *TRAIN).stdout)
+    manifest = jobset()
+    jsonschema.validate(manifest, SCHEMA)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     if harm == "spec":
         del manifest["spec"]
@@ -152,6 +186,16 @@ def test_a_broken_manifest_is_not_valid(harm):
         del job["template"]["spec"]["containers"][0]["image"]
     elif harm == "parallelism":
         job["parallelism"] = "4"
+    elif harm == "rule":  # Which JobSet's controller refuses for its dash.
+        manifest["spec"]["failurePolicy"]["rules"][0]["name"] = "error-to-mend"
+    elif harm == "reason":
+        manifest["spec"]["failurePolicy"]["rules"][0]["onJobFailureReasons"] = ["ExitCode"]
+    elif harm == "exit":
+        job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] = [0]
+    elif harm == "policy":  # Kubernetes wants Never beside a podFailurePolicy.
+        job["template"]["spec"]["restartPolicy"] = "OnFailure"
+    elif harm == "user":
+        job["template"]["spec"]["securityContext"]["runAsUser"] = "crome"
     else:
         job["template"]["spec"]["nodeSelectors"] = {}
     with pytest.raises(jsonschema.ValidationError):
@@ -159,7 +203,15 @@ def test_a_broken_manifest_is_not_valid(harm):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--topology", "3x3"), ("--topology", "4"), ("--type", "v4"), ("--slice", "2"), ("--image", "")]
+    "wrong",
+    [
+        ("--topology", "3x3"),
+        ("--topology", "4"),
+        ("--type", "v4"),
+        ("--slice", "2"),
+        ("--image", ""),
+        ("--restarts", "x"),
+    ],
 )
 def test_what_no_slice_could_be_is_refused(wrong):
     refused = bash(ROOT / "launch" / "jobset.sh", *JOBSET, *wrong, *TRAIN)
