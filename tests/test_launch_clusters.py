@@ -26,7 +26,10 @@ def dry(script: str, *arguments: str) -> list[str]:
     shown = bash(ROOT / "launch" / script, *arguments)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("+ ")
-    return shlex.split(shown.stdout.splitlines()[0])[1:]
+    words = shlex.split(shown.stdout.splitlines()[0])[1:]
+    while words[0] == "env" or re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    return words
 
 
 def check_train(words: list[str], distributed: str | None) -> None:
@@ -65,6 +68,14 @@ def test_slurm_gets_one_process_a_node_that_is_told_before_the_end():
     check_train(inner[3:], "slurm")
 
 
+def on_worker(words: list[str]) -> list[str]:
+    """Return what a worker of a slice runs in the end, from what is run on it by ssh."""
+    command = next(word for word in words if word.startswith("--command=")).removeprefix("--command=")
+    background = shlex.split(command)
+    assert background[:2] == ["crome_jax/launch/background.sh", "start"]
+    return dry("workstation.sh", "--dry-run", *background[2:])
+
+
 @pytest.mark.parametrize(
     ("type_", "runtime"),
     [("v5litepod-16", "v2-alpha-tpuv5-lite"), ("v5p-32", "v2-alpha-tpuv5"), ("v6e-64", "v2-alpha-tpuv6e")],
@@ -74,11 +85,9 @@ def test_a_tpu_slice_is_asked_for_set_up_used_and_given_back(type_, runtime):
     words = dry("tpu_vm.sh", *place, "--spot", "create")
     assert words[:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "one"]
     assert {f"--accelerator-type={type_}", f"--runtime-version={runtime}", "--spot", "--node-id=one"} <= {*words}
-    assert "--recurse" in dry("tpu_vm.sh", *place, "setup")
     words = dry("tpu_vm.sh", *place, "train", *TRAIN)
     assert "--worker=all" in words
-    command = next(word for word in words if word.startswith("--command=")).removeprefix("--command=")
-    check_train(shlex.split(command)[4:], "tpu")
+    check_train(on_worker(words), "tpu")
     assert "delete" in dry("tpu_vm.sh", *place, "delete")
     assert bash(ROOT / "launch" / "tpu_vm.sh", *place).returncode == 2
 
@@ -156,7 +165,7 @@ def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
     ran = [
         dry("workstation.sh", "--dry-run", *SWEEP)[3:],
         shlex.split(inner[inner.index("--wrap") + 1])[6:],
-        shlex.split(dry(*TPU, "--type", "v6e-8", "train", *SWEEP)[-1].removeprefix("--command="))[7:],
+        on_worker(dry(*TPU, "--type", "v6e-8", "train", *SWEEP))[3:],
     ]
     manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, "--topology", "2x2", *SWEEP).stdout)
     (job,) = manifest["spec"]["replicatedJobs"]
