@@ -8,9 +8,9 @@ COPY launch/setup.sh launch/
 COPY crome_jax crome_jax
 COPY gin gin
 RUN launch/setup.sh "$EXTRA" && rm -rf /root/.cache
-# Not root: what it writes to a mounted folder belongs to this user.
-RUN useradd --create-home crome
-USER crome
+# Not root: what it writes to a mounted folder belongs to this user, whom launch/jobset.yaml names by number.
+RUN useradd --uid 1000 --create-home crome
+USER 1000
 
 FROM crome AS beam
 # What Beam starts on a worker; the version is that of requirements-beam.txt.

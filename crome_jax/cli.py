@@ -56,6 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = str(e).partition("\n  In call to configurable")[0]
         _say(f"error: {message}")
         return 2
+    except ImportError as e:
+        if "gcsfs" not in str(e):
+            raise
+        print("crome: error: a bucket (gs://) needs one package more; run ./launch/setup.sh gcs", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("crome: interrupted", file=sys.stderr)
         return 130

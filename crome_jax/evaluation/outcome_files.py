@@ -54,7 +54,7 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / OUTCOMES
     try:
-        with gzip.open(path, "rt", encoding="ascii") as lines:
+        with path.open("rb") as packed, gzip.open(packed, "rt", encoding="ascii") as lines:
             return [json.loads(line) for line in lines]
     except FileNotFoundError:
         raise CromeError(f"{folder}: holds no {OUTCOMES}; give the folder (--out) of a `crome evaluate`") from None

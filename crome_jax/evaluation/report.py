@@ -145,7 +145,7 @@ def write_report(report: Report, folder: str | Path) -> tuple[Path, Path]:
     Raises:
         CromeError: where they cannot be written; each is then as it was before.
     """
-    texts = {Path(folder) / "report.html": report.to_html(), Path(folder) / "report.json": report.to_json()}
+    texts = {place(folder) / "report.html": report.to_html(), place(folder) / "report.json": report.to_json()}
     for path, text in texts.items():
         with whole_output(path, overwrite=True) as partial:
             # A command line that is no valid UTF-8 comes from the system as lone surrogates.

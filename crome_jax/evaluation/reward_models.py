@@ -12,12 +12,13 @@ from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.data.vocabularies import read_folder_vocabulary
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
+from crome_jax.files import resolved
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, read_card
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.metrics import read_curve
 from crome_jax.training.placing import place_params
 from crome_jax.training.train import load_run
-from crome_jax.weights.backbones import context_length, load_backbone
+from crome_jax.weights.backbones import check_here, context_length, load_backbone
 from crome_jax.weights.folder_configs import read_folder_config
 
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
@@ -54,7 +55,7 @@ def model_name(path: Path) -> str:
     Raises:
         CromeError: where the folder holds none.
     """
-    return read_card(path).method if is_run(path) else path.resolve().name
+    return read_card(path).method if is_run(path) else resolved(path).name
 
 
 def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int = 2048) -> Measured:
@@ -83,6 +84,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
         }
         step = Checkpoints(path).latest
         return Measured(card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step), read_curve(path))
+    check_here(path)
     config = read_folder_config(path)
     if not config.classifier:
         raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
@@ -101,7 +103,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     }
     model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
     key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
-    return Measured(path.resolve().name, model, facts, key, [])
+    return Measured(resolved(path).name, model, facts, key, [])
 
 
 def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
@@ -120,4 +122,4 @@ def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
 
 
 def _key(path: Path, *parts: Any) -> str:
-    return hashlib.sha256("\n".join(map(str, (path.resolve(), *parts))).encode()).hexdigest()
+    return hashlib.sha256("\n".join(map(str, (resolved(path), *parts))).encode()).hexdigest()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from crome_jax.errors import CromeError
-from crome_jax.files import spoken_for, unwritable
+from crome_jax.files import is_remote, spoken_for, unwritable
 
 
 class ScoreJournal:
@@ -79,8 +80,13 @@ class ScoreJournal:
 def journal_beside(out: Path) -> Iterator[Path]:
     """Yield a hidden folder beside an output for the journals of its run.
 
-    It goes when the run ends, well or with an error that the user must mend; a kill or Ctrl-C leaves it.
+    It goes when the run ends, well or with an error that the user must mend; a kill or Ctrl-C leaves it. Beside an
+    output in a bucket, where no file grows, there is none: journals are on this machine, and a killed run begins anew.
     """
+    if is_remote(out):
+        with tempfile.TemporaryDirectory(prefix="crome-") as folder:
+            yield Path(folder)
+        return
     folder = out.resolve().with_name(f".{out.resolve().name[:64]}.scores")
     try:
         with spoken_for(folder, out):

@@ -102,6 +102,11 @@ class MetricsLog:
             self._events.flush()
         self._folder = folder
 
+    def flush(self) -> None:
+        """See to it that every line is there: in a bucket they are otherwise written now and then."""
+        with _explained(self._path):
+            self._lines.flush()
+
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step's numbers."""
         with _explained(self._path):

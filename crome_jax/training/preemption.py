@@ -10,6 +10,10 @@ from collections.abc import Iterator
 import jax
 from jax.experimental import multihost_utils
 
+SAME_REQUEST = 5.0
+"""Seconds within which another SIGTERM is the same request, come by two ways: a machine that shuts down signals every
+process, a launch script among them, which passes it on."""
+
 
 class Preemption:
     """Tells when to save and to end.
@@ -17,7 +21,7 @@ class Preemption:
     One process ends after what it is at. Of several, one may be told and the others not, and no two are at the same
     instruction: JAX's coordination service takes the message to all of them and names an asking that none has passed.
 
-    While it listens SIGTERM does not end the process at once; a second one does.
+    While it listens SIGTERM does not end the process at once; a second one, over SAME_REQUEST later, does.
     """
 
     def __init__(self):
@@ -49,8 +53,11 @@ class Preemption:
             return
 
         def ask(number: int, frame: object) -> None:
-            self._ask()
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            if not self._asked.is_set():
+                self._ask()
+            elif self.seconds > SAME_REQUEST:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.raise_signal(signal.SIGTERM)
 
         before = signal.signal(signal.SIGTERM, ask)
         try:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from crome_jax.augment.oracles.choice import OFFLINE, ORACLES, Augmentation
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
+from crome_jax.files import is_remote, place
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
@@ -40,7 +41,7 @@ _RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="preference data to read (required)")
+    parser.add_argument("--data", required=True, type=place, metavar="PATH", help="preference data to read (required)")
     parser.add_argument(
         "--split",
         metavar="S",
@@ -49,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=place,
         metavar="PATH",
         help="a name that ends in .jsonl or .jsonl.gz is a file of JSON lines; any other a TFDS folder (required)",
     )
@@ -227,6 +228,10 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
 
     if args.merge_prompts or args.skip_bad or args.overwrite:
         raise CromeError("--merge-prompts, --skip-bad and --overwrite do not go with --beam; leave them out")
+    if is_remote(args.data) or is_remote(args.out):
+        raise CromeError(
+            "--beam works in folders that every worker sees, not in buckets; mount them, and give the paths"
+        )
     job = Job(str(args.data), args.split or "train", str(args.out), chosen, args.seed, args.groups_per_shard)
     if args.dry_run:
         say(estimate_pipeline(job, options=args.beam_option))
@@ -285,8 +290,8 @@ def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) ->
 
 
 def _card_path(out: Path, suffix: str) -> Path:
-    place = out.resolve() if out.name in ("", "..") else out
-    return place.with_name(f"{place.name}.card.{suffix}")
+    named = out.resolve() if not is_remote(out) and out.name in ("", "..") else out
+    return named.with_name(f"{named.name}.card.{suffix}")
 
 
 def check_card(out: Path) -> None:

@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 
 from crome_jax.errors import CromeError, DataError
+from crome_jax.files import place, resolved
 from crome_jax.verbs.evaluate import add_model_flags
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
@@ -29,19 +30,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        type=Path,
+        type=place,
         metavar="PATH",
         help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier (required)",
     )
     parser.add_argument(
         "--candidates",
         required=True,
-        type=Path,
+        type=place,
         metavar="FILE",
         help="JSON lines or Parquet of prompts with candidates; with --endpoint, of prompts (required)",
     )
     parser.add_argument("--judge", required=True, choices=JUDGE_NAMES, help="what a candidate is worth (required)")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the report (required)")
+    parser.add_argument("--out", required=True, type=place, metavar="DIR", help="folder of the report (required)")
     parser.add_argument(
         "--most", type=at_least(1), metavar="N", help="largest N (default: the fewest candidates of a prompt)"
     )
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
 
     name = model_name(args.model)
     aside = set_aside(args.out, args.skip_bad, inputs=[args.candidates], overwrite=True)
-    with aside as quarantine, journal_beside(args.out) as place:
+    with aside as quarantine, journal_beside(args.out) as journals:
         path = _written(args) if args.endpoint else args.candidates
         items = read_candidates(path, quarantine)
         values = JUDGES[args.judge](items)  # Before scoring, which takes longer than to find a bad record.
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         )
         groups = [item.to_group() for item in items]
         job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
-        journal = ScoreJournal(place / "scores.jsonl", job)
+        journal = ScoreJournal(journals / "scores.jsonl", job)
         score = score_candidates if found.model.pairwise else score_groups
         scores = score(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
         rewards = []
@@ -160,7 +161,7 @@ def _written(args: argparse.Namespace) -> Path:
         timeout_s=600.0,
     )
     path = args.out / "candidates.jsonl"
-    if path.resolve() == args.candidates.resolve():
+    if resolved(path) == resolved(args.candidates):
         raise CromeError(f"{path}: is where candidates go, and the prompts are read from it; name another --out")
     records = []
     for record in read_records(args.candidates):

@@ -10,8 +10,8 @@ treatment effects, sensitivity against leakage, accuracy with length held equal,
 
 import argparse
 import json
-from pathlib import Path
 
+from crome_jax.files import place
 from crome_jax.verbs.evaluate import add_model_flags, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
@@ -25,14 +25,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        type=Path,
+        type=place,
         metavar="PATH",
         help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier (required)",
     )
     parser.add_argument(
         "--data", required=True, type=data_set, metavar="[NAME=]PATH[@SPLIT]", help="preference data (required)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: MODEL/diagnosis)")
+    parser.add_argument("--out", type=place, metavar="DIR", help="folder of the report (default: MODEL/diagnosis)")
     parser.add_argument(
         "--oracle",
         choices=ORACLE_NAMES,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
+from crome_jax.files import folder_here, is_remote, place
 from crome_jax.groups import Origin, PreferenceGroup, to_json
 from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -53,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=Path,
+        type=place,
         nargs="+",
         metavar="RUN",
         help="folders of `crome train` runs, or Hugging Face folders of sequence classifiers; of several the first is "
@@ -71,7 +72,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_benchmark_flags(parser)
     add_model_flags(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the report (default: RUN/evaluation; needed for several RUN)"
+        "--out",
+        type=place,
+        metavar="DIR",
+        help="folder of the report (default: RUN/evaluation; needed for several RUN)",
     )
     add_ensemble(parser, "several RUN as one more method beside each of them")
     add_rows_at_once(parser)
@@ -100,13 +104,13 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--manual_dir",
-        type=Path,
+        type=folder_here,
         metavar="DIR",
         help="folder with the benchmarks' files (default: they are downloaded)",
     )
     parser.add_argument(
         "--data_dir",
-        type=Path,
+        type=folder_here,
         default=Path("~/tensorflow_datasets"),
         metavar="DIR",
         help="where TFDS keeps what it downloads (default: %(default)s)",
@@ -139,13 +143,13 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 def data_set(text: str) -> DataSet:
     """Read `[NAME=]PATH[@SPLIT]`; a text that is the name of something on disk is all path."""
     name, equals, rest = text.partition("=")
-    if not equals or Path(text).exists():
+    if not equals or is_remote(text) or Path(text).exists():
         name, rest = "", text
     path, at, split = rest.rpartition("@")
-    if not at or Path(rest).exists():
+    if not at or place(rest).exists():
         path, split = rest, ""
-    place = Path(path)
-    return DataSet(name or split or place.name.partition(".")[0] or path, place, split or None)
+    found = place(path)
+    return DataSet(name or split or found.name.partition(".")[0] or path, found, split or None)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -290,17 +294,17 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
 def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
     from crome_jax.data.datasets.benchmarks.registry import read_benchmark
 
-    place = args.data_dir.expanduser()
+    data_dir = args.data_dir.expanduser()
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     return {
-        name: read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
+        name: read_benchmark(name, args.manual_dir, data_dir, quarantine, config.get(name, "hub"))
         for name in args.benchmark
     }
 
 
 def _all_data(args: argparse.Namespace) -> list[DataSet]:
-    place = args.manual_dir or args.data_dir
-    return [*args.data, *(DataSet(name, place, None) for name in args.benchmark)]
+    folder = args.manual_dir or args.data_dir
+    return [*args.data, *(DataSet(name, folder, None) for name in args.benchmark)]
 
 
 def _refuse(

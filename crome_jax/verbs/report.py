@@ -9,13 +9,14 @@ OUT/comparison.md and OUT/comparison.json.
 
 import argparse
 import json
-from pathlib import Path
+
+from crome_jax.files import place
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of evaluations (required)")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the report (required)")
+    parser.add_argument("runs", type=place, nargs="+", metavar="RUN", help="folders of evaluations (required)")
+    parser.add_argument("--out", required=True, type=place, metavar="DIR", help="folder of the report (required)")
 
 
 def run(args: argparse.Namespace) -> None:

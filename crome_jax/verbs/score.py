@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
+from crome_jax.files import folder_here, place
 from crome_jax.groups import Message, PreferenceGroup, Response
 from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -62,7 +63,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=Path,
+        type=place,
         nargs="+",
         metavar="RUN",
         help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier; several with --ensemble "
@@ -78,7 +79,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=folder_here,
         metavar="FILE",
         help="where they are written, whole or not at all (default: standard output, as they are scored)",
     )
@@ -112,7 +113,7 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
-        place = args.out and stack.enter_context(scored_output(args.out, overwrite=args.overwrite))
+        hidden = args.out and stack.enter_context(scored_output(args.out, overwrite=args.overwrite))
         for backbone in dict.fromkeys(card.backbone for card in cards.values()):
             say_terms(backbone)
         models = [
@@ -124,7 +125,7 @@ def run(args: argparse.Namespace) -> None:
         compares = any(model.model.pairwise for model in models)
         if compares and args.ensemble:
             raise CromeError("--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint")
-        kept = place and ScoredFile(place, _job(args, [model.key for model in models]))
+        kept = hidden and ScoredFile(hidden, _job(args, [model.key for model in models]))
         refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
         count = cut = taken = 0
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.errors import CromeError
-from crome_jax.files import read_json_object
+from crome_jax.files import is_remote, place, read_json_object
 from crome_jax.models.config import DecoderConfig, Lora, tiny
 from crome_jax.models.weights import HEADS, Params, Trainable, declare, init_params, layer_runs, trained_names
 from crome_jax.weights.folder_configs import read_folder_config
@@ -91,6 +91,8 @@ def load_backbone(
 
 def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
     path = find_backbone("smollm2-135m" if name == TINY else name)
+    if not is_run(path):
+        check_here(path)
     if path.is_dir():
         return (_load_run if is_run(path) else _load_folder)(name, path, trainable, layers)
     if path.suffix in PICKLES:
@@ -159,6 +161,12 @@ def _load_run(name: str, run: Path, trainable: Trainable, layers: int | None) ->
     return Backbone(name, cfg, trainable, source, heads, base.tokenizer, fingerprint_run(run, step))
 
 
+def check_here(model: Path) -> None:
+    """Raise CromeError where a model that is no run of ours is in a bucket: its files are mapped, not read through."""
+    if is_remote(model):
+        raise CromeError(f"{model}: is in a bucket, where only runs are read; copy the model to this machine")
+
+
 def check_backbone(run: Path | str, card: "ModelCard", base: Backbone) -> None:
     """Check that a run's backbone is what it was when the run was trained.
 
@@ -180,8 +188,8 @@ def original_backbone(name: str) -> str:
     Raises:
         CromeError: where a run's folder is damaged.
     """
-    while is_run(Path(name)):
-        card = read_json_object(Path(name) / MODEL_FILE)
+    while is_run(place(name)):
+        card = read_json_object(place(name) / MODEL_FILE)
         if not isinstance(card.get("backbone"), str):
             raise CromeError(f"{name}: {MODEL_FILE} is damaged; restore it from a copy, or train again")
         name = card["backbone"]

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from crome_jax.errors import CromeError
-from crome_jax.files import whole_output
+from crome_jax.files import place, whole_output
 
 _CHUNK = 1 << 20
 
@@ -65,8 +65,8 @@ def find_backbone(name: str | os.PathLike, *, cache: Path | str | None = None) -
             it), or the parts do not make up the file.
     """
     if os.fspath(name) not in BACKBONES:
-        if Path(name).exists():
-            return Path(name)
+        if place(name).exists():
+            return place(name)
         known = ", ".join(BACKBONES)
         raise CromeError(
             f"{os.fspath(name)}: neither a file or folder nor a known backbone; known are {known}, and "

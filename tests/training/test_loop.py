@@ -14,6 +14,7 @@ from toy import ONE, ROWS, mesh_of
 
 from crome_jax.batch import FIELDS
 from crome_jax.errors import CromeError, Preempted
+from crome_jax.training import preemption
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import fit
@@ -307,14 +308,20 @@ def test_a_run_that_is_asked_to_end_while_it_is_measured_saves_without(tmp_path)
     assert (saves.steps, saves.measured) == ([2], [None])
 
 
-def test_sigterm_asks_once_and_ends_the_second_time():
+def test_sigterm_asks_once_however_many_pass_it_on_and_ends_when_it_comes_again_later(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
+    ended = []
+    monkeypatch.setattr(signal, "raise_signal", lambda number: ended.append((number, signal.getsignal(number))))
     with Preemption().listening() as preempted:
         assert not preempted()
         os.kill(os.getpid(), signal.SIGTERM)
         assert preempted()
         assert 0 <= preempted.seconds < 60
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == []
+        monkeypatch.setattr(preemption, "SAME_REQUEST", 0.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == [(signal.SIGTERM, signal.SIG_DFL)]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
