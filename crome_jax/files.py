@@ -192,6 +192,17 @@ def check_not_read(path: str | os.PathLike, inputs: Iterable[str | os.PathLike])
             raise CromeError(f"{path}: is read, so it is not replaced; choose another output")
 
 
+def check_writable(folder: Path) -> None:
+    """Raise CromeError where a folder clearly cannot be made, or written to; long work need not find out at its end."""
+    if is_remote(folder):
+        return
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise unwritable(folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
 def unwritable(path: str | os.PathLike, error: OSError) -> CromeError:
     """Return what to tell the user whose output cannot be written."""
     fix = _FIXES.get(error.errno, "write elsewhere")

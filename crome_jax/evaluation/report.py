@@ -35,7 +35,7 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.counterfactuals import Counterfactual, sample_counterfactuals
 from crome_jax.evaluation.figures import split_differences, split_figures
 from crome_jax.evaluation.page import METHOD_LABELS, interval, percent, plot_accuracy, render_page
-from crome_jax.files import whole_output
+from crome_jax.files import place, whole_output
 from crome_jax.groups import PreferenceGroup, Scalar
 
 SCHEMA = "crome_jax.report/1"

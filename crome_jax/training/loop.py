@@ -56,6 +56,7 @@ def fit(
     log_every: int = 10,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
+    before_save: Callable[[], None] = lambda: None,
     validate: Callable[[Params, Callable[[], bool]], dict[str, float] | None] | None = None,
     max_skipped: int = 5,
     incidents: Incidents | None = None,
@@ -76,6 +77,7 @@ def fit(
         checkpoints: where state and iterator are saved together; None saves nothing.
         checkpoint_every: steps between two checkpoints; the last step is always saved. One that is due after a skipped
             step waits for the next good one, so that a resumed run counts skipped steps as the uninterrupted one does.
+        before_save: called before a step is saved; what was logged up to there is to be there as well.
         validate: from the trained parameters to what is measured whenever they are saved, kept with the checkpoint and
             logged as validation/...; not before an end that was asked for, and None where that was asked meanwhile.
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
@@ -161,6 +163,7 @@ def fit(
             measured = validate(state.trained, preempted) if validate is not None and not stop else None
             if measured is not None:
                 log(number, {f"validation/{name}": value for name, value in measured.items()})
+            before_save()
             checkpoints.save(state, iterator.get_state(), measured)
             due = False
             stop = stop or (number < steps and preempted())  # Once more: measuring takes long.

@@ -31,14 +31,14 @@ from crome_jax.data.loading import (
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape, packing_facts
 from crome_jax.data.quarantine import Quarantine
-from crome_jax.data.readers import read_groups
+from crome_jax.data.readers import check_shards, read_groups
 from crome_jax.errors import CromeError, Diverged
 from crome_jax.evaluation.accuracy import pairwise_outcomes
 from crome_jax.evaluation.pair_scoring import BOTH, gather_pairs, pack_pairs
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.rewards_files import write_rewards
 from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_scoring, score_rows
-from crome_jax.files import check_not_read, whole_output
+from crome_jax.files import check_not_read, check_writable, whole_output
 from crome_jax.groups import Origin, PreferenceGroup
 from crome_jax.models.weights import HEADS, Params, Trainable
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, write_card
@@ -136,6 +136,10 @@ def study(
     for method in methods:
         check_method(method, steps, trainable)
         _check_replaceable(Path(out) / method.name, inputs=(data, groups, backbone))
+    check_writable(Path(out))
+    check_shards(groups)
+    for split in (validation_split, *test_splits):
+        check_shards(data, split=split)
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
     readings = list(dict.fromkeys(method.head == "pairwise" for method in methods))  # Of pairs, or of responses.

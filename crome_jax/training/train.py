@@ -20,11 +20,12 @@ from jax.sharding import Mesh
 from crome_jax.data.loading import batches, rows_of_step
 from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.quarantine import Quarantine, list_beside
+from crome_jax.data.readers import check_shards
 from crome_jax.data.row_files import RowFiles
 from crome_jax.data.training_data import open_training_data, read_training_data
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
-from crome_jax.files import is_remote, place, unwritable, whole_output
+from crome_jax.files import check_writable, place, unwritable, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.execution import Remat
 from crome_jax.models.weights import (
@@ -164,14 +165,13 @@ def train(
     launched = time.monotonic()
     if len(trace_steps) not in (0, 2):
         raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
-    if is_remote(out) and (skip_bad or trace_steps):
-        raise CromeError(
-            f"{out}: skip_bad and trace_steps write files beside the run; give a folder, or leave them out"
-        )
     trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
     sources = {data: 1.0} if isinstance(data, str) else dict(data)
     if not sources or min(sources.values()) <= 0:
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
+    for source in sources if is_first() else ():  # Of several processes the others do not read it.
+        check_shards(source)
+    check_writable(run)
     devices = mesh()
     how = execution_on(devices, attention, remat)
     if cache_frozen and jax.process_count() > 1:
@@ -258,6 +258,7 @@ def train(
     if is_first():
         _write_operative_config(run, operative_config())
     log = MetricsLog(run, resumed_at=int(state.step)) if is_first() else None
+    flush = log.flush if log else lambda: None
     with Preemption().listening() as preempted:
         state, throughput = fit(
             state,
@@ -270,6 +271,7 @@ def train(
             log_every=log_every,
             checkpoints=checkpoints,
             checkpoint_every=checkpoint_every,
+            before_save=flush,
             validate=validate,
             max_skipped=max_skipped,
             preempted=preempted,
