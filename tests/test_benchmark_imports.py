@@ -11,7 +11,7 @@ from toy import mesh_of
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # The benchmarks are no part of the package.
 
-from benchmarks.imports.__main__ import _render
+from benchmarks.imports import __main__ as imports
 from benchmarks.imports.checkpoint import write_checkpoint
 from benchmarks.imports.first_reward import Metered
 from benchmarks.imports.memory import peak, reset_peak, resident
@@ -49,13 +49,22 @@ def test_memory_that_was_held_and_let_go_is_in_the_peak():
     assert peak() - before < 100e6
 
 
+def test_of_several_imports_the_fastest_counts(monkeypatch):
+    taken = iter([{"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 2.0}])
+    monkeypatch.setattr(imports, "_first_reward", lambda backbone: {"seconds": next(taken)})
+    assert imports._fastest("one") == {"seconds": {"a": 1.0, "b": 2.0}}
+    assert imports._speed(64) > 0
+
+
 def test_the_page_has_every_figure():
     figures = {
         "seconds": {"a": 1.0, "b": 2.5}, "processor": {"a": 0.5, "b": 2.0}, "weights": 10**8, "peak": 2 * 10**8,
         "Python and JAX": 10**7, "imports": 2 * 10**7, "largest tensor": 4 * 10**7, "largest shard": 3 * 10**7,
         "shard and beside": 5 * 10**7, "beside the shard": 2 * 10**7,
     }  # fmt: skip
-    page = _render({"date": "today"}, {"one": figures}, {"1 x 1": figures}, 10**9, [("one", "1e-6", "2e-6", "", "")])
-    assert "| one | 1.0 (0.5) | 2.5 (2.0) | **3.5** (2.5) |" in page
+    found = {"one": figures, "smollm2-135m": figures}
+    page = imports._render({"date": "today"}, found, {"1 x 1": figures}, 10**9, [("one", "1e-6", "2e-6", "", "")])
+    assert "| one | 1.0 (0.5) | 2.5 (2.0) | **3.5** (2.5) |  |" in page
+    assert "| smollm2-135m | 1.0 (0.5) | 2.5 (2.0) | **3.5** (2.5) | below 12 |" in page
     assert "| one | 100 | 200 | **2.00** | 10 | 20 |" in page
     assert "| 1 x 1 | 30 | 50 | 20 | 40 | **0.50** |" in page

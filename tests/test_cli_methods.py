@@ -109,6 +109,7 @@ def win_probabilities(place, out, model) -> np.ndarray:
     assert run("score", "--checkpoint", model, "--data", place / "held_out.jsonl", "--out", out, "--chunk", 5) == 0
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert not any("reward" in record for record in written)
+    assert all(0 < record["tie_probability"] < 0.334 for record in written)
     return np.reshape([record["win_probability"] for record in written], (-1, 2))
 
 

@@ -2,7 +2,8 @@
 
   python -m benchmarks.imports
 
-Each backbone is imported in a process of its own, without a compilation cache. A checkpoint of 2.4 GB in the shape of
+Each backbone is imported three times in processes of their own, without a compilation cache; the fastest counts, as
+others on the machine only slow one down. A checkpoint of 2.4 GB in the shape of
 Qwen3-0.6B is generated for it and removed after. Hidden states and rewards are compared with those of transformers,
 which the test extra installs. Needs Linux, 5 GB of memory and 3 GB of disk; takes some minutes.
 """
@@ -21,6 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.imports.checkpoint import write_checkpoint
 from benchmarks.imports.parity import Parity, compare, compare_classifier, random_classifier
 from benchmarks.pages import make_parser, table
@@ -32,6 +35,9 @@ from crome_jax.weights.packages import BACKBONES, find_backbone
 FOLDER = Path(__file__).resolve().parent
 PACKAGES = ("crome_jax", "jax", "numpy", "gguf", "safetensors", "transformers", "torch")
 GENERATED = "Qwen3-0.6B's shape, float32, 5 shards"
+RUNS = 3
+WANTED = {"smollm2-135m": 12, "gemma3-270m": 20}
+"""Seconds to the first reward on two cores, at most; of the weights' memory at most 2.2 times."""
 
 
 def run(argv: Sequence[str]) -> None:
@@ -40,10 +46,11 @@ def run(argv: Sequence[str]) -> None:
     started = time.monotonic()
     installed = [name for name in BACKBONES if _is_installed(name)]
     load = os.getloadavg()[0]
-    imports = {name: _first_reward(name) for name in installed}
+    speed = _speed()
+    imports = {name: _fastest(name) for name in installed}
     with tempfile.TemporaryDirectory(prefix="crome-imports-", dir=args.work) as folder:
         size = write_checkpoint(Path(folder))
-        imports[GENERATED] = _first_reward(folder)
+        imports[GENERATED] = _fastest(folder)
         streamed = {"1 x 1": imports[GENERATED]} | {
             f"{fsdp} x {tensor}": _first_reward(folder, "--mesh", str(fsdp), str(tensor)) for fsdp, tensor in ((2, 2),)
         }
@@ -60,12 +67,18 @@ def run(argv: Sequence[str]) -> None:
         "command": "`python -m benchmarks.imports`",
         "minutes, all of it": f"{(time.monotonic() - started) / 60:.1f}",
         "machine": f"{_processor()}, {platform.machine()}, {os.cpu_count()} cores",
+        "float32 products": f"{speed / 1e9:.0f} GFLOP/s, all cores together",
         "load when it began": f"{load:.1f} processes waiting or running, others' included",
         "versions": ", ".join((f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES))),
     }
     with whole_output(args.table, overwrite=True) as partial:
         partial.write_text(_render(facts, imports, streamed, size, parity), encoding="utf-8")
     print(f"{args.table}: written", file=sys.stderr)
+
+
+def _fastest(backbone: str) -> dict[str, Any]:
+    """Import several times; returns the figures of the import that took least time."""
+    return min((_first_reward(backbone) for _ in range(RUNS)), key=lambda found: sum(found["seconds"].values()))
 
 
 def _first_reward(backbone: str, *flags: str) -> dict[str, Any]:
@@ -91,23 +104,24 @@ def _render(
         "what it does is in [README.md](README.md).",
         table(("", ""), facts.items()),
         "## Time to the first reward",
-        "Seconds on the clock, and in brackets of processor, all cores together: on a machine that does other things "
-        "the clock says more than the import took. The first reward is that of two answers in a row of 512 tokens, "
-        "compilation included.",
+        "Seconds on the clock, and in brackets of processor, all cores together, of the fastest of "
+        f"{RUNS} imports: on a machine that does other things the clock says more than the import took. The first "
+        "reward is that of two answers in a row of 512 tokens, compilation included.",
         table(
-            ("", *stages, "all"),
+            ("", *stages, "all", "wanted"),
             [
                 (
                     name,
                     *(f"{found['seconds'][stage]:.1f} ({found['processor'][stage]:.1f})" for stage in stages),
                     f"**{sum(found['seconds'].values()):.1f}** ({sum(found['processor'].values()):.1f})",
+                    f"below {WANTED[name]}" if name in WANTED else "",
                 )
                 for name, found in imports.items()
             ],
         ),
         "## Memory",
-        "Peak of the process, up to and with the first reward, against the weights in float32. Python with JAX alone, "
-        "and the modules imported, are in it.",
+        "Peak of the process, up to and with the first reward, against the weights in float32; below 2.2 times these "
+        "is wanted. Python with JAX alone, and the modules imported, are in it.",
         table(
             ("", "weights, MB", "peak, MB", "peak / weights", "Python and JAX, MB", "with crome_jax, MB"),
             [
@@ -155,6 +169,16 @@ def _errors(parity: Parity) -> tuple[str, str]:
 
 def _mega(size: int) -> str:
     return f"{size / 1e6:,.0f}"
+
+
+def _speed(width: int = 2048) -> float:
+    """Return how many operations on float32 a second matrix products take, the best of five."""
+    matrix, seconds = np.ones((width, width), np.float32), []
+    for _ in range(5):
+        started = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - started)
+    return 2 * width**3 / min(seconds)
 
 
 def _is_installed(name: str) -> bool:

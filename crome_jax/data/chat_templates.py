@@ -73,14 +73,24 @@ def ending_with(source: str, end_of_turn: str) -> str:
     Args:
         end_of_turn: the control token that ends the turn.
     """
-    # Jinja drops the line break after a block's start, and one at a template's end.
-    first, body = "\n" if source.startswith("\n") else "", source.removesuffix("\n")
-    token = json.dumps(end_of_turn)
+    body, token = source.removesuffix("\n"), json.dumps(end_of_turn)
+    # Jinja drops a line break after a block and one at a template's end, so `source` still starts a line.
     return (
-        f"{{% set rendered %}}{first}{body}{{% endset %}}"
+        f"{{% set rendered %}}\n{body}{{% endset %}}"
         "{% if messages and messages[-1]['role'] == 'assistant' and not add_generation_prompt %}"
         f"{{{{ rendered.rsplit({token}, 1)[0] + {token} }}}}{{% else %}}{{{{ rendered }}}}{{% endif %}}"
     )
+
+
+def starting_with_bos(source: str) -> str:
+    """Return a template that writes BOS before what `source` writes."""
+    return f"{{% if bos_token %}}{{{{ bos_token }}}}{{% endif %}}\n{source}"
+
+
+def keeping(source: str, special_tokens: Mapping[str, str]) -> str:
+    """Return a template that writes what `source` does with these tokens, whatever its caller gives by their names."""
+    kept = [f"{{% set {name} = {json.dumps(token)} %}}\n" for name, token in special_tokens.items() if name in source]
+    return "".join(kept) + source
 
 
 class ChatTemplate:

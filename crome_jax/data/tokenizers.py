@@ -6,10 +6,11 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
-from crome_jax.data.chat_templates import ChatTemplate, default_template, ending_with
+from crome_jax.data.chat_templates import ChatTemplate, default_template, ending_with, keeping, starting_with_bos
 from crome_jax.data.vocabularies import (
     Vocabulary,
     read_folder_vocabulary,
@@ -33,7 +34,8 @@ class Tokenizer:
     Text is data: whatever it spells, encoding it yields no control token. Those come from the chat template alone.
     A conversation's ids are those of its prompt followed by those of its response: a prompt is encoded once for all its
     responses, so its ids never depend on one. For the families here this is what encoding the rendered conversation at
-    once gives, unless the response starts with white space, which some vocabularies join to the line break before it.
+    once gives, unless the response starts with white space, the template keeps it (ChatML does, Gemma's and Llama 3's
+    do not), and the vocabulary joins it to the line break before it: the text is then the same, the ids are not.
 
     Args:
         vocabulary: what the files hold.
@@ -169,12 +171,16 @@ class Tokenizer:
 
     def save(self, folder: Path | str) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json` into an existing folder, as Hugging Face reads them."""
-        self._write(folder, self._special_tokens, self.chat_template)
+        self._write(
+            folder, self._vocabulary.definition, self._special_tokens, self.chat_template, self._vocabulary.add_bos
+        )
 
     def save_for_classifier(self, folder: Path | str, context: int) -> dict[str, int | None]:
         """Write the files as software wants them that scores the last token before the padding.
 
-        Padding is then another token than the one that is scored, and the chat template writes nothing after that.
+        Padding is then another token than the one that is scored. That is called EOS, as OpenRLHF appends EOS to a
+        text that does not end with it, and the chat template writes nothing after it. BOS is the template's to write,
+        and nobody else's: a rendered text has it once, encoded with or without `add_special_tokens`.
 
         Args:
             context: tokens of the longest text the model is for.
@@ -185,15 +191,23 @@ class Tokenizer:
         Raises:
             CromeError: where no control token is left to pad with.
         """
-        pad = self._padding()
-        ends = self._template.stops_there
-        template = self.chat_template if ends else ending_with(self.chat_template, self._template.end_of_turn)
-        special = self._special_tokens | {"pad_token": pad}
-        special.setdefault("eos_token", self._template.end_of_turn)
-        self._write(folder, special, template, model_max_length=context)
-        ids = self._control_ids
-        eos = ids.get(special["eos_token"], self.end_of_turn_id)
-        return {"pad_token_id": ids[pad], "bos_token_id": self.bos_id, "eos_token_id": eos}
+        end, pad = self._template.end_of_turn, self._padding()
+        named = {"eos_token": end, "pad_token": pad}
+        renamed = {name: self._special_tokens.get(name, "") for name in named}
+        template = keeping(self.chat_template, {name: old for name, old in renamed.items() if old != named[name]})
+        if not self._template.stops_there:
+            template = ending_with(template, end)
+        if self._vocabulary.add_bos and self.bos_id is not None and not self._writes_bos():
+            template = starting_with_bos(template)
+        definition = self._vocabulary.definition | {"post_processor": None}
+        self._write(folder, definition, self._special_tokens | named, template, False, model_max_length=context)
+        pad_id = self._control_ids[pad]
+        return {"pad_token_id": pad_id, "bos_token_id": self.bos_id, "eos_token_id": self.end_of_turn_id}
+
+    def _writes_bos(self) -> bool:
+        """Return whether the chat template by itself starts a conversation with BOS."""
+        (ids,) = self._encode_pieces([self._template.prompt([Message("user", "")])])
+        return ids[:1] == [self.bos_id]
 
     def _padding(self) -> str:
         """Return a control token that no conversation has: the vocabulary's own where it is one.
@@ -211,16 +225,23 @@ class Tokenizer:
             if token in self._control_ids and token not in written:
                 return token
         raise CromeError(
-            f"tokenizer: {self._template.end_of_turn!r} is its only control token, and cannot both be scored and pad; "
-            "add one to the vocabulary"
+            f"tokenizer: conversations have every control token that it holds ({', '.join(names)}), and padding must "
+            "be another one; add one, such as <pad>, to its added tokens"
         )
 
-    def _write(self, folder: Path | str, special: dict[str, str], template: str, **further: int) -> None:
-        definition = self._vocabulary.definition
+    @staticmethod
+    def _write(
+        folder: Path | str,
+        definition: dict[str, Any],
+        special: dict[str, str],
+        template: str,
+        add_bos: bool,
+        **further: int,
+    ) -> None:
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             **special,
-            "add_bos_token": self._vocabulary.add_bos,
+            "add_bos_token": add_bos,
             "chat_template": template,
             "clean_up_tokenization_spaces": False,
             **further,

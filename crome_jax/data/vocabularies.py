@@ -6,7 +6,7 @@ runs and that Hugging Face reads back.
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from crome_jax.weights.gguf_header import GGUFFile
 # What GGUF's token_type and sentencepiece's piece type count alike.
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
 
-# Gemma's converter marks these as user-defined, which would let a response's text spell them.
-_CONTROL_IN_FACT = {"<start_of_image>", "<end_of_image>"}
+# User-defined in Gemma's tokenizer.model, the last two also in its GGUF files: a response's text could spell them.
+_CONTROL_IN_FACT = {"<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>"}
+_ADDED = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 _GPT2_SPLIT = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _DIGITS = {"type": "Digits", "individual_digits": True}
@@ -127,7 +128,7 @@ def read_folder_vocabulary(folder: Path | str) -> Vocabulary:
     """Read the vocabulary of a Hugging Face folder: `tokenizer.json`, or `tokenizer.model` where that is absent.
 
     Raises:
-        CromeError: where neither is there, or one is not of a supported kind.
+        CromeError: where neither is there, one is not of a supported kind, or tokenizer_config.json is not its own.
     """
     folder = Path(folder)
     config = read_json_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").exists() else {}
@@ -135,6 +136,7 @@ def read_folder_vocabulary(folder: Path | str) -> Vocabulary:
         vocabulary = _read_tokenizer_json(folder / "tokenizer.json")
     elif (folder / "tokenizer.model").exists():
         vocabulary = read_sentencepiece_vocabulary(folder / "tokenizer.model")
+        vocabulary = _with_added_tokens(vocabulary, config.get("added_tokens_decoder") or {}, folder)
     else:
         raise CromeError(f"{folder}: holds neither tokenizer.json nor tokenizer.model; copy one of them there")
 
@@ -205,19 +207,53 @@ def rank_merges(tokens: Sequence[str], scores: Sequence[float], types: Sequence[
 
 
 def _read_tokenizer_json(path: Path) -> Vocabulary:
-    definition = {"added_tokens": []} | read_json_object(path)
+    definition = {"added_tokens": []} | read_json_object(path) | {"truncation": None, "padding": None}
     try:
-        # The post-processor, which writes BOS, may be nested: the surest way to read it is to run it.
-        first = tokenizers.Tokenizer.from_str(json.dumps(definition)).encode("").tokens[:1]
+        # The post-processor, which writes BOS, may be nested: the surest way to read it is to run it. Around a letter,
+        # as some write EOS after a text.
+        written = tokenizers.Tokenizer.from_str(json.dumps(definition)).encode("a")
     except Exception as e:  # The library raises nothing narrower.
         raise CromeError(f"{path}: no tokenizer definition ({e}); fetch it again") from None
     if definition["model"].get("type") != "BPE":
         raise CromeError(f"{path}: only BPE vocabularies are supported, as every decoder here has one")
-    for token in definition["added_tokens"]:
+    _check_control_tokens(definition["added_tokens"], path)
+    add_bos = written.special_tokens_mask[:1] == [1]
+    return Vocabulary(definition, bos=written.tokens[0] if add_bos else None, add_bos=add_bos)
+
+
+def _with_added_tokens(vocabulary: Vocabulary, said: dict[str, Any], folder: Path) -> Vocabulary:
+    """Return a sentencepiece vocabulary with what tokenizer_config.json says of added tokens.
+
+    The sentencepiece model of Gemma does not tell turn tokens from HTML tags; others lack the tokens added to them.
+
+    Args:
+        said: `added_tokens_decoder`, from ids to tokens.
+    """
+    config, ids = folder / "tokenizer_config.json", vocabulary.ids()
+    tokens = {i: token for token, i in ids.items()}
+    added = {token["content"]: token for token in vocabulary.definition["added_tokens"]}
+    try:
+        for i, token in ((int(i), token) for i, token in said.items()):
+            content, there = token["content"], tokens.get(i, "no token")
+            if (content in ids or i in tokens) and there != content:
+                raise CromeError(
+                    f"{config}: added_tokens_decoder says that token {i} is {content!r}, by tokenizer.model it is "
+                    f"{there!r}; copy both from where the weights come from"
+                )
+            new = _ADDED | {name: token[name] for name in _ADDED.keys() & token.keys()}
+            special = bool(token.get("special"))
+            added[content] = {"id": i, "content": content, **new, **added.get(content, {}), "special": special}
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        raise CromeError(f"{config}: added_tokens_decoder is damaged ({e!r}); fetch it again") from None
+    _check_control_tokens(added.values(), config)
+    in_order = sorted(added.values(), key=lambda token: token["id"])
+    return dataclasses.replace(vocabulary, definition=vocabulary.definition | {"added_tokens": in_order})
+
+
+def _check_control_tokens(added: Iterable[dict[str, Any]], path: Path) -> None:
+    for token in added:
         if token["special"] and (token["lstrip"] or token["rstrip"] or token["single_word"]):
             raise CromeError(f"{path}: control token {token['content']!r} swallows what is around it: not supported")
-    unbounded = definition | {"truncation": None, "padding": None}
-    return Vocabulary(unbounded, bos=first[0] if first else None, add_bos=bool(first))
 
 
 def _byte_level_definition(
@@ -267,9 +303,8 @@ def _definition(
     decoder: dict,
     **model: Any,
 ) -> dict[str, Any]:
-    plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
-        {"id": i, "content": token, **plain, "special": kind != _USER_DEFINED or token in _CONTROL_IN_FACT}
+        {"id": i, "content": token, **_ADDED, "special": kind != _USER_DEFINED or token in _CONTROL_IN_FACT}
         for i, (token, kind) in enumerate(zip(tokens, types, strict=True))
         if kind in (_UNKNOWN, _CONTROL, _USER_DEFINED)
     ]

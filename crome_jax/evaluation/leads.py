@@ -42,3 +42,23 @@ def win_probabilities(judged: Float[np.ndarray, "R R"]) -> Float[np.ndarray, "R"
     """
     wins = 0.5 + 0.5 * np.tanh(0.5 * np.asarray(judged, np.float64))
     return np.diagonal(wins) if len(wins) == 1 else (wins.sum(axis=1) - 0.5) / (len(wins) - 1)
+
+
+def tie_probabilities(judged: Float[np.ndarray, "R R"], *, nu: float = 1.0) -> Float[np.ndarray, "R"]:
+    """Return of each response the mean, over the others, of the probability that neither of the two is the better.
+
+        P(tie) = nu sqrt(P(win) P(loss)) / Z = nu / (nu + 2 cosh(d / 2)),     d the log-odds
+
+    That a response is the better where one is keeps its log-odds. nu = 1 is what Bradley-Terry's loss and Crome's make
+    of a tie, each answer with probability 1/2: exp(-loss) of win, tie and loss, over their sum. Such a tie has 1/3 at
+    most.
+
+    Args:
+        judged: all were compared; of a lone response the result is that of d = 0.
+        nu: of a model trained by `davidson`, its own.
+
+    Source: Davidson 1970, "On extending the Bradley-Terry model to accommodate ties in paired comparison experiments".
+    """
+    with np.errstate(over="ignore"):  # Where cosh is infinite a tie is impossible.
+        ties = nu / (nu + 2.0 * np.cosh(0.5 * np.asarray(judged, np.float64)))
+    return np.diagonal(ties) if len(ties) == 1 else (ties.sum(axis=1) - np.diagonal(ties)) / (len(ties) - 1)

@@ -9,8 +9,8 @@ response, reward}, its group's id and its place there first. Killed, a run with 
 when the same command is given again.
 
 A pairwise model (PairPM) compares the responses of a pair or group from --data, each two in either order, and writes
-`win_probability` in the place of `reward`: the mean over the others of the probability to be the better. A lone
-response is a bad record for it.
+in the place of `reward`, as means over the others, `tie_probability`: that neither of the two is the better, and
+`win_probability`: that, where one is, it is this. A lone response is a bad record for it.
 """
 
 import argparse
@@ -166,9 +166,9 @@ def run(args: argparse.Namespace) -> None:
             ]
             rewards, truncated = _combine(found, args.ensemble) if args.ensemble else found[0]
             lines = [
-                _to_line({**item.record, "win_probability" if compares else "reward": reward})
-                for item, reward in zip(chunk, rewards, strict=True)
-                if reward is not None
+                _to_line({**item.record, **(given if compares else {"reward": given})})
+                for item, given in zip(chunk, rewards, strict=True)
+                if given is not None
             ]
             if kept:
                 kept.add(lines, taken=len(chunk), cut=truncated, refused=here)
@@ -274,13 +274,17 @@ def compare_items(
     rows_at_once: int,
     on_bad: Callable[[Item, DataError], None],
     name: str = "score",
-) -> tuple[list[float | None], int]:
+) -> tuple[list[dict[str, float] | None], int]:
     """Compare the responses of each record by a pairwise model; arguments and result are as of score_items.
 
     Returns:
-        For each item the mean probability to be better than another of its record.
+        For each item its means over the others of its record: `win_probability` and `tie_probability` as `leads` has
+        them.
     """
-    from crome_jax.evaluation.pair_scoring import score_candidates
+    import numpy as np
+
+    from crome_jax.evaluation.leads import tie_probabilities, win_probabilities
+    from crome_jax.evaluation.pair_scoring import score_pairs
 
     records: dict[tuple[str, int], list[Item]] = {}
     for item in items:
@@ -303,7 +307,7 @@ def compare_items(
     scores = None
     try:
         if compared:
-            scores = score_candidates(model, compared, rows_at_once=rows_at_once, on_bad=refuse, name=name)
+            scores = score_pairs(model, compared, every_pair=True, rows_at_once=rows_at_once, on_bad=refuse, name=name)
     except DataError:  # Nothing was left to compare, which is no error of its own.
         if len(bad) < len(groups):
             raise
@@ -311,12 +315,14 @@ def compare_items(
         for item in same if group.id in bad else ():
             on_bad(item, bad[group.id])
     found = {} if scores is None else dict(zip((group.id for group in compared), scores.rewards, strict=True))
-    wins: dict[tuple[str, int, str], float] = {}
+    means = {"win_probability": win_probabilities, "tie_probability": tie_probabilities}
+    given: dict[tuple[str, int, str], dict[str, float]] = {}
     for group, record in zip(groups, records, strict=True):
         if group.id in found and group.id not in bad:
-            for response, win in zip(group.responses, found[group.id], strict=True):
-                wins[(*record, response.text)] = _shortest(win)
-    return [wins.get((item.file, item.number, item.response)) for item in items], scores.truncated if scores else 0
+            by_name = {name: mean(found[group.id]).astype(np.float32) for name, mean in means.items()}
+            for n, response in enumerate(group.responses):
+                given[(*record, response.text)] = {name: _shortest(values[n]) for name, values in by_name.items()}
+    return [given.get((item.file, item.number, item.response)) for item in items], scores.truncated if scores else 0
 
 
 def _shortest(value: "np.float32") -> float:

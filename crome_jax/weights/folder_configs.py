@@ -49,11 +49,13 @@ class FolderConfig:
         decoder: its numbers.
         classifier: whether it is a sequence classifier's, with a `score` head.
         pairwise: whether that head reads two answers in one conversation, as `crome export` writes a pairwise model.
+        multimodal: whether it is a model of pictures and text, of which the decoder is the text part.
     """
 
     decoder: DecoderConfig
     classifier: bool
     pairwise: bool = False
+    multimodal: bool = False
 
 
 def read_folder_config(folder: Path | str) -> FolderConfig:
@@ -72,8 +74,8 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
     content = read_json_object(path)
     if content.get("quantization_config") is not None:
         raise CromeError(f"{path}: the weights are quantised (quantization_config); give a folder of plain ones")
-    said = content
-    if content.get("model_type") == "gemma3":
+    said, multimodal = content, content.get("model_type") == "gemma3"
+    if multimodal:
         said = {"model_type": "gemma3_text"} | (content.get("text_config") or {})
     architectures = content.get("architectures") or []
     family = FAMILIES.get(said.get("model_type"))
@@ -96,7 +98,7 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
             "model was not trained with; use the version of crome_jax that wrote the folder"
         )
     classifier = any("SequenceClassification" in name for name in architectures)
-    return FolderConfig(decoder, classifier, classifier and request is not None)
+    return FolderConfig(decoder, classifier, classifier and request is not None, multimodal)
 
 
 def _decoder(family: str, said: dict[str, Any], path: Path) -> DecoderConfig:
@@ -250,6 +252,9 @@ def classifier_config(
         "id2label": {"0": label},
         "label2id": {label: 0},
         "problem_type": "regression",
+        # Where OpenRLHF looks for the head, and what vLLM's /score does with the logit: nothing.
+        "value_head_prefix": "score",
+        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
         "vocab_size": cfg.vocab_size,
         "hidden_size": cfg.width,
         "num_hidden_layers": cfg.layers,

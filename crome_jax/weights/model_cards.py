@@ -27,9 +27,8 @@ with torch.no_grad():
 
 _USE_ADAPTER = _USE.replace(
     "model = AutoModelForSequenceClassification.from_pretrained(FOLDER).eval()",
-    "base = AutoModelForSequenceClassification.from_pretrained(\n"
-    "    BACKBONE, num_labels=1, pad_token_id=tokenizer.pad_token_id\n"
-    ")\n"
+    "base = AutoModelForSequenceClassification.from_pretrained(BACKBONE, num_labels=1)\n"
+    "base.config.get_text_config().pad_token_id = tokenizer.pad_token_id\n"
     "model = PeftModel.from_pretrained(base, FOLDER).eval()",
 ).replace("import torch\n", "import torch\nfrom peft import PeftModel\n")
 
@@ -58,7 +57,14 @@ _PAIRS = (
     "It compares two answers to a prompt, written as one conversation: between them a user's turn asks for the second, "
     "in the words below and no others. The logit is the log-odds that the first answer is the better. Which stands "
     "first must not matter: compute both orders, and take half of the first logit less the second. That is what was "
-    "evaluated."
+    "evaluated. Of such log-odds d, the probability of a tie is 1 / (1 + 2 cosh(d / 2)), by Davidson's model."
+)
+
+
+_QLORA = (
+    "The adapters were trained over the backbone's matrices in {base}, and that is what was evaluated. Over the "
+    "backbone's own weights, as above, they give other rewards, the more so the fewer the bits; `crome export` without "
+    "`--adapter` writes the model that was evaluated, whole."
 )
 
 
@@ -83,7 +89,7 @@ def render_model_card(
     Raises:
         CromeError: where a file of the run is damaged.
     """
-    run, pairwise = place(run), card.head == "pairwise"
+    run, pairwise, lora = place(run), card.head == "pairwise", card.config.lora
     parts = [
         "---\npipeline_tag: text-classification\ntags:\n- reward-model\n- crome_jax\n---",
         f"# {'Pairwise preference' if pairwise else 'Reward'} model: {card.method} on {Path(card.backbone).name}",
@@ -98,6 +104,9 @@ def render_model_card(
         "5.23; earlier ones ignore it) keeps it so; without it an answer that holds the template's end of turn, say, "
         "ends there for the model, and its reward is another one. No setting of the tokenizer's files can do this: "
         "`split_special_tokens` would take the template's own control tokens for text, too.",
+        "In training an answer was encoded by itself. Where it starts with white space that the chat template keeps "
+        "(ChatML's does), some tokenizers join that to the line break before it, and its reward is then another one.",
+        *([_QLORA.format(base=lora.base)] if adapter and lora.base != "float32" else []),
         *([_VLLM_GEMMA3] if card.config.family == "gemma3" and not adapter else []),
         "## Training",
         _table(_facts(card, step)),

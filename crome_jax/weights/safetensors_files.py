@@ -1,6 +1,7 @@
 """Decoder weights read from the safetensors files of a Hugging Face folder, tensor by tensor."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,7 @@ _NOT_NEEDED = re.compile(
     r"(language_model\.)?lm_head\.weight|(model\.)?(vision_tower|multi_modal_projector)\..*|.*\.rotary_emb\.inv_freq"
 )
 _READABLE = ("F64", "F32", "F16", "BF16")  # NumPy knows the last one by JAX, which every decoder here imports.
+_LONGEST_HEADER = 100_000_000  # Bytes; the library's own limit.
 
 
 class Tensor(NamedTuple):
@@ -84,10 +86,9 @@ class TensorFiles:
             files = sorted(set(named.values()))
             absent = [name for name in files if Path(name).name != name or not (folder / name).is_file()]
             if absent:
-                count = sum(name == absent[0] for name in named.values())
-                raise CromeError(
-                    f"{index}: names {absent[0]!r} for {count} tensors, which is not in the folder; fetch it"
-                )
+                held = [name for name, file in named.items() if file == absent[0]]
+                some = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
+                raise CromeError(f"{index}: names {absent[0]!r} for {some}, which is not in the folder; fetch it")
         elif (folder / WHOLE).is_file():
             files = [WHOLE]
         else:
@@ -214,9 +215,26 @@ def _open(path: Path):
     try:
         return safetensors.safe_open(path, framework="numpy")
     except (OSError, safetensors.SafetensorError) as e:
+        found = f"{path.stat().st_size:,} bytes"
         raise CromeError(
-            f"{path}: not a whole safetensors file ({e}; {path.stat().st_size:,} bytes); fetch it again"
+            f"{path}: not a whole safetensors file ({_cut(path) or e}; found {found}); fetch it again"
         ) from None
+
+
+def _cut(path: Path) -> str | None:
+    """Return in which tensor a file breaks off, by its header; None where it ends in that, or does not break off."""
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as f:
+            start = 8 + int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(start - 8)) if start <= min(size, _LONGEST_HEADER) else {}
+        parts = {name: tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__"}
+        by_end = sorted(parts.items(), key=lambda part: part[1][1])
+        cut, (first, last) = next((name, part) for name, part in by_end if start + part[1] > size)
+        there, whole = max(0, size - start - first), start + by_end[-1][1][1]
+        return f"tensor {cut!r} has {there:,} of {last - first:,} bytes; expected of the file {whole:,}"
+    except (AttributeError, LookupError, OSError, RecursionError, StopIteration, TypeError, ValueError):
+        return None
 
 
 def _prefix(files: TensorFiles, folder: Path | str) -> str:

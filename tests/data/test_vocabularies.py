@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import gguf
@@ -18,6 +19,7 @@ from transformers.integrations.gguf.gguf_tokenizer_mapping import (
 )
 from transformers.tokenization_utils_base import generate_merges
 
+from crome_jax.data.chat_templates import GEMMA
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.data.vocabularies import rank_merges, read_gguf_vocabulary
 from crome_jax.errors import CromeError
@@ -129,7 +131,10 @@ def test_byte_level_vocabularies_agree_on_the_corpus(byte_level):
         assert_same(*byte_level, text)
 
 
-def train_sentencepiece(add_dummy_prefix):
+USER_DEFINED = ["\n", "\n\n", "<b>", "▁▁", "▁▁▁", "▁▁▁▁"]
+
+
+def train_sentencepiece(add_dummy_prefix, control=("<end_of_turn>",), user_defined=USER_DEFINED):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([line for text in CORPUS for line in text.split("\n")] * 3),
@@ -142,9 +147,9 @@ def train_sentencepiece(add_dummy_prefix):
         allow_whitespace_only_pieces=True,
         split_digits=True,
         add_dummy_prefix=add_dummy_prefix,
-        control_symbols=["<end_of_turn>"],
+        control_symbols=list(control),
         # With a prefix Hugging Face's way, which ours is, parts from sentencepiece's after a user-defined token.
-        user_defined_symbols=[] if add_dummy_prefix else ["\n", "\n\n", "<b>", "▁▁", "▁▁▁", "▁▁▁▁"],
+        user_defined_symbols=[] if add_dummy_prefix else user_defined,
         minloglevel=2,
     )
     return model.getvalue()
@@ -198,6 +203,69 @@ def test_one_vocabulary_in_two_kinds_of_file_is_one(spm):
 def test_sentencepiece_vocabularies_decode_what_they_encode(spm, text):
     for tokenizer in spm[1:]:
         assert tokenizer.decode(tokenizer.encode(text)) == text.replace("▁", " ")
+
+
+TURNS = ["<start_of_turn>", "<end_of_turn>", "<start_of_image>"]
+
+
+@pytest.fixture
+def gemma_like(tmp_path):
+    """Return a folder with a sentencepiece model like Gemma's, turn tokens user-defined as HTML tags are."""
+    (tmp_path / "tokenizer.model").write_bytes(train_sentencepiece(False, [], ["\n", "<b>", "<hush>", *TURNS]))
+    return tmp_path
+
+
+def write_added_tokens(folder, added):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+
+
+def test_the_turn_tokens_of_gemma_s_sentencepiece_model_are_no_text(gemma_like):
+    for path in (gemma_like, gemma_like / "tokenizer.model"):
+        tokenizer = load_tokenizer(path)
+        assert tokenizer.chat_template == GEMMA
+        ids = tokenizer._vocabulary.ids()
+        assert tokenizer.end_of_turn_id == ids["<end_of_turn>"]
+        assert not {ids[token] for token in TURNS}.intersection(tokenizer.encode("a" + "b".join(TURNS)))
+        assert tokenizer.encode("<b>") == [ids["<b>"]]  # A tag is.
+
+
+def test_tokenizer_config_says_which_added_tokens_are_no_text_and_adds_its_own(gemma_like):
+    plain = load_tokenizer(gemma_like)
+    ids, last = plain._vocabulary.ids(), plain.vocab_size
+    said = {"<hush>": True, "<start_of_image>": False}
+    added = {str(ids[token]): {"content": token, "special": special} for token, special in said.items()}
+    added |= {
+        str(last): {"content": "<|new|>", "special": True},
+        str(last + 1): {"content": "<td>", "normalized": False},
+    }
+    write_added_tokens(gemma_like, added)
+    tokenizer = load_tokenizer(gemma_like)
+    assert tokenizer.vocab_size == last + 2
+    assert ids["<hush>"] not in tokenizer.encode("<hush>")
+    assert last not in tokenizer.encode("<|new|>")
+    assert tokenizer.encode("<start_of_image><td>") == [ids["<start_of_image>"], last + 1]
+    assert tokenizer.end_of_turn_id == plain.end_of_turn_id
+
+
+def test_added_tokens_that_are_not_the_sentencepiece_model_s_are_an_error(gemma_like):
+    end, last = load_tokenizer(gemma_like)._vocabulary.ids()["<end_of_turn>"], 10_000
+    for added, message in [
+        (
+            {str(end): {"content": "<|im_end|>"}},
+            f"token {end} is '<|im_end|>', by tokenizer.model it is '<end_of_turn>'",
+        ),
+        (
+            {str(last): {"content": "<end_of_turn>"}},
+            f"token {last} is '<end_of_turn>', by tokenizer.model it is 'no token'",
+        ),
+        ({str(last): {"content": "<|a|>", "special": True, "rstrip": True}}, r"'<|a|>' swallows what is around it"),
+        ({"first": {"content": "<|a|>"}}, "added_tokens_decoder is damaged"),
+        ({str(last): "<|a|>"}, "added_tokens_decoder is damaged"),
+        (["<|a|>"], "added_tokens_decoder is damaged"),
+    ]:
+        write_added_tokens(gemma_like, added)
+        with pytest.raises(CromeError, match=f"tokenizer_config.json: .*{re.escape(message)}"):
+            load_tokenizer(gemma_like)
 
 
 def test_merges_are_ranked_as_hugging_face_ranks_them():

@@ -20,7 +20,7 @@ from crome_jax.evaluation.benchmarks.rewardbench2 import measure_rewardbench2
 from crome_jax.evaluation.benchmarks.rm_bench import style_wins
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.ensembles import combine
-from crome_jax.evaluation.leads import sides, win_probabilities
+from crome_jax.evaluation.leads import sides, tie_probabilities, win_probabilities
 from crome_jax.evaluation.pair_scoring import (
     BOTH,
     gather_pairs,
@@ -36,6 +36,7 @@ from crome_jax.groups import Comparison, Message, PreferenceGroup, Response
 from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import declare
 from crome_jax.training.mesh import weight_shardings
+from crome_jax.verbs.score import Item, compare_items
 
 SHAPE = RowShape(128, 8, 8)
 GROUPS = text_groups(9)
@@ -157,6 +158,37 @@ def test_candidates_are_ranked_by_their_mean_win_probability():
         for a in range(n):
             by_hand = np.mean([1 / (1 + np.exp(-expected()[group.id, a, b])) for b in range(n) if b != a])
             assert abs(wins[a] - by_hand) < 1e-5
+
+
+def test_a_tie_is_as_likely_as_the_losses_of_win_tie_and_loss_make_it():
+    # Log-odds 2 log 2: cosh(log 2) = 5/4, 1 / (1 + 5/2) = 2/7; of 0: 1/3; of infinity none.
+    odds = np.array([[0, 2 * np.log(2), np.inf], [-2 * np.log(2), 0, 0], [-np.inf, 0, 0]])
+    np.testing.assert_allclose(tie_probabilities(odds), [1 / 7, (2 / 7 + 1 / 3) / 2, 1 / 6])
+    np.testing.assert_allclose(tie_probabilities(np.zeros((1, 1))), [1 / 3])
+    for d in (-3.0, 0.4, 9.0):
+        log_win, log_loss = -np.log1p(np.exp(-d)), -np.log1p(np.exp(d))
+        shares = np.exp([log_win, 0.5 * (log_win + log_loss), log_loss])
+        pair = np.array([[0, d], [-d, 0]])
+        np.testing.assert_allclose(tie_probabilities(pair), shares[1] / shares.sum())
+    # What davidson.nu = 2 says of two alike is 2 / (1 + 1 + 2).
+    np.testing.assert_allclose(tie_probabilities(np.zeros((2, 2)), nu=2.0), 0.5)
+
+
+def test_score_gives_each_response_its_means_over_the_others_of_its_record():
+    items = [
+        Item("f", number, group.prompt, response.text, {}, None)
+        for number, group in enumerate(GROUPS)
+        for response in group.responses
+    ]
+    given, cut = compare_items(model(), items, rows_at_once=8, on_bad=pytest.fail)
+    judged = [np.zeros((len(group.responses),) * 2) for group in GROUPS]
+    for group, odds in zip(GROUPS, judged, strict=True):
+        for a, b in itertools.permutations(range(len(odds)), 2):
+            odds[a, b] = expected()[group.id, a, b]
+    assert (len(given), cut) == (sum(map(len, judged)), 0)
+    for name, mean in (("win_probability", win_probabilities), ("tie_probability", tie_probabilities)):
+        by_hand = np.concatenate([mean(odds) for odds in judged])
+        np.testing.assert_allclose([one[name] for one in given], by_hand, atol=1e-5)
 
 
 ODDS = np.array([[0.0, 0.5, np.nan], [-0.5, 0.0, 2.0], [np.nan, -2.0, 0.0]])

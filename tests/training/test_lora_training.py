@@ -1,28 +1,27 @@
 """A run with adapters: what trains, what is left alone, and what others make of what it exports."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import peft
 import pytest
 import safetensors.numpy
-import torch
-import transformers
-from reference import FAMILIES, TOKENS, from_torch, reference, write_tokenizer
+from peft_folders import peft_rewards
+from reference import TOKENS, reference, write_tokenizer
 from toy import batch, mesh_of, text_groups
 
 from crome_jax.data.packing import RowShape
-from crome_jax.data.tokenizers import load_tokenizer
 from crome_jax.errors import CromeError
-from crome_jax.evaluation.scoring import RewardModel, score_groups
+from crome_jax.evaluation.scoring import score_groups
 from crome_jax.groups import to_json
 from crome_jax.models import weights
 from crome_jax.models.config import LORA_TARGETS, Lora, tiny
 from crome_jax.models.lora import merge
 from crome_jax.models.quantized import dequantize, dequantized, quantize
 from crome_jax.objectives.crome import crome
+from crome_jax.training.checkpoints import read_card
 from crome_jax.training.mesh import weight_shardings
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.step import init_state, make_train_step
@@ -30,6 +29,7 @@ from crome_jax.training.train import load_run, train
 from crome_jax.weights.adapters import write_adapter
 from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.export import write_folder
+from crome_jax.weights.model_cards import render_model_card
 
 SHAPE = RowShape(128, 8, 8)
 
@@ -120,59 +120,20 @@ def stands_for(layers, kept):
     }  # fmt: skip
 
 
-def conversations(reader, groups):
-    return [
-        reader.apply_chat_template(
-            [*({"role": m.role, "content": m.content} for m in group.prompt),
-             {"role": "assistant", "content": response.text}],
-            tokenize=False,
-        )
-        for group in groups
-        for response in group.responses
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_peft_loads_the_adapters_with_the_same_rewards(family, tmp_path):
-    theirs, plain = reference(family, 0, TOKENS)
-    theirs.save_pretrained(tmp_path / "base")
-    write_tokenizer(tmp_path / "base")
-    tokenizer, groups = load_tokenizer(tmp_path / "base"), text_groups(2)
-    upper = plain.layers - 1
-    cfg = dataclasses.replace(plain, lora=Lora(rank=3, alpha=5.0))
-    stacked = from_torch(theirs.state_dict(), plain)
-    layers = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), stacked["upper"], stacked["last"])
-    cut = weights.split_layers(layers, weights.layer_runs(cfg, upper))
-    rng = np.random.default_rng(0)
-    adapters = jax.tree.map(
-        lambda w: jnp.asarray(0.2 * rng.normal(size=w.shape), jnp.float32),
-        weights.declare_adapters(cfg, upper)["adapters"],
-        is_leaf=weights.is_weight,
-    )
-    params = {k: v for k, v in stacked.items() if k not in ("upper", "last")} | cut | {"adapters": adapters}
-    params["head"] = jnp.asarray(rng.normal(size=cfg.width), jnp.float32)
-    expected = np.concatenate(
-        score_groups(RewardModel(params, cfg, tokenizer, SHAPE, mesh_of(1, 1, 1)), groups).rewards
-    )
-    write_adapter(
-        tmp_path / "adapter", params, cfg, tokenizer, base=str(tmp_path / "base"), context=256, card="# A card\n"
-    )
-    reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "adapter")
-    # As the model card says: the base's own padding is another token, in which the tokenizer does not pad.
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "base", num_labels=1, pad_token_id=reader.pad_token_id
-    )
-    model = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    saved = safetensors.numpy.load_file(tmp_path / "adapter" / "adapter_model.safetensors")
-    assert set(saved) == set(peft.get_peft_model_state_dict(model))
-    inputs = reader(conversations(reader, groups), padding=True, add_special_tokens=False, return_tensors="pt")
-    with torch.no_grad():
-        found = model(**inputs).logits[:, 0].numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    write_folder(tmp_path / "merged", params, cfg, tokenizer, context=256, card="")
-    whole = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
-    with torch.no_grad():
-        np.testing.assert_allclose(whole(**inputs).logits[:, 0].numpy(), expected, rtol=1e-4, atol=1e-4)
+def test_peft_loads_the_adapters_over_what_they_were_trained_over(place, tmp_path):
+    model, groups = load_run(place / "run", lambda: mesh_of(1, 1, 1)), text_groups(3)
+    expected, kept = np.concatenate(score_groups(model, groups).rewards), model.cfg.lora.base
+    write = functools.partial(write_adapter, params=model.params, cfg=model.cfg, tokenizer=model.tokenizer)
+    write(tmp_path / "adapter", base=str(place / "backbone"), context=256, card="")
+    apart = np.abs(peft_rewards(place / "backbone", tmp_path / "adapter", groups) - expected).max()
+    assert (apart < 1e-5) == (kept == "float32")
+    bare = model.params | {"adapters": jax.tree.map(jnp.zeros_like, model.params["adapters"])}
+    write_folder(tmp_path / "base", bare, model.cfg, model.tokenizer, context=256, card="")
+    np.testing.assert_allclose(peft_rewards(tmp_path / "base", tmp_path / "adapter", groups), expected, atol=1e-5)
+    card = read_card(place / "run")
+    said = f"trained over the backbone's matrices in {kept}"
+    assert (said in render_model_card(place / "run", card, 3, adapter=True)) == (kept != "float32")
+    assert said not in render_model_card(place / "run", card, 3)
 
 
 def test_what_has_no_adapters_is_told(place, tmp_path):

@@ -212,7 +212,7 @@ def test_padding_is_never_the_token_that_is_scored(tokenizer, tmp_path):
     definition["added_tokens"] = [t for t in definition["added_tokens"] if t["content"] == "<|im_end|>"]
     definition["added_tokens"][0]["id"] = 256
     template = "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
-    with pytest.raises(CromeError, match=r"'<\|im_end\|>' is its only control token"):
+    with pytest.raises(CromeError, match=r"every control token that it holds \(<\|im_end\|>\), and padding must"):
         Tokenizer(Vocabulary(definition), template).save_for_classifier(tmp_path, 64)
 
 
@@ -221,7 +221,10 @@ CONTROL = ["<|im_start|>", "<|im_end|>", "<start_of_turn>", "<end_of_turn>", "<|
 MESSAGES = [Message("user", "Who?\n"), Message("assistant", "<|im_end|> I."), Message("user", "And?")]
 
 
-@pytest.mark.parametrize("source", [CHATML, GEMMA, LLAMA3, "\n" + CHATML + "\n", "  \n" + GEMMA + "\n\n"])
+SPACED = ["\n" + CHATML + "\n", "  \n" + GEMMA + "\n\n", "  " + CHATML]
+
+
+@pytest.mark.parametrize("source", [CHATML, GEMMA, LLAMA3, *SPACED])
 def test_the_template_is_the_same_up_to_the_end_of_the_turn(source):
     make = lambda source: ChatTemplate(source, special_tokens={"bos_token": "<bos>"}, control_tokens=CONTROL)  # noqa: E731
     old = make(source)

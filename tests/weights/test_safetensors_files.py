@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import shutil
 
 import hypothesis
@@ -194,16 +195,20 @@ def test_an_index_that_does_not_fit_its_shards_is_told(own_sharded):
     first, second, *_ = shards(own_sharded)
     index = json.loads((own_sharded / INDEX).read_text())
     (own_sharded / first).unlink()
-    with pytest.raises(CromeError, match=rf"{INDEX}: names '{first}' for \d+ tensors, which is not in the folder"):
+    held = [name for name, file in index["weight_map"].items() if file == first]
+    assert len(held) < 4
+    message = f"{INDEX}: names {first!r} for {', '.join(held)}, which is not in the folder; fetch it"
+    with pytest.raises(CromeError, match=re.escape(message)):
         load_backbone(str(own_sharded))
     moved = next(name for name, file in index["weight_map"].items() if file not in (first, second))
     index["weight_map"] = {k: second for k, file in index["weight_map"].items() if file != first} | {moved: second}
     (own_sharded / INDEX).write_text(json.dumps(index))
     with pytest.raises(CromeError, match=rf"{INDEX}: says that {second} holds tensor '.*', which it does not"):
         load_backbone(str(own_sharded))
-    index["weight_map"] = {Q: "../elsewhere.safetensors"}
+    index["weight_map"] = dict.fromkeys((Q, UP, "c", "d", "e"), "../elsewhere.safetensors")
     (own_sharded / INDEX).write_text(json.dumps(index))
-    with pytest.raises(CromeError, match=r"names '\.\./elsewhere\.safetensors' for 1 tensors"):
+    message = f"names '../elsewhere.safetensors' for {Q}, {UP}, c and 2 more, which is not in the folder"
+    with pytest.raises(CromeError, match=re.escape(message)):
         load_backbone(str(own_sharded))
     for content in ("{}", '{"weight_map": 3}', "[", '{"weight_map": {"a": 1}}'):
         (own_sharded / INDEX).write_text(content)
@@ -268,6 +273,26 @@ def test_a_file_cut_short_is_refused(damaged, data):
     (folder / "model.safetensors").write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
     with pytest.raises(CromeError, match=r"model\.safetensors: not a whole safetensors file"):
         TensorFiles(folder)
+
+
+def test_a_shard_cut_short_says_in_which_tensor_and_where(own_sharded):
+    first, *_ = shards(own_sharded)
+    content = (own_sharded / first).read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    parts = {name: part["data_offsets"] for name, part in json.loads(content[8:start]).items() if "_meta" not in name}
+    for name, (begin, end) in parts.items():
+        (own_sharded / first).write_bytes(content[: start + end - 3])
+        message = (
+            f"{first}: not a whole safetensors file (tensor {name!r} has {end - begin - 3:,} of {end - begin:,} bytes; "
+            f"expected of the file {len(content):,}; found {start + end - 3:,} bytes); fetch it again"
+        )
+        with pytest.raises(CromeError, match=re.escape(message)):
+            load_backbone(str(own_sharded))
+    # Where the header ends too soon there is no tensor to name; where the file goes on too long none is cut.
+    for damaged in (content[:20], content + b"more"):
+        (own_sharded / first).write_bytes(damaged)
+        with pytest.raises(CromeError, match=rf"{first}: not a whole safetensors file \(Error .*header"):
+            load_backbone(str(own_sharded))
 
 
 @hypothesis.given(st.data())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pydoc
 
 import datasets
 import numpy as np
@@ -82,21 +83,33 @@ def test_trl_s_get_reward_is_ours(exported):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_openrlhf_s_reading_of_the_head_is_ours(exported, side):
-    # OpenRLHF/OpenRLHF, openrlhf/models/model.py (read, not run): get_llm_for_sequence_regression takes the head
-    # `score`, unless config.value_head_prefix names another, puts it on the last hidden states, with positions counted
-    # along the attention mask, and takes the value at the mask's last 1. `mean` and `std` would normalise the reward.
+    # OpenRLHF/OpenRLHF, openrlhf/models/model.py (read, not run): get_llm_for_sequence_regression takes the head that
+    # config.value_head_prefix names (without it, "value_head" by some versions' default), puts it on the last hidden
+    # states, with positions counted along the attention mask, and takes the value at the mask's last 1. `mean` and
+    # `std` would normalise the reward.
     folder, ours = exported
-    config = json.loads((folder / "config.json").read_text())
-    assert not {"value_head_prefix", "mean", "std"} & config.keys()
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
+    assert not hasattr(model.config, "mean")
+    assert not hasattr(model.config, "std")
+    head = getattr(model, model.config.value_head_prefix)
     _, batch = encoded(folder, side)
     mask = batch["attention_mask"]
     positions = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
     ends = mask.shape[1] - 1 - mask.fliplr().argmax(dim=1, keepdim=True)
     with torch.no_grad():
         hidden = model(**batch, position_ids=positions, output_hidden_states=True).hidden_states[-1]
-        found = model.score(hidden).squeeze(-1).gather(1, ends)[:, 0]
+        found = head(hidden).squeeze(-1).gather(1, ends)[:, 0]
     np.testing.assert_allclose(found.numpy(), ours.T.ravel(), atol=1e-4, rtol=1e-4)
+
+
+def test_openrlhf_s_data_set_leaves_a_rendered_conversation_as_it_is(exported):
+    # openrlhf/datasets/reward_dataset.py (read, not run): strips line breaks, appends EOS where the text does not end
+    # with it, and writes EOS over the last token.
+    folder, _ = exported
+    reader, _ = encoded(folder)
+    for text in (reader.apply_chat_template(c, tokenize=False) for c in conversations(0)):
+        assert text.rstrip("\n").endswith(reader.eos_token)
+        assert reader(text, add_special_tokens=False).input_ids[-1] == reader.eos_token_id
 
 
 VLLM = ("Gemma2ForCausalLM", "Gemma3ForCausalLM", "LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -116,7 +129,10 @@ def test_a_folder_has_what_vllm_s_classify_asks_for(exported):
     architecture = architecture.replace("Gemma3Text", "Gemma3")
     assert architecture.replace("ForSequenceClassification", "ForCausalLM") in VLLM
     assert (config["num_labels"], config["problem_type"]) == (1, "regression")
-    assert not {"method", "classifier_from_token", "sentence_transformers"} & config.keys()
+    assert not {"method", "classifier_from_token"} & config.keys()
+    activation = config["sentence_transformers"]["activation_fn"]
+    assert activation.startswith("torch.nn.modules.")  # No others are loaded.
+    assert isinstance(pydoc.locate(activation)(), torch.nn.Identity)
     with safe_open(folder / "model.safetensors", "np") as tensors:
         score = tensors.get_tensor("score.weight")
         assert {name.split(".")[0] for name in tensors.keys()} == {"model", "score"}  # noqa: SIM118
