@@ -91,6 +91,12 @@ def configure(
     )
 
 
+def configurables(verb: str) -> tuple[Callable, ...]:
+    """Return the functions whose arguments the gin files of a verb bind, its own first."""
+    own = {"augment": (augmentation, Recipe, ChatSettings), "sweep": (sweep, train, study, *_OF_RUNS)}
+    return own.get(verb) or ({"train": train, "study": study, "plan": plan}[verb], *_OF_RUNS)
+
+
 def choose_entry(files: Sequence[str], bindings: Sequence[tuple[str, str]], *, allow_imports: bool = False) -> Callable:
     """Tell whether gin files and bindings configure `train` or `study`.
 
@@ -275,7 +281,9 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
 
 OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
 
-for _function in (*OBJECTIVES, ChatSettings, Lora, Method, Recipe, RowShape, adamw, linear, make_mesh):
+_OF_RUNS = (Method, RowShape, Lora, adamw, linear, make_mesh, *OBJECTIVES)
+
+for _function in (*_OF_RUNS, ChatSettings, Recipe):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
 _NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine")

@@ -45,7 +45,9 @@ def make_mesh(
     the devices are of several TPU slices, no axis but replica crosses from one to another.
 
     Args:
-        data: -1 takes what the others leave.
+        data: copies of the weights within a slice, which share its rows; -1 takes what the others leave.
+        fsdp: parts that every matrix is stored in, gathered when used; they share the rows, too.
+        tensor: parts that heads and feed-forward are computed in.
         replica: of several slices, their number or a multiple of it.
 
     Raises:
