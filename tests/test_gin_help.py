@@ -18,7 +18,7 @@ def test_every_argument_is_explained(function):
 
 
 def test_arguments_explained_together_are_explained_each():
-    doc = "What it does.\n\nArgs:\n    a: one.\n    b, c: two\n        and more.\n    **d: three.\n\nReturns:\n    e: no.\n"
+    doc = "What.\n\nArgs:\n    a: one.\n    b, c: two\n        and more.\n    **d: three.\n\nReturns:\n    e: no.\n"
     assert explained(doc) == {"a": "one.", "b": "two and more.", "c": "two and more.", "d": "three."}
     assert explained("Nothing of arguments.") == {}
 

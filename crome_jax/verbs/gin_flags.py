@@ -42,7 +42,7 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
         "--gin_help",
         action=ShowGinArguments,
         default=argparse.SUPPRESS,
-        help="list every argument that --gin.NAME can set, with its default, and end",
+        help="list every argument that --gin.NAME can set, with its own default, and end (default: go on)",
     )
 
 
