@@ -1,6 +1,6 @@
 # crome_jax with everything pinned, for TPU unless told otherwise: docker build --build-arg EXTRA=gpu -t crome_jax .
 # For workers of Beam: docker build --target beam --build-arg EXTRA=beam -t crome_jax_beam .
-FROM python:3.11-slim AS crome
+FROM python:3.11.14-slim-bookworm AS crome
 ARG EXTRA=tpu
 WORKDIR /crome_jax
 COPY pyproject.toml requirements.txt requirements-beam.txt LICENSE README.md ./

@@ -4,6 +4,9 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -278,4 +281,41 @@ def test_the_image_holds_what_the_commands_need():
     }
     entry = json.loads(re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[-1])
     assert entry == [".venv/bin/python", "-m", "crome_jax"]
-    assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+
+
+def test_the_image_is_pinned_and_of_the_python_that_is_installed_for():
+    text = (ROOT / "Dockerfile").read_text()
+    images = re.findall(r"^(?:FROM|COPY --from=)\s*(\S+)", text.replace("COPY --from=", "COPY --from= "), re.MULTILINE)
+    base, *others = [image for image in images if image != "crome"]
+    python = re.fullmatch(r"python:(3\.\d+)\.\d+-slim-[a-z]+", base)[1]
+    assert [f"beam_python{python}_sdk:" in other for other in others] == [True]
+    least, below = re.search(
+        r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text()
+    ).groups()
+    assert int(least) <= int(python.removeprefix("3.")) < int(below)
+    # The first that setup.sh looks for is the one that is there.
+    assert f"${{PYTHON:-python{python} " in (ROOT / "launch" / "setup.sh").read_text()
+    # Whoever starts the commands is the user that is not root, in each image that is built.
+    assert text.index("\nRUN launch/setup.sh") < text.index("\nUSER 1000") < text.index("\nENTRYPOINT")
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]
+
+
+def test_what_the_image_copies_is_enough_to_install_and_to_run(tmp_path):
+    text = (ROOT / "Dockerfile").read_text()
+    # Other patterns are of the context's root: `runs` leaves gin/runs where it is.
+    ignored = shutil.ignore_patterns(*re.findall(r"^\*\*/(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    for sources, target in re.findall(r"^COPY ([^-].*) (\S+)$", text, re.MULTILINE):
+        for source in sources.split():
+            to = tmp_path / target / Path(source).name if target.endswith("/") else tmp_path / target
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, to, ignore=ignored)
+            else:
+                shutil.copy(ROOT / source, to)
+    installs = bash(tmp_path / "launch" / "setup.sh", "--dry-run", "tpu", PYTHON=sys.executable)
+    assert installs.returncode == 0, installs.stderr
+    assert "'-e' '.[tpu]'" in installs.stdout
+    command = [sys.executable, "-m", "crome_jax", "train", "--gin_file=gin/runs/crome.gin", "--gin.DATA='none'"]
+    ran = subprocess.run([*command, "--gin.BACKBONE='nowhere'"], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert "nowhere: neither a file or folder nor a known backbone" in ran.stderr

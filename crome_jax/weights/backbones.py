@@ -16,7 +16,7 @@ from crome_jax.models.weights import HEADS, Params, Trainable, declare, init_par
 from crome_jax.weights.folder_configs import read_folder_config
 from crome_jax.weights.gguf_files import GGUFTensors, read_config
 from crome_jax.weights.gguf_header import open_gguf
-from crome_jax.weights.packages import find_backbone
+from crome_jax.weights.packages import check_file, find_backbone
 from crome_jax.weights.runs import MODEL_FILE, RunSource, fingerprint_run, is_run
 from crome_jax.weights.safetensors_files import (
     PICKLES,
@@ -106,8 +106,10 @@ def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
         params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
         return Backbone(name, cfg, trainable, HeldSource(params), {"head": params["head"]}, tokenizer, "tiny")
     cfg = _cut(read_config(file), layers, trainable, name)
+    digest = _sha256(path)
+    check_file(name, path, digest)
     source = FileSource(GGUFTensors(file, cfg))
-    return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, _sha256(path))
+    return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, digest)
 
 
 def context_length(name: str) -> int:
