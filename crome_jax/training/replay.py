@@ -50,6 +50,7 @@ def replay(
     micro_batches: int = 1,
     dtype: DTypeLike = jnp.float32,
     hidden: np.ndarray | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Differentiate a step's batch as the step does, then each of its rows by itself; nothing is trained.
 
@@ -59,7 +60,7 @@ def replay(
         state: as it was before the step.
         numbers: of the step's rows.
         records: from the number of a row to the ids of its records.
-        how, micro_batches, dtype: as the run's own steps are computed.
+        how, micro_batches, dtype, seed: as the run's own steps are computed.
 
     Returns:
         {step, loss, grad_norm, rows: [{row, loss, grad_norm, finite, records}]}; loss in nats per comparison. Numbers
@@ -70,7 +71,16 @@ def replay(
     @jax.jit  # Weights are given, not closed over: those of several hosts cannot be constants of a program.
     def measure(trained: Params, frozen: Params, step: Any, batch: Any):
         (loss, _), gradient = differentiate(
-            trained, frozen, batch, objective, cfg, step=step, micro_batches=micro_batches, dtype=dtype, how=how
+            trained,
+            frozen,
+            batch,
+            objective,
+            cfg,
+            step=step,
+            micro_batches=micro_batches,
+            dtype=dtype,
+            how=how,
+            seed=seed,
         )
         return loss, optax.tree.norm(gradient)
 

@@ -113,7 +113,7 @@ def study(
         optimizer: called with `steps` and `learning_rate`, traced numbers: one compiled step serves the whole search.
         mesh: called without arguments.
         dtype: of activations.
-        seed: of the data order, and of which answer stands first for a pairwise head.
+        seed: of the data order, of heads that are drawn, and of which answer stands first for a pairwise head.
         hidden_cache: folder in which the frozen layers' output is kept for other studies (4 x D bytes for each token);
             None keeps it for this one only. What is found there is the same to rounding.
         hidden_cache_bytes: that the folder may hold; what was not used for the longest time makes room.
@@ -435,7 +435,7 @@ class _Bench:
         """
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
         layers = {name: weight for name, weight in self.trained.items() if name not in HEADS}
-        trained = jax.tree.map(jnp.copy, layers) | place_head(self.base, self.mesh, method.head)
+        trained = jax.tree.map(jnp.copy, layers) | place_head(self.base, self.mesh, method.head, seed=seed)
         state = init_state(trained, optimizer)
         iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden, mesh=self.mesh)
         curve: list[dict[str, Any]] = []

@@ -118,7 +118,8 @@ def train(
         remat: "none", "projections", "attention" or "full": what is kept for the gradient (see `models.execution`).
         cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
             every step.
-        seed: of the data order, and of which answer stands first for a pairwise head.
+        seed: of the data order, of heads and adapters that are drawn, of dropout, and of which answer stands first for
+            a pairwise head.
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
         validation: held-out records, on which the run is measured whenever it is saved; None measures nothing.
@@ -177,7 +178,7 @@ def train(
     if cache_frozen and jax.process_count() > 1:
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
-    trained, frozen = place_params(base, trainable, devices, method.head)
+    trained, frozen = place_params(base, trainable, devices, method.head, seed=seed)
     # Open until the card is written: a refused folder keeps the list of its own run.
     aside = list_beside(run) if skip_bad and is_first() else None
     several = jax.process_count() > 1
@@ -244,13 +245,14 @@ def train(
         dtype=jnp.dtype(dtype),
         attention=attention,
         remat=remat,
+        seed=seed,
     )
     in_play = functools.partial(rows_of_step, rows=len(trained_on.rows), **order)
     if replay is not None:
         state = run_up_to(replay, state, frozen, step, iterator, devices)
         told = replay_step(
             state, frozen, trained_on.rows, in_play(replay), trained_on.records, method.objective, base.cfg, devices,
-            how=how, micro_batches=micro_batches, dtype=jnp.dtype(dtype), hidden=hidden,
+            how=how, micro_batches=micro_batches, dtype=jnp.dtype(dtype), hidden=hidden, seed=seed,
         )  # fmt: skip
         if is_first():
             print(json.dumps(told, indent=1))
