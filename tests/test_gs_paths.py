@@ -5,20 +5,25 @@ The bucket is fsspec's file system in memory, behind the interface that etils.ep
 
 import contextlib
 import gzip
+import io
 import json
 import types
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
+from toy import ROWS
 
 from crome_jax import files
 from crome_jax.cli import main, make_parser
 from crome_jax.data.quarantine import Quarantine, list_beside
 from crome_jax.data.readers import check_shards, read_groups
+from crome_jax.data.row_files import RowFiles, write_row_files
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import Lines, check_not_read, copy_bytes, place
@@ -37,10 +42,15 @@ class Objects(MemoryFileSystem):
     store: dict = {}  # noqa: RUF012 (set for each test)
     pseudo_dirs: list = []  # noqa: RUF012
     written: list[str] = []  # noqa: RUF012
+    fetched: list[tuple[str, int, int]] = []  # noqa: RUF012
 
     @classmethod
     def _strip_protocol(cls, path):
         return super()._strip_protocol(path.replace("gs://", "memory://", 1))
+
+    def cat_ranges(self, paths, starts, ends, **keywords):
+        self.fetched.extend(zip(paths, starts, ends, strict=True))
+        return super().cat_ranges(paths, starts, ends, **keywords)
 
     def _open(self, path, mode="rb", **keywords):
         if "w" in mode:
@@ -50,9 +60,10 @@ class Objects(MemoryFileSystem):
 
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
-    for name, empty in (("store", {}), ("pseudo_dirs", [""]), ("written", [])):
+    for name, empty in (("store", {}), ("pseudo_dirs", [""]), ("written", []), ("fetched", [])):
         monkeypatch.setattr(Objects, name, empty)
     monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: {"gcs": Objects}[name]())
+    monkeypatch.setitem(_registry, "gs", Objects)
     monkeypatch.chdir(tmp_path)
     yield "gs://bucket/x"
     assert not (tmp_path / "gs:").exists()
@@ -245,3 +256,47 @@ def test_files_are_copied_a_piece_at_a_time(bucket, tmp_path):
     copy_bytes(tmp_path / "large", place(f"{bucket}/large"))
     copy_bytes(place(f"{bucket}/large"), tmp_path / "in" / "back")
     assert (tmp_path / "in" / "back").read_bytes() == (tmp_path / "large").read_bytes()
+
+
+def test_of_packed_rows_there_a_host_fetches_its_share_and_no_more(bucket, monkeypatch):
+    monkeypatch.setattr("crome_jax.data.row_files.ROWS_OF_A_FILE", 7)
+    folder = place(f"{bucket}/rows")
+    write_row_files(folder, ROWS, lambda row: [f"record-{row}"], {"packing": {}})
+    objects = sorted(folder.glob("*.rows"))
+    assert len(objects) == -(-len(ROWS) // 7) > 2
+    Objects.fetched.clear()
+    rows, share = RowFiles(folder), [9, 2, 15]
+    assert Objects.fetched == []
+    for name, values in rows.take(share).items():
+        np.testing.assert_array_equal(values, getattr(ROWS.batch, name)[share])
+        assert values.dtype == getattr(ROWS.batch, name).dtype
+    assert [(Path(path).name, stop - start) for path, start, stop in Objects.fetched] == [
+        (objects[number // 7].name, length(objects[number // 7], number % 7)) for number in share
+    ]
+    assert rows.rows_read == 3
+    assert rows.records(2) == ["record-2"]
+    assert rows.is_whole()
+
+
+def length(path, number):
+    ends = np.load(io.BytesIO(path.with_suffix(".offsets.npy").read_bytes()))
+    return ends[number + 1] - ends[number]
+
+
+def test_a_damaged_row_there_is_named_and_one_cut_short_or_missing_too(bucket):
+    folder = place(f"{bucket}/rows")
+    write_row_files(folder, ROWS, lambda row: [], {})
+    (path,) = folder.glob("*.rows")
+    whole = path.read_bytes()
+    start = length(path, 0)
+    path.write_bytes(whole[:start] + bytes(len(whole) - start))
+    rows = RowFiles(folder)
+    rows.take([0])
+    with pytest.raises(CromeError, match=rf"{path}: row 2 is damaged"):
+        rows.take([0, 1])
+    path.write_bytes(whole[:-1])
+    with pytest.raises(CromeError, match=rf"{path}: has {len(whole) - 1:,} bytes, not {len(whole):,}"):
+        RowFiles(folder)
+    path.unlink()
+    with pytest.raises(CromeError, match=rf"{path}: is missing, of 1 files"):
+        RowFiles(folder)
