@@ -1,14 +1,14 @@
 """Candidates for best-of-N: several answers to each prompt, read from a file."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crome_jax.data.conversations import find_prompt
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.records import read_records
-from crome_jax.errors import DataError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message, PreferenceGroup, Response, check_response_text
 
 
@@ -59,6 +59,20 @@ def read_candidates(path: Path, quarantine: Quarantine | None = None) -> list[Ca
     if not found:
         raise DataError("holds no prompt with candidates", file=str(path), fix="write {prompt, candidates[]}")
     return found
+
+
+def check_most(items: Sequence[Candidates], most: int | None) -> None:
+    """Check that every prompt has candidates for the largest N, where one is given.
+
+    Raises:
+        CromeError: naming the record with the fewest.
+    """
+    fewest = min(items, key=lambda item: len(item.texts))
+    if most and most > len(fewest.texts):
+        raise CromeError(
+            f"--most {most} needs {most} candidates of every prompt, and record {fewest.id!r} has {len(fewest.texts)}; "
+            "give more, drop the record, or take a smaller N"
+        )
 
 
 def _candidates(record: Any, default_id: str) -> Candidates:

@@ -15,6 +15,7 @@ from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.evaluation.length_control import measure_length_control
 from crome_jax.evaluation.rewrites import CAUSAL, SPURIOUS, Rewritten, causal_rewrites, style_rewrites
+from crome_jax.evaluation.trivial_scorers import score_constant
 from crome_jax.groups import PreferenceGroup, Response
 
 SCHEMA = "crome_jax.diagnosis/1"
@@ -49,6 +50,9 @@ def diagnose(
         CromeError: where no comparison prefers one side, or rewards are not finite.
     """
     bootstrap = bootstrap or Bootstrap()
+    # Before the oracle is paid and the model runs.
+    if not len(pairwise_outcomes(groups, score_constant(groups)).decided()):
+        raise CromeError("no comparison of the data prefers one side; give data with better and worse responses")
     rewritten = list(style_rewrites(groups))
     if oracle is not None:
         rewritten += causal_rewrites(groups, oracle, attributes, seed)
@@ -56,8 +60,6 @@ def diagnose(
     rewards = check_rewards(extended, score(extended))
     own = [reward[: len(group.responses)] for group, reward in zip(groups, rewards, strict=True)]
     decided = pairwise_outcomes(groups, own).decided()
-    if not len(decided):
-        raise CromeError("no comparison of the data prefers one side; give data with better and worse responses")
     figures = split_figures(groups, own, bootstrap)
     found: dict[str, dict[str, list[RewriteRewards]]] = {CAUSAL: {}, SPURIOUS: {}}
     for item, (once, twice) in zip(rewritten, places, strict=True):

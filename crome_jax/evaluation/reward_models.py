@@ -17,8 +17,9 @@ from crome_jax.training.mesh import make_mesh
 from crome_jax.training.metrics import read_curve
 from crome_jax.training.placing import place_params
 from crome_jax.training.train import load_run
-from crome_jax.weights.backbones import context_length, load_backbone
-from crome_jax.weights.folder_configs import read_folder_config
+from crome_jax.weights.backbones import backbone_path, context_length, load_backbone
+from crome_jax.weights.folder_configs import FolderConfig, read_folder_config
+from crome_jax.weights.safetensors_files import TensorFiles, check_tensors
 
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
 """Chat templates that can be named; any other is given as a file."""
@@ -57,6 +58,35 @@ def model_name(path: Path) -> str:
     return read_card(path).method if is_run(path) else path.resolve().name
 
 
+def check_reward_model(path: Path, *, chat_template: str | None = None) -> bool:
+    """Check all of a reward model that is seen without reading its weights: its head, its template, its files' names.
+
+    Args:
+        path, chat_template: as of open_reward_model, which raises the same.
+
+    Returns:
+        Whether it is a pairwise model.
+
+    Raises:
+        CromeError: where the folder is no reward model, or lacks a checkpoint, a backbone or a chat template, or its
+            curve is damaged.
+    """
+    if is_run(path):
+        _check_no_template(path, chat_template)
+        card = read_card(path)
+        Checkpoints(path, read_only=True).newest()
+        try:
+            backbone_path(card.backbone)
+        except CromeError as e:
+            raise CromeError(f"{path}: its backbone cannot be loaded: {e}") from None
+        read_curve(path)
+        return card.head == "pairwise"
+    config = _classifier_config(path)
+    check_tensors(TensorFiles(path), path, config.decoder, config.classifier)
+    _tokenizer(path, chat_template)
+    return config.pairwise
+
+
 def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int = 2048) -> Measured:
     """Load a reward model.
 
@@ -69,8 +99,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
         CromeError: where the folder is no reward model, lacks a chat template that is not given either, or is damaged.
     """
     if is_run(path):
-        if chat_template is not None:
-            raise CromeError(f"{path}: a run is measured with the chat template it was trained with; take out the flag")
+        _check_no_template(path, chat_template)
         card = read_card(path)
         model = load_run(path)
         facts = {
@@ -83,9 +112,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
         }
         step = Checkpoints(path).latest
         return Measured(card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step), read_curve(path))
-    config = read_folder_config(path)
-    if not config.classifier:
-        raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
+    config = _classifier_config(path)
     tokenizer = _tokenizer(path, chat_template)
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
@@ -102,6 +129,18 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
     key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
     return Measured(path.resolve().name, model, facts, key, [])
+
+
+def _check_no_template(run: Path, chat_template: str | None) -> None:
+    if chat_template is not None:
+        raise CromeError(f"{run}: a run is measured with the chat template it was trained with; take out the flag")
+
+
+def _classifier_config(path: Path) -> FolderConfig:
+    config = read_folder_config(path)
+    if not config.classifier:
+        raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
+    return config
 
 
 def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:

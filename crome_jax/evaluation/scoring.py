@@ -35,6 +35,11 @@ _SHORTEST_ROW = 256
 _CPU_TOKENS = 2048
 """Tokens of one call on a CPU: more are no faster there, and the last call of each length of row has more to fill."""
 
+NO_REWARDS = (
+    "a pairwise model says which of two answers is better, and gives none a reward of its own; give it to "
+    "`crome evaluate`, `crome score --data` or `crome best_of_n`, and here a reward model"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
@@ -173,10 +178,7 @@ def _equal_once_cut(item: TokenizedGroup, cut: np.ndarray, room: int) -> np.ndar
 def check_rewarding(model: RewardModel) -> None:
     """Raise CromeError where a model gives no rewards."""
     if model.pairwise:
-        raise CromeError(
-            "a pairwise model says which of two answers is better, and gives none a reward of its own; give it to "
-            "`crome evaluate`, `crome score --data` or `crome best_of_n`, and here a reward model"
-        )
+        raise CromeError(NO_REWARDS)
 
 
 def score_packed(

@@ -16,10 +16,9 @@ import json
 from pathlib import Path
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.verbs.evaluate import add_model_flags
+from crome_jax.verbs.evaluate import add_model_flags, check_models
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
-from crome_jax.verbs.terms import say_terms
 
 JUDGE_NAMES = ("exact", "refusal", "preference")
 
@@ -84,23 +83,24 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.best_of_n_page import render_best_of_n
     from crome_jax.evaluation.bootstrap import Bootstrap
     from crome_jax.evaluation.candidate_judges import JUDGES
-    from crome_jax.evaluation.candidates import read_candidates
+    from crome_jax.evaluation.candidates import check_most, read_candidates
     from crome_jax.evaluation.pair_scoring import score_candidates
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
     from crome_jax.evaluation.scoring import score_groups
     from crome_jax.files import whole_output
-    from crome_jax.training.checkpoints import read_card
 
     name = model_name(args.model)
+    if args.endpoint and args.most and args.most > args.samples:
+        raise CromeError(f"--most {args.most} needs as many candidates; give --samples {args.most} or a smaller N")
     aside = set_aside(args.out, args.skip_bad, inputs=[args.candidates], overwrite=True)
     with aside as quarantine, journal_beside(args.out) as place:
+        check_models([args.model], args.chat_template)
         path = _written(args) if args.endpoint else args.candidates
         items = read_candidates(path, quarantine)
         values = JUDGES[args.judge](items)  # Before scoring, which takes longer than to find a bad record.
-        if is_run(args.model):
-            say_terms(read_card(args.model).backbone)
+        check_most(items, args.most)
         found = open_reward_model(
             args.model,
             chat_template=None if is_run(args.model) else args.chat_template,
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> None:
         )
         groups = [item.to_group() for item in items]
         job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
-        journal = ScoreJournal(place / "scores.jsonl", job)
+        journal = ScoreJournal(place, job)
         score = score_candidates if found.model.pairwise else score_groups
         scores = score(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
         rewards = []

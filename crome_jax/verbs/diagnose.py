@@ -12,10 +12,9 @@ import argparse
 import json
 from pathlib import Path
 
-from crome_jax.verbs.evaluate import add_model_flags, data_set
+from crome_jax.verbs.evaluate import add_model_flags, check_models, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
-from crome_jax.verbs.terms import say_terms
 
 ORACLE_NAMES = ("offline", "none")
 
@@ -62,31 +61,28 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.evaluation.scoring import check_rewarding, score_groups
+    from crome_jax.evaluation.scoring import NO_REWARDS, score_groups
     from crome_jax.files import whole_output
-    from crome_jax.training.checkpoints import read_card
 
     out = args.out or args.model / "diagnosis"
     name = model_name(args.model)
     aside = set_aside(out, args.skip_bad, inputs=[args.data.path], overwrite=True)
     with aside as quarantine, journal_beside(out) as journals:
+        check_models([args.model], args.chat_template, NO_REWARDS)
         groups = list(read_groups(args.data.path, split=args.data.split, quarantine=quarantine))
         if args.prompts:
             groups = sorted(groups, key=lambda group: derive_seed(args.seed, "prompt", group.id))[: args.prompts]
-        if is_run(args.model):
-            say_terms(read_card(args.model).backbone)
         found = open_reward_model(
             args.model,
             chat_template=None if is_run(args.model) else args.chat_template,
             row_tokens=args.row_tokens,
         )
-        check_rewarding(found.model)
         groups = _fitting(groups, found.model, args.data.name, quarantine)
         counts = {}
 
         def score(extended):
             job = {"model": found.key, "data": fingerprint_groups(extended), "rows at once": args.rows_at_once}
-            journal = ScoreJournal(journals / "scores.jsonl", job)
+            journal = ScoreJournal(journals, job)
             scores = score_groups(found.model, extended, rows_at_once=args.rows_at_once, journal=journal, name=name)
             counts.update({"responses scored": sum(len(group.responses) for group in extended)})
             counts.update({"responses cut": scores.truncated, "tokens encoded": scores.tokens})

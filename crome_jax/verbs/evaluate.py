@@ -26,7 +26,6 @@ from crome_jax.verbs.terms import say_terms
 if TYPE_CHECKING:
     from crome_jax.data.quarantine import Quarantine
     from crome_jax.data.tokenizers import Tokenizer
-    from crome_jax.evaluation.report import Report
     from crome_jax.evaluation.scoring import Scores
 
 
@@ -159,13 +158,15 @@ def run(args: argparse.Namespace) -> None:
 def _measure(args: argparse.Namespace) -> None:
     import jax
 
+    from crome_jax.evaluation.accuracy import pairwise_outcomes
     from crome_jax.evaluation.benchmark_figures import benchmark_figures
     from crome_jax.evaluation.outcome_files import write_outcomes
     from crome_jax.evaluation.pair_scoring import judge_groups
+    from crome_jax.evaluation.printed_tables import accuracy_table, benchmark_table
     from crome_jax.evaluation.report import build_report, write_report
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.training.checkpoints import read_card
+    from crome_jax.evaluation.trivial_scorers import score_constant
     from crome_jax.training.processes import is_first
 
     if not args.data and not args.benchmark:
@@ -182,23 +183,23 @@ def _measure(args: argparse.Namespace) -> None:
     # A report replaces an earlier one, and so does its list of bad records; it appears after the report.
     inputs = [data.path for data in args.data] + ([args.manual_dir] if args.manual_dir else [])
     with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine, journal_beside(out) as journals:
+        # Whatever can be seen to fail fails here, and not after hours of scoring.
+        check_models(args.checkpoint, args.chat_template, _no_pairwise(args))
         groups = _read(args.data, quarantine) | _read_benchmarks(args, quarantine)
+        for some in groups.values():
+            pairwise_outcomes(some, score_constant(some))  # Raises what the report would.
         # One for all runs: a group that several have no room for is one bad record.
         refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in _all_data(args)}
         data = [_data_facts(data, groups[data.name]) for data in _all_data(args)]
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing, curves = [], [], {}
         several = jax.process_count() > 1  # Which go through the same batches together.
-        for number, (folder, method) in enumerate(methods.items()):
-            if is_run(folder):
-                say_terms(read_card(folder).backbone)
+        for folder, method in methods.items():
             found = open_reward_model(
                 folder,
                 chat_template=None if is_run(folder) else args.chat_template,
                 row_tokens=args.row_tokens,
             )
-            if args.ensemble and found.model.pairwise:
-                raise CromeError(f"{folder}: --ensemble is of rewards, and a pairwise model gives none; leave it out")
             template = found.model.tokenizer.chat_template
             runs.append({"method": method, **found.facts, "chat template": template})
             curves[method] = found.curve
@@ -206,7 +207,7 @@ def _measure(args: argparse.Namespace) -> None:
             for at, (name, some) in enumerate(groups.items()):
                 started = time.monotonic()
                 job = {"model": found.key, "data": data[at]["sha256"], "rows at once": args.rows_at_once}
-                journal = None if several else ScoreJournal(journals / f"{number}-{at}.jsonl", job)
+                journal = None if several else ScoreJournal(journals, job)
                 scores = judge_groups(
                     found.model,
                     some,
@@ -262,10 +263,41 @@ def _measure(args: argparse.Namespace) -> None:
         )
         page, _ = write_report(report, out)
         write_outcomes(out, evaluations)
-    say(_table(report, packing))
+    say(accuracy_table(report.figures, packing))
     if benchmarks:
-        say(_benchmark_table(benchmarks))
+        say(benchmark_table(benchmarks))
     say(f"report: {page}")
+
+
+def check_models(folders: Sequence[Path], chat_template: str | None, no_pairwise: str | None = None) -> None:
+    """Say the terms of models' backbones, and check all that is seen of them without reading their weights.
+
+    Args:
+        chat_template: of the Hugging Face folders among them.
+        no_pairwise: why none of them may be a pairwise model, None where they may.
+
+    Raises:
+        CromeError: naming a folder that cannot be measured.
+    """
+    from crome_jax.evaluation.reward_models import check_reward_model, is_run
+    from crome_jax.training.checkpoints import read_card
+
+    runs = [folder for folder in folders if is_run(folder)]
+    for backbone in dict.fromkeys(read_card(run).backbone for run in runs):
+        say_terms(backbone)
+    for folder in folders:
+        pairwise = check_reward_model(folder, chat_template=None if folder in runs else chat_template)
+        if pairwise and no_pairwise:
+            raise CromeError(f"{folder}: {no_pairwise}")
+
+
+def _no_pairwise(args: argparse.Namespace) -> str | None:
+    """Return why no pairwise model can be measured so, None where one can."""
+    from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS
+
+    if args.ensemble:
+        return "--ensemble is of rewards, and a pairwise model gives none; leave it out"
+    return next((why for name in args.benchmark if (why := BENCHMARKS[name].no_pairwise)), None)
 
 
 def check_distinct(names: Sequence[str], what: str, fix: str) -> None:
@@ -288,14 +320,16 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
 
 
 def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
-    from crome_jax.data.datasets.benchmarks.registry import read_benchmark
+    from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, read_benchmark
 
     place = args.data_dir.expanduser()
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
-    return {
-        name: read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
-        for name in args.benchmark
-    }
+    found = {}
+    for name in args.benchmark:
+        found[name] = read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
+        if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
+            BENCHMARKS[name].check(found[name])
+    return found
 
 
 def _all_data(args: argparse.Namespace) -> list[DataSet]:
@@ -400,52 +434,3 @@ def _tokens_alone(groups: Sequence[PreferenceGroup], tokenizer: "Tokenizer") -> 
         lengths = [len(ids) for ids in tokenizer.encode_responses(r.text for r in group.responses)]
         total += sum(2 * prompt + lengths[c.left] + lengths[c.right] for c in group.comparisons)
     return total
-
-
-def _table(report: "Report", packing: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out accuracy with intervals, by data set and method."""
-    rows = [("data", "method", "accuracy", "95% interval", "comparisons", "responses cut", "equal once cut")]
-    for fact in packing:
-        figures = report.figures["methods"][fact["method"]]["splits"][fact["data"]]
-        known = figures["accuracy"] is not None
-        rows.append(
-            (
-                fact["data"],
-                fact["method"],
-                f"{figures['accuracy']:.1%}" if known else "-",
-                " to ".join(f"{bound:.1%}" for bound in figures["interval"]) if known else "-",
-                f"{figures['comparisons']:,}",
-                f"{fact['responses cut']:,}",
-                f"{fact['equal once cut']:,}",
-            )
-        )
-    return _columns(rows)
-
-
-def _benchmark_table(benchmarks: Mapping[str, Any]) -> str:
-    """Lay out the overall score and the sections of every benchmark, by model."""
-    rows = [("benchmark", "", "method", "score", "95% interval", "examples")]
-    for figures in benchmarks.values():
-        shown = {**figures["methods"], **{f"({name})": table for name, table in figures["reference"].items()}}
-        for method, measured in shown.items():
-            for line in measured["rows"]:
-                if line["level"] == "subset" or line["score"] is None:
-                    continue
-                name = "" if line["level"] == "section" else figures["title"] + ("" if measured["complete"] else " *")
-                part = line["name"] if line["level"] == "section" else "overall"
-                bounds = " to ".join(f"{100 * bound:.1f}" for bound in line["interval"])
-                rows.append((name, part, method, f"{100 * line['score']:.1f}", bounds, f"{line['examples']:,}"))
-    notes = [
-        f"* {figures['title']}: no example of {', '.join(measured['missing'])}; the score is of the rest"
-        for figures in benchmarks.values()
-        for measured in list(figures["methods"].values())[:1]
-        if measured["missing"]
-    ]
-    return "\n".join([_columns(rows), *notes])
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -112,7 +112,9 @@ def run(args: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
-        place = args.out and stack.enter_context(scored_output(args.out, overwrite=args.overwrite))
+        place = args.out and stack.enter_context(
+            scored_output(args.out, overwrite=args.overwrite, resumable=args.data is not None)
+        )
         for backbone in dict.fromkeys(card.backbone for card in cards.values()):
             say_terms(backbone)
         models = [
@@ -211,7 +213,7 @@ def _job(args: argparse.Namespace, models: Sequence[str]) -> dict[str, Any]:
     except OSError:  # Reading it will say why.
         stamps = []
     job = {"models": list(models), "ensemble": args.ensemble, "input": stamps}
-    return job | {"split": args.data.split, "skip bad": args.skip_bad}
+    return job | {"split": args.data.split}
 
 
 def score_items(

@@ -120,6 +120,7 @@ def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
         ("rewardbench2", {"chosen": "2"}, "'chosen' is str, not a list of texts; this may be the first RewardBench"),
         ("rewardbench2", {"rejected": ["1"]}, "'rejected' has 1 chosen and 1 rejected responses"),
         ("rewardbench2", {"subset": "Ties"}, "'id' is '7', not ref:NUMBER or tied:NUMBER"),
+        ("rewardbench2", {"subset": "Ties", "id": "tied:7", "chosen": ["1"]}, "'chosen' has a single right answer"),
         ("rm_bench", {"chosen": ["a"]}, "'chosen' is no list of 3 texts (concise, detailed, markdown)"),
         ("judgebench", {"label": "A=B"}, "'label' is 'A=B', not A>B or B>A"),
         ("judgebench", {"source": "trivia"}, "'source' is 'trivia'"),

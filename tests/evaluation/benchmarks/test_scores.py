@@ -15,7 +15,7 @@ from crome_jax.evaluation.benchmarks.judgebench import CATEGORIES, measure_judge
 from crome_jax.evaluation.benchmarks.llmbar import measure_llmbar
 from crome_jax.evaluation.benchmarks.pairs import measure_pairs
 from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS, PRIOR_SETS, SECTIONS, measure_rewardbench
-from crome_jax.evaluation.benchmarks.rewardbench2 import SUBSETS, measure_rewardbench2, ties_scores
+from crome_jax.evaluation.benchmarks.rewardbench2 import SUBSETS, check_ties, measure_rewardbench2, ties_scores
 from crome_jax.evaluation.benchmarks.rewordbench import measure_rewordbench
 from crome_jax.evaluation.benchmarks.rm_bench import difficulty_values, measure_rm_bench
 from crome_jax.evaluation.bootstrap import Bootstrap
@@ -134,9 +134,21 @@ def test_ties_by_hand(tied, ref, expected):
     assert line(table, "Ties")["examples"] == 2
 
 
-def test_a_half_of_ties_is_an_error():
+def test_a_half_of_ties_is_an_error_before_scoring_and_left_out_where_the_other_was_set_aside():
+    whole = [
+        benchmark_group(
+            id=f"Ties/{kind}:7", prompt="Why?", chosen=["a", "b"], rejected=["c"], subset="Ties", category="Ties"
+        )
+        for kind in ("tied", "ref")
+    ]
+    check_ties(whole)
     with pytest.raises(CromeError, match="there is tied:7 but not its other version"):
-        measure_rewardbench2(examples([("Ties/tied:7", "Ties", [1, 1], [0])]), BOOTSTRAP)
+        check_ties(whole[:1])
+    rows = [("Ties/tied:8", "Ties", [1, 1], [0]), ("Ties/ref:8", "Ties", [1], [0])]
+    found = measure_rewardbench2(examples([("Ties/tied:7", "Ties", [0, 5], [9]), *rows]), BOOTSTRAP)
+    assert line(found, "Ties")["score"] == pytest.approx(1.01)  # Of question 8 alone.
+    assert found["examples"] == line(found, "Ties")["examples"] == 2
+    assert found["missing"][-1] == "1 of the versions in Ties"
 
 
 def test_rm_bench_by_hand():
