@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
+
 
 def accuracy_table(figures: Mapping[str, Any], packing: Sequence[Mapping[str, Any]]) -> str:
     """Lay out accuracy with intervals, by data set and method.
@@ -42,15 +44,14 @@ def benchmark_table(benchmarks: Mapping[str, Any]) -> str:
             for line in measured["rows"]:
                 if line["level"] == "subset" or line["score"] is None:
                     continue
-                name = "" if line["level"] == "section" else figures["title"] + ("" if measured["complete"] else " *")
-                part = line["name"] if line["level"] == "section" else "overall"
+                name = "" if line["level"] == "section" else figures["title"]
+                part = line["name"] if line["level"] == "section" else overall_name({method: measured})
                 bounds = " to ".join(f"{100 * bound:.1f}" for bound in line["interval"])
                 rows.append((name, part, method, f"{100 * line['score']:.1f}", bounds, f"{line['examples']:,}"))
     notes = [
-        f"* {figures['title']}: no example of {', '.join(measured['missing'])}; the score is of the rest"
+        f"{figures['title']}: {note}"
         for figures in benchmarks.values()
-        for measured in list(figures["methods"].values())[:1]
-        if measured["missing"]
+        for note in benchmark_notes(figures, {method: method for method in figures["methods"]})
     ]
     return "\n".join([columns(rows), *notes])
 
