@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+from fake_endpoint import Answer, FakeEndpoint
 from test_cli_models import TINY, run
 
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
@@ -275,3 +276,63 @@ def test_more_candidates_than_there_are_are_refused_first(place, tmp_path, capsy
     asked = ["--endpoint", "http://127.0.0.1:9/v1", "--samples", 2, "--most", 3]
     assert run(*command, *asked) == 2
     assert "--most 3 needs as many candidates; give --samples 3" in capsys.readouterr().err
+
+
+# --- what is asked for is done ----------------------------------------------------------------------------------------
+
+
+def test_row_tokens_are_those_of_a_run_as_well(place, tmp_path, capsys):
+    data, long = tmp_path / "in.jsonl", "word " * 300  # A row of the run's has 256 tokens.
+    data.write_text(json.dumps({"prompt": "Why?", "response": long}))
+    flags = ["score", "--checkpoint", place / "run", "--data", data, "--out"]
+    rewards = {}
+    for name, more, cut in (("own", [], 1), ("wide", ["--row-tokens", 512], 0), ("narrow", ["--row-tokens", 64], 1)):
+        assert run(*flags, tmp_path / name, *more) == 0
+        assert f"1 responses scored, {cut} of them cut" in capsys.readouterr().err
+        rewards[name] = json.loads((tmp_path / name).read_text())["reward"]
+    assert len(set(rewards.values())) == 3
+    data.write_text(json.dumps({"prompt": "Why?", "response": "word " * 20}))
+    for name, more in (("short", []), ("short and wide", ["--row-tokens", 512])):
+        assert run(*flags, tmp_path / name, *more) == 0
+        rewards[name] = json.loads((tmp_path / name).read_text())["reward"]
+    assert rewards["short"] == pytest.approx(rewards["short and wide"], abs=1e-5)  # fp32 in rows of another length.
+
+
+def test_a_chat_template_for_runs_alone_is_refused(place, tmp_path, capsys):
+    assert run(*commands("evaluate", place, tmp_path / "out"), "--chat-template", "plain") == 2
+    assert "a run is measured with the chat template it was trained with" in capsys.readouterr().err
+
+
+def test_what_a_judge_needs_is_looked_for_before_candidates_are_paid_for(place, tmp_path, capsys, scores_nothing):
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "a"}))
+    with FakeEndpoint(lambda number, body: Answer("4")) as endpoint:
+        asked = ["best_of_n", "--model", place / "run", "--candidates", tmp_path / "p.jsonl", "--out", tmp_path / "out"]
+        asked += ["--endpoint", endpoint.url, "--judge"]
+        for judge, said in (
+            ("exact", f"record 1 of {tmp_path / 'p.jsonl'}: 'answer' is missing or holds no number"),
+            ("refusal", "'harmful' is not true or false"),
+            ("preference", "reads 'preferences' of candidates, and these are yet to be written"),
+        ):
+            assert run(*asked, judge) == 2
+            assert said in capsys.readouterr().err
+        assert endpoint.requests == []
+
+
+def test_bad_candidates_are_set_aside_and_a_judge_of_one_s_own_is_asked(place, tmp_path, capsys):
+    good = [json.loads(line) for line in (place / "candidates.jsonl").read_text().splitlines()[:3]]
+    long = good[0] | {"id": "long", "prompt": "word " * 300}
+    lines = ["{", *good, {"prompt": "a"}, long, good[1] | {"id": "no answer", "answer": None}]
+    data = tmp_path / "c.jsonl"
+    data.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    (tmp_path / "mine.py").write_text("def prefer(record, texts): return ['4' in text for text in texts]")
+    flags = ["best_of_n", "--model", place / "run", "--candidates", data, "--judge", "exact", "--out", tmp_path / "out"]
+    flags += ["--judge-by", f"{tmp_path / 'mine.py'}:prefer"]
+    assert run(*flags) == 2
+    assert f"record 1 of {data}: is not JSON" in capsys.readouterr().err
+    assert run(*flags, "--skip-bad") == 0
+    aside = [json.loads(line) for line in (tmp_path / "out.bad.jsonl").read_text().splitlines()]
+    assert sorted(line["record"] for line in aside) == [1, 5, 6, 7]
+    found = json.loads((tmp_path / "out" / "best_of_n.json").read_text())
+    assert found["prompts"] == 3
+    assert found["curve"][0]["value"] == 0.25
+    assert found["facts"]["judged by"].endswith("mine.py:prefer")

@@ -24,6 +24,9 @@ from crome_jax.weights.safetensors_files import TensorFiles, check_tensors
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
 """Chat templates that can be named; any other is given as a file."""
 
+ROW_TOKENS = 2048
+"""Tokens of the longest packed row of a Hugging Face folder, which says nothing of rows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
@@ -87,13 +90,14 @@ def check_reward_model(path: Path, *, chat_template: str | None = None) -> bool:
     return config.pairwise
 
 
-def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int = 2048) -> Measured:
+def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int | None = None) -> Measured:
     """Load a reward model.
 
     Args:
         path: the folder of a `crome train` run, or of a sequence classifier with one label.
         chat_template: for a folder that ships none: a name of TEMPLATES, or a file that holds one.
-        row_tokens: of a folder, tokens of the longest packed row, at most the model's context.
+        row_tokens: tokens of the longest packed row, at most the model's context: what is longer is cut. None takes
+            those of a run's training, and ROW_TOKENS of a folder.
 
     Raises:
         CromeError: where the folder is no reward model, lacks a chat template that is not given either, or is damaged.
@@ -102,6 +106,8 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
         _check_no_template(path, chat_template)
         card = read_card(path)
         model = load_run(path)
+        if row_tokens is not None:
+            model = dataclasses.replace(model, shape=_shape(row_tokens, card.backbone))
         facts = {
             "run": str(path),
             "backbone": card.backbone,
@@ -111,13 +117,15 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
             "tokenizer and chat template": card.tokenizer_fingerprint,
         }
         step = Checkpoints(path).latest
-        return Measured(card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step), read_curve(path))
+        return Measured(
+            card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step, model.shape), read_curve(path)
+        )
     config = _classifier_config(path)
     tokenizer = _tokenizer(path, chat_template)
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
     trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
-    shape = RowShape(min(row_tokens, context_length(str(path))), comparisons=1)  # Scoring compares none.
+    shape = _shape(row_tokens or ROW_TOKENS, str(path))
     facts = {
         "run": str(path),
         "backbone": base.cfg.family,
@@ -141,6 +149,10 @@ def _classifier_config(path: Path) -> FolderConfig:
     if not config.classifier:
         raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
     return config
+
+
+def _shape(row_tokens: int, backbone: str) -> RowShape:
+    return RowShape(min(row_tokens, context_length(backbone)), comparisons=1)  # Scoring compares none.
 
 
 def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:

@@ -128,10 +128,9 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--row-tokens",
         type=at_least(64),
-        default=2048,
         metavar="N",
-        help="tokens of the longest packed row, for a Hugging Face folder; what is longer is cut and counted "
-        "(default: %(default)s)",
+        help="tokens of the longest packed row; what is longer is cut and counted (default: of a run those it was "
+        "trained with, of a Hugging Face folder 2048)",
     )
 
 
@@ -283,10 +282,11 @@ def check_models(folders: Sequence[Path], chat_template: str | None, no_pairwise
     from crome_jax.training.checkpoints import read_card
 
     runs = [folder for folder in folders if is_run(folder)]
+    given = set(folders) if len(runs) == len(folders) else set(folders) - set(runs)  # Of runs alone it is a mistake.
     for backbone in dict.fromkeys(read_card(run).backbone for run in runs):
         say_terms(backbone)
     for folder in folders:
-        pairwise = check_reward_model(folder, chat_template=None if folder in runs else chat_template)
+        pairwise = check_reward_model(folder, chat_template=chat_template if folder in given else None)
         if pairwise and no_pairwise:
             raise CromeError(f"{folder}: {no_pairwise}")
 

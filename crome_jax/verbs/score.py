@@ -25,10 +25,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
-from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, data_set
+from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, check_models, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
-from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +99,6 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.reward_models import is_run, open_reward_model
     from crome_jax.evaluation.scored_file import ScoredFile, scored_output
     from crome_jax.files import check_not_read
-    from crome_jax.training.checkpoints import read_card
 
     if (len(args.checkpoint) > 1) != (args.ensemble is not None):
         raise CromeError("several runs are scored with --ensemble mean or --ensemble worst, and one run without it")
@@ -108,24 +106,21 @@ def run(args: argparse.Namespace) -> None:
     inputs = [args.data.path] if args.data else []
     if args.out is not None and args.overwrite:
         check_not_read(args.out, [*inputs, *args.checkpoint])
-    cards = {run: read_card(run) for run in args.checkpoint if is_run(run)}
+    why = "--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint"
+    check_models(args.checkpoint, args.chat_template, why if args.ensemble else None)
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
         place = args.out and stack.enter_context(
             scored_output(args.out, overwrite=args.overwrite, resumable=args.data is not None)
         )
-        for backbone in dict.fromkeys(card.backbone for card in cards.values()):
-            say_terms(backbone)
         models = [
             open_reward_model(
-                run, chat_template=None if run in cards else args.chat_template, row_tokens=args.row_tokens
+                run, chat_template=None if is_run(run) else args.chat_template, row_tokens=args.row_tokens
             )
             for run in args.checkpoint
         ]
         compares = any(model.model.pairwise for model in models)
-        if compares and args.ensemble:
-            raise CromeError("--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint")
         kept = place and ScoredFile(place, _job(args, [model.key for model in models]))
         refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
         count = cut = taken = 0
