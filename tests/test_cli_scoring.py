@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from fake_endpoint import Answer, FakeEndpoint
@@ -16,6 +17,7 @@ from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training import train as training
 from crome_jax.verbs import score as scoring_verb
+from crome_jax.verbs.evaluate import manual_folder, manual_folders
 
 SMALL = CausalTestbedConfig(name="small", train=8, in_distribution=6)
 
@@ -336,3 +338,43 @@ def test_bad_candidates_are_set_aside_and_a_judge_of_one_s_own_is_asked(place, t
     assert found["prompts"] == 3
     assert found["curve"][0]["value"] == 0.25
     assert found["facts"]["judged by"].endswith("mine.py:prefer")
+
+
+def test_each_benchmark_has_the_folder_that_is_its_own(tmp_path):
+    (tmp_path / "rewardbench").mkdir()
+    given = [manual_folder(text) for text in (str(tmp_path), f"llmbar={tmp_path / 'x=y'}")]
+    assert manual_folders(["rewardbench", "rm_bench", "llmbar"], given) == {
+        "rewardbench": tmp_path / "rewardbench",  # A folder of its name lies there.
+        "rm_bench": tmp_path,
+        "llmbar": tmp_path / "x=y",
+    }
+    assert manual_folders(["pairs", "llmbar"], given[1:])["pairs"] is None  # It is downloaded.
+    assert manual_folder("a=b") == (None, Path("a=b"))
+
+
+@pytest.mark.parametrize(
+    ("folders", "problem"),
+    [
+        (["llmbar=x"], "--manual_dir llmbar=...: llmbar is not measured; add --benchmark llmbar"),
+        (["x", "y"], "--manual_dir names 2 folders for all benchmarks; give one"),
+        (["pairs=x", "pairs=y"], "--manual_dir names 2 folders for pairs; give one"),
+    ],
+)
+def test_folders_of_benchmarks_that_contradict_are_refused(place, tmp_path, capsys, folders, problem):
+    command = commands("evaluate", place, tmp_path / "out")
+    assert run(*command, "--benchmark", "pairs", "--manual_dir", *folders) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_several_benchmarks_are_read_from_folders_of_their_names(place, tmp_path):
+    pair = {"prompt": "a", "chosen": "b c d", "rejected": "e"}
+    for name, record in (("pairs", pair | {"id": 1}), ("rewardbench", pair | {"id": 2, "subset": "hep-go"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.jsonl").write_text(json.dumps(record))
+    flags = ["--benchmark", "pairs", "rewardbench", "--manual_dir", tmp_path]
+    assert run("evaluate", "--checkpoint", place / "run", *flags, "--out", tmp_path / "out") == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {row["data"]: row["path"] for row in found["facts"]["data"]} == {
+        name: str(tmp_path / name) for name in ("pairs", "rewardbench")
+    }
+    assert [b["methods"]["bradley_terry"]["examples"] for b in found["benchmarks"].values()] == [1, 1]

@@ -99,9 +99,12 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--manual_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with the benchmarks' files (default: they are downloaded)",
+        type=manual_folder,
+        nargs="+",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder with a benchmark's files: NAME=DIR of benchmark NAME; DIR of all others, DIR/NAME of each where "
+        "that is there, else DIR itself (default: they are downloaded)",
     )
     parser.add_argument(
         "--data_dir",
@@ -132,6 +135,36 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         help="tokens of the longest packed row; what is longer is cut and counted (default: of a run those it was "
         "trained with, of a Hugging Face folder 2048)",
     )
+
+
+def manual_folder(text: str) -> tuple[str | None, Path]:
+    """Read `[NAME=]DIR`; what is no benchmark's name is part of the path."""
+    name, equals, rest = text.partition("=")
+    return (name, Path(rest)) if equals and name in BENCHMARK_NAMES else (None, Path(text))
+
+
+def manual_folders(benchmarks: Sequence[str], given: Sequence[tuple[str | None, Path]]) -> dict[str, Path | None]:
+    """Return the folder of each benchmark's files, None where they are downloaded.
+
+    Args:
+        given: what `--manual_dir` was given, as manual_folder reads it.
+
+    Raises:
+        CromeError: where a folder is of a benchmark that is not measured, or two are of the same.
+    """
+    names = [name for name, _ in given]
+    for name in names:
+        if name is not None and name not in benchmarks:
+            raise CromeError(f"--manual_dir {name}=...: {name} is not measured; add --benchmark {name}")
+        if names.count(name) > 1:
+            raise CromeError(f"--manual_dir names {names.count(name)} folders for {name or 'all benchmarks'}; give one")
+    folders = dict(given)
+    whole = folders.get(None)
+    found = {}
+    for name in benchmarks:
+        own = whole / name if whole is not None and (whole / name).is_dir() else whole
+        found[name] = folders.get(name, own)
+    return found
 
 
 def data_set(text: str) -> DataSet:
@@ -180,16 +213,18 @@ def _measure(args: argparse.Namespace) -> None:
         raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
     methods = _method_names({folder: model_name(folder) for folder in args.checkpoint})
     # A report replaces an earlier one, and so does its list of bad records; it appears after the report.
-    inputs = [data.path for data in args.data] + ([args.manual_dir] if args.manual_dir else [])
+    folders = manual_folders(args.benchmark, args.manual_dir)
+    inputs = [data.path for data in args.data] + [folder for folder in folders.values() if folder]
     with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine, journal_beside(out) as journals:
         # Whatever can be seen to fail fails here, and not after hours of scoring.
         check_models(args.checkpoint, args.chat_template, _no_pairwise(args))
-        groups = _read(args.data, quarantine) | _read_benchmarks(args, quarantine)
+        groups = _read(args.data, quarantine) | _read_benchmarks(args, folders, quarantine)
         for some in groups.values():
             pairwise_outcomes(some, score_constant(some))  # Raises what the report would.
         # One for all runs: a group that several have no room for is one bad record.
-        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in _all_data(args)}
-        data = [_data_facts(data, groups[data.name]) for data in _all_data(args)]
+        measured = [*args.data, *(DataSet(name, at or args.data_dir, None) for name, at in folders.items())]
+        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in measured}
+        data = [_data_facts(data, groups[data.name]) for data in measured]
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing, curves = [], [], {}
         several = jax.process_count() > 1  # Which go through the same batches together.
@@ -319,22 +354,19 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
     return {data.name: list(read_groups(data.path, split=data.split, quarantine=quarantine)) for data in data_sets}
 
 
-def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
+def _read_benchmarks(
+    args: argparse.Namespace, folders: Mapping[str, Path | None], quarantine: "Quarantine | None"
+) -> dict[str, list[PreferenceGroup]]:
     from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, read_benchmark
 
     place = args.data_dir.expanduser()
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     found = {}
-    for name in args.benchmark:
-        found[name] = read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
+    for name, folder in folders.items():
+        found[name] = read_benchmark(name, folder, place, quarantine, config.get(name, "hub"))
         if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
             BENCHMARKS[name].check(found[name])
     return found
-
-
-def _all_data(args: argparse.Namespace) -> list[DataSet]:
-    place = args.manual_dir or args.data_dir
-    return [*args.data, *(DataSet(name, place, None) for name in args.benchmark)]
 
 
 def _refuse(

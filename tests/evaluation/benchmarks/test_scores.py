@@ -181,11 +181,25 @@ def test_difficulties_are_the_cells_below_on_and_above_the_diagonal():
 
 
 def test_judgebench_is_the_share_of_all_pairs():
-    rows = pairs("knowledge", 3, 1) + pairs("coding", 0, 1) + pairs("math", 0, 0, equal=1)
+    rows = pairs("gpt/knowledge", 3, 1) + pairs("gpt/coding", 0, 1) + pairs("gpt/math", 0, 0, equal=1)
     table = measure_judgebench(examples(rows), BOOTSTRAP)
     assert table["score"] == pytest.approx(3 / 6)
     assert line(table, "knowledge")["score"] == 0.75
     assert table["missing"] == ["reasoning"]
+    assert table["rule"] == "share of all pairs by gpt"
+    assert [row["name"] for row in table["rows"]] == ["JudgeBench", "knowledge", "math", "coding"]
+
+
+def test_the_two_files_of_judgebench_have_scores_of_their_own():
+    rows = pairs("gpt/knowledge", 3, 1) + pairs("gpt/math", 1, 0) + pairs("claude/knowledge", 0, 4)
+    table = measure_judgebench(examples(rows), BOOTSTRAP)
+    assert table["score"] == pytest.approx(4 / 9)
+    assert line(table, "knowledge")["score"] == 3 / 8  # Of both.
+    assert (line(table, "pairs by gpt")["score"], line(table, "pairs by gpt")["examples"]) == (pytest.approx(4 / 5), 5)
+    assert line(table, "pairs by claude")["score"] == 0
+    assert table["rule"] == "share of all pairs by gpt and claude, pooled"
+    below = [row["name"] for row in table["rows"] if row["level"] == "subset"]
+    assert below == ["knowledge", "math", "knowledge"]
 
 
 def test_llmbar_by_hand():
@@ -256,7 +270,7 @@ def _two_sided(p, n):
 
 BY_PAIRS = {
     "rewardbench": (measure_rewardbench, ["alpacaeval-easy", "llmbar-natural", "donotanswer", "hep-go"], 0.0),
-    "judgebench": (measure_judgebench, list(CATEGORIES), 0.0),
+    "judgebench": (measure_judgebench, [f"gpt/{category}" for category in CATEGORIES], 0.0),
     "llmbar": (measure_llmbar, ["Natural", "Neighbor", "GPTInst", "GPTOut", "Manual"], 0.5),
     "pairs": (measure_pairs, ["a", "b"], 0.5),
 }
