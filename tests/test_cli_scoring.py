@@ -13,6 +13,7 @@ from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation import best_of_n_page, diagnosis_page, report
+from crome_jax.evaluation.outcome_files import read_outcomes
 from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training import train as training
@@ -378,3 +379,75 @@ def test_several_benchmarks_are_read_from_folders_of_their_names(place, tmp_path
         name: str(tmp_path / name) for name in ("pairs", "rewardbench")
     }
     assert [b["methods"]["bradley_terry"]["examples"] for b in found["benchmarks"].values()] == [1, 1]
+
+
+def test_what_was_cut_can_be_found(place, tmp_path):
+    long = [f"{'word ' * 300}{n}" for n in range(2)]  # A row has 256 tokens.
+    pairs = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "d", "chosen": long[0], "rejected": "e"}]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("\n".join(map(json.dumps, pairs)))
+    for model in ("run", "pairwise"):
+        assert run("evaluate", "--checkpoint", place / model, "--data", data, "--out", tmp_path / model) == 0
+        assert [line["cut"] for line in read_outcomes(tmp_path / model)] == [False, True]
+        assert run("score", "--checkpoint", place / model, "--data", data, "--out", tmp_path / f"{model}.jsonl") == 0
+        scored = [json.loads(line) for line in (tmp_path / f"{model}.jsonl").read_text().splitlines()]
+        assert [line.get("cut", False) for line in scored] == [False, False, True, False]
+    again = ["score", "--checkpoint", place / "run", "--out", tmp_path / "again.jsonl", "--row-tokens", 512, "--data"]
+    (tmp_path / "scored.jsonl").write_text(json.dumps({"prompt": "d", "response": long[0], "cut": True}))
+    assert run(*again, tmp_path / "scored.jsonl") == 0
+    assert json.loads((tmp_path / "again.jsonl").read_text())["cut"] is False  # In a longer row it is whole.
+    command = commands("diagnose", place, tmp_path / "diagnosed")
+    command[command.index("--data") + 1] = data
+    assert run(*command) == 0
+    (cut,) = json.loads((tmp_path / "diagnosed" / "diagnosis.json").read_text())["cut"]
+    assert cut["id"].endswith("2")
+    (tmp_path / "c.jsonl").write_text(json.dumps({"id": "x", "prompt": "a", "candidates": ["4", *long], "answer": 4}))
+    command = commands("best_of_n", place, tmp_path / "picked")
+    command[command.index("--candidates") + 1] = tmp_path / "c.jsonl"
+    assert run(*command) == 0
+    found = json.loads((tmp_path / "picked" / "best_of_n.json").read_text())
+    assert found["cut"] == [{"id": "x", "candidates": [1, 2]}]
+    assert found["facts"]["responses cut"] == 2
+
+
+def test_a_model_can_be_the_oracle_of_a_diagnosis_and_is_not_paid_twice(place, tmp_path, capsys):
+    command = [*commands("diagnose", place, tmp_path / "out"), "--attributes", "wit", "bold"]
+    command[command.index("none")] = "chat"
+    with FakeEndpoint() as endpoint:
+        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "backoff_s": 0.01}
+        gin = ["--gin.MODEL='model-x'", *(f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items())]
+        assert run(*command, *gin) == 0
+        sent = len(endpoint.requests)
+        printed = capsys.readouterr().out
+        assert run(*command, *gin) == 0
+        assert len(endpoint.requests) == sent == 8  # Two pairs, either side, once and back.
+    found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert {kind: list(by_name) for kind, by_name in found["effects"].items()} == {
+        "causal": ["wit"],
+        "spurious": ["bold"],
+    }
+    assert found["facts"]["oracle"] == "model-x"
+    for said in ("effect of wit (causal)", "sensitivity along causal attributes", "leakage along spurious attributes"):
+        assert said in printed
+
+
+def test_a_pairwise_model_is_diagnosed(place, tmp_path, capsys):
+    assert run(*commands("diagnose", place, tmp_path / "out", "pairwise")) == 0
+    assert "effect of bullets (spurious)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (
+            ["--oracle", "offline", "--attributes", "wit"],
+            "--attributes wit: --oracle offline cannot move it; known are",
+        ),
+        (["--oracle", "none", "--attributes", "factuality"], "--oracle none cannot move it"),
+        (["--oracle", "chat"], "the oracle 'chat' wants to know which model"),
+    ],
+)
+def test_an_oracle_that_cannot_do_what_is_asked_is_named(place, tmp_path, capsys, scores_nothing, flags, problem):
+    assert run(*commands("diagnose", place, tmp_path / "out"), *flags) == 2
+    assert problem in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -20,13 +20,18 @@ CHARACTERS = 1500
 
 
 def write_outcomes(
-    folder: Path, evaluations: Mapping[str, Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]]
+    folder: Path,
+    evaluations: Mapping[str, Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]],
+    cut: Mapping[str, Mapping[str, Sequence[np.ndarray]]],
 ) -> Path:
     """Write OUTCOMES into a folder, in place of an older one: a line for each comparison that prefers one side.
 
-    A line is `{data, group, comparison, category, prompt, chosen, rejected, rewards}`; `rewards` is method to those of
-    the chosen and the rejected response (nats), of a pairwise model half of its log-odds to either. Texts are cut to
-    CHARACTERS.
+    A line is `{data, group, comparison, category, prompt, chosen, rejected, cut, rewards}`; `rewards` is method to
+    those of the chosen and the rejected response (nats), of a pairwise model half of its log-odds to either; `cut` says
+    whether a method saw one of the two cut to fit a row. Texts are cut to CHARACTERS.
+
+    Args:
+        cut: method to data to one array [R] for each group: which responses were cut.
 
     Raises:
         CromeError: where it cannot be written.
@@ -41,7 +46,7 @@ def write_outcomes(
     ):
         for split in splits:
             held = {method: by_split[split] for method, by_split in evaluations.items() if split in by_split}
-            for line in _lines(split, held):
+            for line in _lines(split, held, [cut[method][split] for method in held]):
                 out.write(json.dumps(line) + "\n")
     return path
 
@@ -63,7 +68,9 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
 
 
 def _lines(
-    split: str, held: Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]
+    split: str,
+    held: Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]],
+    cut: Sequence[Sequence[np.ndarray]],
 ) -> Iterator[dict[str, Any]]:
     groups = next(iter(held.values()))[0]
     for g, group in enumerate(groups):
@@ -82,5 +89,6 @@ def _lines(
                 "prompt": prompt_text(group.prompt)[:CHARACTERS],
                 "chosen": group.responses[better].text[:CHARACTERS],
                 "rejected": group.responses[worse].text[:CHARACTERS],
+                "cut": any(bool(flags[g][better] or flags[g][worse]) for flags in cut),
                 "rewards": {method: list(sides(rewards[g], better, worse)) for method, (_, rewards) in held.items()},
             }

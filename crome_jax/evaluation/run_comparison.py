@@ -66,7 +66,7 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
     Returns:
         What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
         `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
-        `rejected` and `differences` by method; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
+        `rejected`, `cut` and `differences` by method; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
         best_of_n_figures gives it; `effects.<method>`; and `warnings`, sentences.
 
     Raises:
@@ -103,6 +103,7 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
                 disagreements.append(
                     {
                         **{name: line[name] for name in ("data", "category", "prompt", "chosen", "rejected")},
+                        "cut": line.get("cut", False),
                         "differences": {baseline: float(theirs[n]), method: float(ours[n])},
                     }
                 )

@@ -116,19 +116,21 @@ def run(args: argparse.Namespace) -> None:
             chat_template=None if is_run(args.model) else args.chat_template,
             row_tokens=args.row_tokens,
         )
-        items, rewards, scores = _scored(args, found, items, path, quarantine, place, name)
+        items, rewards, cut, tokens = _scored(args, found, items, path, quarantine, place, name)
         figures = plain_json(
             {
                 **best_of_n_figures(
                     items, rewards, [values[item.id] for item in items], args.judge, Bootstrap(), args.most
                 ),
                 "title": f"Best of N by {name}",
+                "cut": cut,
                 "facts": {
                     "model": str(args.model),
                     "candidates": str(path),
                     "sha256": _fingerprint([item.to_group() for item in items]),
                     "judged by": args.judge_by or f"the rule or the records' fields ({args.judge})",
-                    "responses cut": scores.truncated,
+                    "responses cut": sum(len(record["candidates"]) for record in cut),
+                    "tokens encoded": tokens,
                     "chat template": found.model.tokenizer.chat_template,
                 },
             }
@@ -148,7 +150,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _scored(args, found, items, path, quarantine, place, name):
-    """Return the records that could be scored, the rewards of each one's candidates, and what scoring says."""
+    """Return the records that could be scored, the rewards of each one's candidates, which were cut, and tokens."""
     import numpy as np
 
     from crome_jax.evaluation.pair_scoring import score_candidates
@@ -171,12 +173,16 @@ def _scored(args, found, items, path, quarantine, place, name):
     score = score_candidates if found.model.pairwise else score_groups
     journal = ScoreJournal(place, job)
     scores = score(found.model, groups, rows_at_once=args.rows_at_once, on_bad=refuse, journal=journal, name=name)
-    rewards = []
-    for item, group, reward in zip(items, groups, scores.rewards, strict=True):
-        by_text = {response.text: value for response, value in zip(group.responses, reward, strict=True)}
-        if item.id not in refused:
-            rewards.append(np.array([by_text[text] for text in item.texts], np.float64))
-    return [item for item in items if item.id not in refused], rewards, scores
+    kept, rewards, cut = [], [], []
+    for item, group, reward, flags in zip(items, groups, scores.rewards, scores.cut, strict=True):
+        if item.id in refused:
+            continue
+        at = {response.text: r for r, response in enumerate(group.responses)}
+        kept.append(item)
+        rewards.append(np.array([reward[at[text]] for text in item.texts], np.float64))
+        if flags.any():
+            cut.append({"id": item.id, "candidates": [n for n, text in enumerate(item.texts) if flags[at[text]]]})
+    return kept, rewards, cut, scores.tokens
 
 
 def _written(args: argparse.Namespace, quarantine) -> Path:

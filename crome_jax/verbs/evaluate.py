@@ -2,7 +2,8 @@
 
 Prints a table. Writes OUT/report.html, one page to read, OUT/report.json, which holds every figure of it
 (`methods.<name>.splits.<data set>.accuracy`, `.interval`, `.comparisons`; `benchmarks.<name>.methods.<name>.score`),
-and OUT/outcomes.jsonl.gz, every comparison with its rewards, which `crome report` reads. Benchmarks are read from
+and OUT/outcomes.jsonl.gz, every comparison with its rewards and whether an answer was cut, which `crome report` reads.
+Benchmarks are read from
 --manual_dir, or downloaded from the public hub; their scores are computed as their own code does. Run again after a
 kill, the same command goes on from where it was.
 """
@@ -268,7 +269,7 @@ def _measure(args: argparse.Namespace) -> None:
                 | {"tokens encoded": scores.tokens, "tokens of padding": scores.padding}
                 for name, scores in scored[together].items()
             ]
-        evaluations, edited = _usable(groups, scored)
+        evaluations, edited, cut = _usable(groups, scored)
         benchmarks = {
             name: benchmark_figures(
                 name,
@@ -296,7 +297,7 @@ def _measure(args: argparse.Namespace) -> None:
             benchmarks=benchmarks,
         )
         page, _ = write_report(report, out)
-        write_outcomes(out, evaluations)
+        write_outcomes(out, evaluations, cut)
     say(accuracy_table(report.figures, packing))
     if benchmarks:
         say(benchmark_table(benchmarks))
@@ -387,6 +388,8 @@ def _refuse(
 
 def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "Scores"]:
     """Return data set to the members' rewards combined; what any of them cut is cut, and all their tokens count."""
+    import numpy as np
+
     from crome_jax.evaluation.ensembles import combine
     from crome_jax.evaluation.scoring import Scores
 
@@ -397,6 +400,7 @@ def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "
             sum(member[name].tokens for member in members),
             sum(member[name].padding for member in members),
             max(member[name].equal for member in members),
+            [np.any(same, axis=0) for same in zip(*(member[name].cut for member in members), strict=True)],
         )
         for name in members[0]
     }
@@ -404,15 +408,16 @@ def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "
 
 def _usable(
     groups: Mapping[str, list[PreferenceGroup]], scored: Mapping[str, Mapping[str, "Scores"]]
-) -> tuple[dict[str, dict[str, tuple]], tuple[list, dict[str, list]] | None]:
+) -> tuple[dict[str, dict[str, tuple]], tuple[list, dict[str, list]] | None, dict[str, dict[str, list]]]:
     """Line groups up with their rewards, leaving out the groups that some method has no room for.
 
     Returns:
-        What build_report takes as `evaluations` and as `counterfactuals`.
+        What build_report takes as `evaluations` and as `counterfactuals`, and write_outcomes as `cut`.
     """
     from crome_jax.evaluation.leads import was_judged
 
     evaluations: dict[str, dict[str, tuple]] = {method: {} for method in scored}
+    cut: dict[str, dict[str, list]] = {method: {} for method in scored}
     edited: list[PreferenceGroup] = []
     edited_rewards: dict[str, list] = {method: [] for method in scored}
     for name, some in groups.items():
@@ -422,8 +427,9 @@ def _usable(
         for method, by_data in scored.items():
             rewards = by_data[name].rewards
             evaluations[method][name] = ([some[g] for g in kept], [rewards[g] for g in kept])
+            cut[method][name] = [by_data[name].cut[g] for g in kept]
             edited_rewards[method] += [rewards[g] for g in shown]
-    return evaluations, (edited, edited_rewards) if edited else None
+    return evaluations, (edited, edited_rewards) if edited else None, cut
 
 
 def _data_facts(data: DataSet, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:

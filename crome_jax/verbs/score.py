@@ -3,10 +3,10 @@
   crome score --checkpoint runs/x < prompt_response.jsonl > scored.jsonl
 
 A record is {prompt, response}, the prompt as text or messages, or {messages} ending with the response. Rewards of
-responses to one prompt can be compared; a `reward` that a record has already is replaced. --data also takes preference
-data, Parquet, and folders, TFDS or of files: each response of a pair or group is then written as {id, index, prompt,
-response, reward}, its group's id and its place there first. Killed, a run with --data and --out goes on where it was
-when the same command is given again.
+responses to one prompt can be compared; a `reward` that a record has already is replaced. A response that was cut to
+fit a row has `cut`, true, besides. --data also takes preference data, Parquet, and folders, TFDS or of files: each
+response of a pair or group is then written as {id, index, prompt, response, reward}, its group's id and its place there
+first. Killed, a run with --data and --out goes on where it was when the same command is given again.
 
 A pairwise model (PairPM) compares the responses of a pair or group from --data, each two in either order, and writes
 `win_probability` in the place of `reward`: the mean over the others of the probability to be the better. A lone
@@ -160,12 +160,14 @@ def run(args: argparse.Namespace) -> None:
                 )
                 for model in models
             ]
-            rewards, truncated = _combine(found, args.ensemble) if args.ensemble else found[0]
+            rewards, flags = _combine(found, args.ensemble) if args.ensemble else found[0]
+            name = "win_probability" if compares else "reward"
             lines = [
-                _to_line({**item.record, "win_probability" if compares else "reward": reward})
-                for item, reward in zip(chunk, rewards, strict=True)
+                _to_line(item.record | {name: reward} | ({"cut": was_cut} if was_cut or "cut" in item.record else {}))
+                for item, reward, was_cut in zip(chunk, rewards, flags, strict=True)
                 if reward is not None
             ]
+            truncated = sum(flags)
             if kept:
                 kept.add(lines, taken=len(chunk), cut=truncated, refused=here)
             else:
@@ -218,7 +220,7 @@ def score_items(
     rows_at_once: int,
     on_bad: Callable[[Item, DataError], None],
     name: str = "score",
-) -> tuple[list[float | None], int]:
+) -> tuple[list[float | None], list[bool]]:
     """Score records, each prompt encoded once.
 
     Args:
@@ -227,7 +229,7 @@ def score_items(
         name: of the job, which the line of progress begins with.
 
     Returns:
-        One reward for each item (nats), None where it was bad; and how many responses were cut.
+        One reward for each item (nats), None where it was bad; and whether its response was cut.
     """
     from crome_jax.evaluation.scoring import score_groups
 
@@ -253,14 +255,14 @@ def score_items(
         for item in by_prompt[prompt]:
             on_bad(item, error)
     if scores is None:
-        return [None] * len(items), 0
-    rewards = {
-        (group.prompt, response.text): reward
-        for group, values in zip(groups, scores.rewards, strict=True)
-        for response, reward in zip(group.responses, values, strict=True)
+        return [None] * len(items), [False] * len(items)
+    values = {
+        (group.prompt, response.text): (reward, bool(was_cut))
+        for group, rewards, flags in zip(groups, scores.rewards, scores.cut, strict=True)
+        for response, reward, was_cut in zip(group.responses, rewards, flags, strict=True)
     }
-    found = [None if item.prompt in bad else _shortest(rewards[item.prompt, item.response]) for item in items]
-    return found, scores.truncated
+    found = [None if item.prompt in bad else values[item.prompt, item.response] for item in items]
+    return [value and _shortest(value[0]) for value in found], [bool(value and value[1]) for value in found]
 
 
 def compare_items(
@@ -270,7 +272,7 @@ def compare_items(
     rows_at_once: int,
     on_bad: Callable[[Item, DataError], None],
     name: str = "score",
-) -> tuple[list[float | None], int]:
+) -> tuple[list[float | None], list[bool]]:
     """Compare the responses of each record by a pairwise model; arguments and result are as of score_items.
 
     Returns:
@@ -306,13 +308,15 @@ def compare_items(
     for group, same in zip(groups, records.values(), strict=True):
         for item in same if group.id in bad else ():
             on_bad(item, bad[group.id])
-    found = {} if scores is None else dict(zip((group.id for group in compared), scores.rewards, strict=True))
-    wins: dict[tuple[str, int, str], float] = {}
+    found = {} if scores is None else {g.id: n for n, g in enumerate(compared)}
+    wins: dict[tuple[str, int, str], tuple[float, bool]] = {}
     for group, record in zip(groups, records, strict=True):
         if group.id in found and group.id not in bad:
-            for response, win in zip(group.responses, found[group.id], strict=True):
-                wins[(*record, response.text)] = _shortest(win)
-    return [wins.get((item.file, item.number, item.response)) for item in items], scores.truncated if scores else 0
+            n = found[group.id]
+            for response, win, was_cut in zip(group.responses, scores.rewards[n], scores.cut[n], strict=True):
+                wins[(*record, response.text)] = _shortest(win), bool(was_cut)
+    values = [wins.get((item.file, item.number, item.response)) for item in items]
+    return [value and value[0] for value in values], [bool(value and value[1]) for value in values]
 
 
 def _shortest(value: "np.float32") -> float:
@@ -320,15 +324,16 @@ def _shortest(value: "np.float32") -> float:
     return float(str(value))
 
 
-def _combine(found: Sequence[tuple[list[float | None], int]], how: str) -> tuple[list[float | None], int]:
-    """Combine what several models gave to the same records; one that any of them has no room for is bad."""
+def _combine(found: Sequence[tuple[list[float | None], list[bool]]], how: str) -> tuple[list[float | None], list[bool]]:
+    """Combine what several models gave to the same records; one that any has no room for is bad, one it cuts is cut."""
     import numpy as np
 
     from crome_jax.evaluation.ensembles import combine
 
     members = [np.array([np.nan if reward is None else reward for reward in rewards]) for rewards, _ in found]
     rewards = [float(str(reward)) for reward in combine(members, how)]
-    return [None if np.isnan(reward) else reward for reward in rewards], max(truncated for _, truncated in found)
+    cut = [any(flags) for flags in zip(*(flags for _, flags in found), strict=True)]
+    return [None if np.isnan(reward) else reward for reward in rewards], cut
 
 
 def _read_stdin(quarantine: "Quarantine | None") -> Iterator[Item]:

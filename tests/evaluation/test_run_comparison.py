@@ -107,7 +107,11 @@ def write_run(folder, method, some, right, left_out=0):
     training = {method: [{"step": step, "loss": 1.0} for step in range(3)]}
     report = build_report(evaluations, benchmarks=benchmarks, facts=facts, training=training, bootstrap=BOOTSTRAP)
     write_report(report, folder)
-    write_outcomes(folder, evaluations)
+    cut = {
+        name: [np.full(len(group.responses), n > 0) for n, group in enumerate(some)]
+        for name, (some, _) in evaluations[method].items()
+    }
+    write_outcomes(folder, evaluations, {method: cut})
     return folder
 
 
@@ -164,6 +168,8 @@ def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
     assert comparison["methods"]["bradley_terry"]["splits"]["rewardbench"]["comparisons"] == 12
     disagreements = comparison["comparison"]["disagreements"]
     assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
+    assert all(item["cut"] for item in disagreements)  # As all are but the first.
+    assert "<b>cut to fit a row</b>" in render_page(comparison, [])
     assert all(item["differences"]["crome"] > 0 > item["differences"]["bradley_terry"] for item in disagreements)
 
 
@@ -225,7 +231,8 @@ def test_one_evaluation_of_several_models_gives_each_its_own_figures(tmp_path):
     evaluations = {method: {"rewardbench": (some, rewards(some, 2))} for method in ("one", "two")}
     facts = {"runs": [{"method": method, "run": str(tmp_path / method)} for method in evaluations]}
     write_report(build_report(evaluations, facts=facts, bootstrap=BOOTSTRAP), tmp_path / "both")
-    write_outcomes(tmp_path / "both", evaluations)
+    none_cut = {"rewardbench": [np.zeros(2, bool)] * 4}
+    write_outcomes(tmp_path / "both", evaluations, dict.fromkeys(evaluations, none_cut))
     write_json(tmp_path / "two" / "best_of_n" / "best_of_n.json", best_of_n(tmp_path / "two"))
     write_json(tmp_path / "both" / "diagnosis.json", {"facts": {"model": "elsewhere/three"}, "effects": EFFECTS})
     found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
@@ -303,8 +310,10 @@ def test_what_is_no_evaluation_is_said(tmp_path, folders, capsys):
 
 def test_outcomes_come_back_as_they_were(tmp_path):
     some = groups(3)
-    write_outcomes(tmp_path, {"m": {"data": (some, rewards(some, 2, scale=math.pi))}})
+    cut = [np.zeros(2, bool), np.array([False, True]), np.zeros(2, bool)]
+    write_outcomes(tmp_path, {"m": {"data": (some, rewards(some, 2, scale=math.pi))}}, {"m": {"data": cut}})
     lines = read_outcomes(tmp_path)
+    assert [line["cut"] for line in lines] == [False, True, False]
     assert [line["rewards"]["m"][0] > line["rewards"]["m"][1] for line in lines] == [True, True, False]
     assert lines[0]["rewards"]["m"][0] == math.pi
 
