@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
+from crome_jax.data.datasets.benchmarks.transformations import ABSENT
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_notes import overall_name
 from crome_jax.evaluation.benchmarks.examples import Examples, read_examples
 from crome_jax.evaluation.benchmarks.judgebench import CATEGORIES, measure_judgebench
 from crome_jax.evaluation.benchmarks.llmbar import measure_llmbar
 from crome_jax.evaluation.benchmarks.pairs import measure_pairs
 from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS, PRIOR_SETS, SECTIONS, measure_rewardbench
 from crome_jax.evaluation.benchmarks.rewardbench2 import SUBSETS, check_ties, measure_rewardbench2, ties_scores
-from crome_jax.evaluation.benchmarks.rewordbench import measure_rewordbench
+from crome_jax.evaluation.benchmarks.rewordbench import NAMES, PAPERS, measure_rewordbench
 from crome_jax.evaluation.benchmarks.rm_bench import difficulty_values, measure_rm_bench
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.trivial_scorers import (
@@ -226,6 +228,19 @@ def test_rewordbench_by_hand():
     assert table["score"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert table["drop"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert table["relative_drop"] == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_rewordbench_says_which_of_the_papers_transformations_are_not_there():
+    assert len(NAMES) == 22 == PAPERS - len(ABSENT) - 2  # One entry stands for three.
+    rows = [(f"{name}/0", name, [1.0], [0.5]) for name in ("original", *NAMES)]
+    whole = measure_rewordbench(examples(rows), BOOTSTRAP)
+    assert not whole["complete"]
+    assert whole["missing"][0] == "paraphrase (needs a language model)"
+    assert len(whole["missing"]) == len(ABSENT)
+    assert whole["rule"] == "mean accuracy over 22 of the paper's 28 transformations"
+    part = measure_rewordbench(examples(rows[:-1]), BOOTSTRAP)
+    assert part["missing"][len(ABSENT) :] == ["jailbreak_2"]
+    assert overall_name({"a model": part}) == "overall (partial)"
 
 
 def test_rewordings_whose_original_was_set_aside_are_left_out():
