@@ -15,6 +15,8 @@ from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup, prompt_text
 
 OUTCOMES = "outcomes.jsonl.gz"
+_FIELDS = {"data", "group", "category", "prompt", "chosen", "rejected", "rewards"}
+_AGAIN = "run `crome evaluate` again"
 CHARACTERS = 1500
 """Of a text, as many are kept: enough to see what two models disagree about."""
 
@@ -60,11 +62,16 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
     path = folder / OUTCOMES
     try:
         with gzip.open(path, "rt", encoding="ascii") as lines:
-            return [json.loads(line) for line in lines]
+            found = [json.loads(line) for line in lines]
     except FileNotFoundError:
         raise CromeError(f"{folder}: holds no {OUTCOMES}; give the folder (--out) of a `crome evaluate`") from None
     except (OSError, EOFError, ValueError) as e:
-        raise DataError(f"is damaged ({e})", file=str(path), fix="run `crome evaluate` again") from None
+        raise DataError(f"is damaged ({e})", file=str(path), fix=_AGAIN) from None
+    for number, line in enumerate(found, 1):
+        lacking = _FIELDS - line.keys() if isinstance(line, dict) else _FIELDS
+        if lacking:
+            raise DataError(f"lacks {min(lacking)!r}", file=str(path), record=number, fix=_AGAIN)
+    return found
 
 
 def _lines(

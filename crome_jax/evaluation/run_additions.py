@@ -4,10 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from crome_jax.errors import CromeError
+from crome_jax.evaluation import best_of_n_figures, diagnosis
 from crome_jax.files import read_json_object
 
 FILES = {"best_of_n": "best_of_n.json", "diagnosis": "diagnosis.json"}
 """What is looked for: the folder that it usually is in, and its name."""
+
+SCHEMAS = {"best_of_n": best_of_n_figures.SCHEMA, "diagnosis": diagnosis.SCHEMA}
 
 
 class Addition(NamedTuple):
@@ -43,7 +47,10 @@ def read_additions(folders: Sequence[Path], runs: Sequence[Mapping[str, Any]]) -
     """
     found, warnings = [], []
     for kind, path in _files([*folders, *(Path(row["run"]) for row in runs if "run" in row)]):
-        figures = read_json_object(path, fix=f"write it again with `crome {kind.replace('diagnosis', 'diagnose')}`")
+        fix = f"move it away, or write it again with `crome {kind.replace('diagnosis', 'diagnose')}`"
+        figures = read_json_object(path, fix=fix)
+        if figures.get("schema") != SCHEMAS[kind]:
+            raise CromeError(f"{path}: is of schema {figures.get('schema')!r}, not {SCHEMAS[kind]}; {fix}")
         model = (figures.get("facts") or {}).get("model")
         method = _method_of(model, runs)
         if method is None:

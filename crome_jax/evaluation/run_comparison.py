@@ -10,7 +10,7 @@ import numpy as np
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
-from crome_jax.evaluation.outcome_files import read_outcomes
+from crome_jax.evaluation.outcome_files import OUTCOMES, read_outcomes
 from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
 from crome_jax.evaluation.published import PUBLISHED
 from crome_jax.evaluation.report import SCHEMA, split_statement
@@ -20,6 +20,7 @@ from crome_jax.files import read_json_object
 DISAGREEMENTS = 12
 """Of two models, as many disagreements are shown."""
 
+_NEEDED = ("methods", "settings", "facts", "benchmarks")
 _OF_BEST_OF_N = ("judge", "prompts", "candidates", "curve", "attack_success", "over_refusal", "length_controlled")
 
 
@@ -54,8 +55,16 @@ def read_evaluated(run: Path) -> Evaluated:
     figures = read_json_object(folder / "report.json")
     if figures.get("schema") != SCHEMA:
         raise CromeError(f"{folder / 'report.json'}: is of schema {figures.get('schema')!r}, not {SCHEMA}")
+    if missing := [name for name in _NEEDED if name not in figures]:
+        raise CromeError(f"{folder / 'report.json'}: lacks {missing[0]!r}; run `crome evaluate` again")
+    outcomes = read_outcomes(folder)
+    if unknown := {method for line in outcomes for method in line["rewards"]} - figures["methods"].keys():
+        raise CromeError(
+            f"{folder}: {OUTCOMES} has rewards of {min(unknown)!r}, which report.json does not know: they are of two "
+            "evaluations; run `crome evaluate` again"
+        )
     additions, warnings = read_additions([folder, run], figures["facts"].get("runs", ()))
-    return Evaluated(folder, figures, read_outcomes(folder), additions, warnings)
+    return Evaluated(folder, figures, outcomes, additions, warnings)
 
 
 def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Runs side by side: paired on what they share, with the figures that each one's report has, and nothing that runs."""
 
+import gzip
 import json
 import math
 import re
@@ -11,7 +12,6 @@ import pytest
 
 from crome_jax.cli import main
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
-from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_figures import benchmark_figures
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.comparison_markdown import render_markdown
@@ -122,7 +122,20 @@ def curve(value):
 def best_of_n(model, judge="exact", **parts):
     """What `crome best_of_n` writes."""
     facts = {"model": str(model), "sha256": "print of candidates"}
-    return {"judge": judge, "prompts": 3, "candidates": 4, "curve": curve(0.515), "facts": facts, **parts}
+    return {
+        "schema": "crome_jax.best_of_n/1",
+        "judge": judge,
+        "prompts": 3,
+        "candidates": 4,
+        "curve": curve(0.515),
+        "facts": facts,
+        **parts,
+    }
+
+
+def diagnosis(model):
+    """What `crome diagnose` writes, as far as it is shown here."""
+    return {"schema": "crome_jax.diagnosis/1", "facts": {"model": str(model)}, "effects": EFFECTS}
 
 
 def write_json(path, content):
@@ -145,7 +158,7 @@ def folders(tmp_path_factory):
     model = place / "model of crome"
     write_json(other / "best_of_n.json", best_of_n(model))
     write_json(model / "best_of_n" / "best_of_n.json", best_of_n(model, "refusal", **rates))
-    write_json(model / "diagnosis" / "diagnosis.json", {"facts": {"model": str(model)}, "effects": EFFECTS})
+    write_json(model / "diagnosis" / "diagnosis.json", diagnosis(model))
     baseline = plain.parent / "model of bradley_terry"
     wins = [{"n": n, "win_rate": 0.3125} for n in (1, 2, 4)]
     write_json(plain / "best_of_n.json", best_of_n(baseline, "preference", length_controlled=wins))
@@ -234,13 +247,13 @@ def test_one_evaluation_of_several_models_gives_each_its_own_figures(tmp_path):
     none_cut = {"rewardbench": [np.zeros(2, bool)] * 4}
     write_outcomes(tmp_path / "both", evaluations, dict.fromkeys(evaluations, none_cut))
     write_json(tmp_path / "two" / "best_of_n" / "best_of_n.json", best_of_n(tmp_path / "two"))
-    write_json(tmp_path / "both" / "diagnosis.json", {"facts": {"model": "elsewhere/three"}, "effects": EFFECTS})
+    write_json(tmp_path / "both" / "diagnosis.json", diagnosis("elsewhere/three"))
     found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
     assert list(found["best_of_n"]["exact"]) == ["two"]
     assert found["effects"] == {}
     (warning,) = found["warnings"]
     assert "diagnosis.json: is of elsewhere/three, none of the models evaluated here" in warning
-    write_json(tmp_path / "both" / "diagnosis.json", {"facts": {"model": "moved/one"}, "effects": EFFECTS})
+    write_json(tmp_path / "both" / "diagnosis.json", diagnosis("moved/one"))
     assert list(compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]["effects"]) == ["one"]
 
 
@@ -295,17 +308,56 @@ def test_three_files_are_written_and_nothing_of_the_data_runs(folders, tmp_path,
         assert f"{100 * method['splits']['rewardbench']['accuracy']:.1f}" in page
 
 
-def test_what_is_no_evaluation_is_said(tmp_path, folders, capsys):
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "holds no report.json" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def gzipped(*lines):
+    return gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+LINE = {"data": "d", "group": "g", "category": None, "prompt": "p", "chosen": "c", "rejected": "r", "rewards": {}}
+FAULTS = {
+    "no report": ("report.json", None, "holds no report.json, nor does its evaluation/; run `crome evaluate`"),
+    "half a report": ("report.json", b'{"schema": ', "report.json: cannot be read ("),
+    "a list": ("report.json", b"[]", "report.json: holds no JSON object"),
+    "another schema": ("report.json", b'{"schema": "x/9"}', "report.json: is of schema 'x/9', not crome_jax.report/"),
+    "a report without methods": ("report.json", b'{"schema": "crome_jax.report/1"}', "report.json: lacks 'methods'"),
+    "no outcomes": ("outcomes.jsonl.gz", None, "holds no outcomes.jsonl.gz; give the folder (--out)"),
+    "outcomes cut": ("outcomes.jsonl.gz", b"\x1f\x8b\x08", "outcomes.jsonl.gz: is damaged ("),
+    "outcomes plain": ("outcomes.jsonl.gz", b"{}", "outcomes.jsonl.gz: is damaged ("),
+    "outcomes not JSON": ("outcomes.jsonl.gz", gzip.compress(b"{nope\n"), "outcomes.jsonl.gz: is damaged ("),
+    "outcomes null": ("outcomes.jsonl.gz", gzipped(LINE, None), "record 2 of "),
+    "outcomes without rewards": ("outcomes.jsonl.gz", gzipped(LINE, {"data": "d"}), "lacks 'category'; run `crome"),
+    "another run's outcomes": (
+        "outcomes.jsonl.gz",
+        gzipped(LINE | {"rewards": {"z": [1, 0]}}),
+        "rewards of 'z', which",
+    ),
+    "half a best of N": ("best_of_n.json", b"{", "best_of_n.json: cannot be read ("),
+    "another best of N": ("best_of_n.json", b'{"schema": "x"}', "best_of_n.json: is of schema 'x', not crome_jax.best"),
+    "another diagnosis": ("diagnosis.json", b"{}", "diagnosis.json: is of schema None, not crome_jax.diagnosis/1"),
+}
+"""What may be wrong with a folder that is compared: the file, what it holds, what is said."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_folder_that_cannot_be_compared_is_named_and_nothing_written(folders, tmp_path, capsys, fault):
+    name, content, said = FAULTS[fault]
     broken = shutil.copytree(folders[1], tmp_path / "broken")
-    (broken / "outcomes.jsonl.gz").write_bytes(b"\x1f\x8b\x08")
-    with pytest.raises(CromeError, match=r"outcomes.jsonl.gz: is damaged"):
-        read_evaluated(broken)
-    (broken / "outcomes.jsonl.gz").unlink()
-    with pytest.raises(CromeError, match=r"holds no outcomes\.jsonl\.gz"):
-        read_evaluated(broken)
+    if content is None:
+        (broken / name).unlink()
+    else:
+        (broken / name).write_bytes(content)
+    assert main(["report", str(folders[0].parent), str(broken), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("crome: error: ")
+    assert str(broken) in error
+    assert said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_cannot_be_written_is_said(folders, tmp_path, capsys):
+    (tmp_path / "file").write_text("text")
+    assert main(["report", str(folders[0].parent), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot be written (" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "text"
 
 
 def test_outcomes_come_back_as_they_were(tmp_path):
