@@ -228,6 +228,16 @@ class Checkpoints:
         except Exception as e:
             raise self._not_saved(e) from e
 
+    def newest(self) -> int:
+        """Return the newest step that was saved whole.
+
+        Raises:
+            CromeError: where there is none.
+        """
+        if self.latest is None:
+            raise self._none_whole()
+        return self.latest
+
     def newest_before(self, step: int | None) -> int | None:
         """Return the newest step that was saved whole, before `step` where one is given; None where there is none."""
         return max((saved for saved in self._manager.all_steps() if step is None or saved < step), default=None)
@@ -238,7 +248,7 @@ class Checkpoints:
         Raises:
             CromeError: where there is none, it is damaged, or it is of another architecture.
         """
-        step = self._newest() if step is None else step
+        step = self.newest() if step is None else step
         self._check(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
@@ -291,7 +301,7 @@ class Checkpoints:
         Raises:
             CromeError: as `restore` does, and where there is no such step.
         """
-        step = self._newest() if step is None else step
+        step = self.newest() if step is None else step
         if step not in self._manager.all_steps():
             saved = ", ".join(map(str, self._manager.all_steps()))
             raise CromeError(f"{self._folder}: holds no step {step}; it holds {saved}")
@@ -314,7 +324,7 @@ class Checkpoints:
         Raises:
             CromeError: as `restore` does.
         """
-        step = self._newest()
+        step = self.newest()
         self._check(step, like)
 
         def read(name: str) -> np.ndarray:
@@ -343,11 +353,6 @@ class Checkpoints:
         """Wait, and let the folder go."""
         self.wait()
         self._manager.close()
-
-    def _newest(self) -> int:
-        if self.latest is None:
-            raise self._none_whole()
-        return self.latest
 
     def _none_whole(self) -> CromeError:
         return CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")

@@ -17,13 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crome_jax.augment.oracles.choice import OFFLINE, ORACLES, Augmentation
+from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
+from crome_jax.verbs.oracles import add_oracle, configured
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
@@ -31,10 +32,6 @@ from crome_jax.verbs.terms import say_terms
 if TYPE_CHECKING:
     from crome_jax.augment.account import Account
     from crome_jax.augment.card import Card
-
-BASE, LOCAL = "gin/augment/base.gin", "gin/augment/local.gin"
-"""Read where no other gin file is given; the second for the oracle of that name, which 64 requests would be too much
-for."""
 
 _RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe))
 
@@ -54,12 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="a name that ends in .jsonl or .jsonl.gz is a file of JSON lines; any other a TFDS folder (required)",
     )
-    parser.add_argument(
-        "--oracle",
-        choices=sorted(ORACLES),
-        help="who rewrites answers: rules, a model behind an OpenAI-compatible endpoint, a small one that this machine "
-        "serves, or recorded replies (default: what the gin file says, else offline)",
-    )
+    add_oracle(parser, "who rewrites answers")
     add_gin_flags(parser)
     parser.add_argument(
         "--dry-run",
@@ -255,16 +247,7 @@ def _chosen(args: argparse.Namespace) -> Augmentation:
     given = {name: getattr(args, name) for name in _RECIPE_FLAGS if hasattr(args, name)}
     if given.get("max_pairs_per_group") == 0:
         given["max_pairs_per_group"] = None
-    settings = Augmentation()
-    if args.gin_file or args.bindings or args.oracle not in (None, OFFLINE):
-        from crome_jax.augment.oracles.choice import augmentation
-        from crome_jax.configuration import configure
-
-        bindings = list(args.bindings)
-        if args.oracle is not None:
-            bindings.append(("augmentation.oracle", repr(args.oracle)))
-        files = args.gin_file or [LOCAL if args.oracle == "local" else BASE]
-        settings = configure(augmentation, files, bindings, allow_imports=args.allow_gin_imports)()
+    settings = configured(args)
     baseline = args.baseline if args.baseline is not None else settings.baseline
     return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **given), baseline=baseline)
 

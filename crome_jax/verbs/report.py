@@ -2,9 +2,10 @@
 
   crome report runs/plain runs/x --out runs/compared
 
-A RUN is a folder of a `crome evaluate`, or one with `evaluation/` in it; the first is the baseline. Best-of-N and
-diagnosis reports that lie there too are shown. Writes OUT/comparison.html, one page that needs no network,
-OUT/comparison.md and OUT/comparison.json.
+A RUN is a folder of a `crome evaluate`, or one with `evaluation/` in it; the first is the baseline. Shown are also the
+reports of `crome best_of_n` and `crome diagnose` on the models that were evaluated, where they lie in RUN or in a
+model's own folder, or in best_of_n/ or diagnosis/ of either. Writes OUT/comparison.html, one page that needs no
+network, OUT/comparison.md and OUT/comparison.json.
 """
 
 import argparse

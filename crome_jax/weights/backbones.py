@@ -90,7 +90,7 @@ def load_backbone(
 
 
 def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
-    path = find_backbone("smollm2-135m" if name == TINY else name)
+    path = backbone_path(name)
     if not is_run(path):
         check_here(path)
     if path.is_dir():
@@ -112,6 +112,15 @@ def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
     return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, digest)
 
 
+def backbone_path(name: str) -> Path:
+    """Return the file or folder that a backbone is read from; of "tiny", whose tokenizer it takes.
+
+    Raises:
+        CromeError: where there is none, or its package is not installed.
+    """
+    return find_backbone("smollm2-135m" if name == TINY else name)
+
+
 def context_length(name: str) -> int:
     """Return how many tokens the longest text may have that a backbone is for, by its file; 8192 where it says none.
 
@@ -119,7 +128,7 @@ def context_length(name: str) -> int:
         CromeError: where the file or folder is absent or damaged.
     """
     name = original_backbone(name)
-    path = find_backbone("smollm2-135m" if name == TINY else name)
+    path = backbone_path(name)
     if path.is_dir():
         said = read_json_object(path / "config.json")
         found = (said.get("text_config") or said).get("max_position_embeddings")

@@ -94,11 +94,21 @@ def test_the_command_line_knows_every_benchmark():
 def test_chosen_and_rejected_are_those_of_the_label(tmp_path):
     write(tmp_path, *RECORDS["judgebench"])
     better = {g.id: g.responses[int(g.metadata["chosen_at"])].text for g in read("judgebench", tmp_path)}
-    assert better == {"p0": "a0", "p1": "b", "p2": "a2", "p3": "b"}
+    assert better == {"x/p0": "a0", "x/p1": "b", "x/p2": "a2", "x/p3": "b"}
     write(tmp_path, *RECORDS["llmbar"])
     groups = read("llmbar", tmp_path)
     assert [g.responses[int(g.metadata["chosen_at"])].text for g in groups] == ["one", "two", "one"]
     assert {g.metadata["subset"] for g in groups} == {"GPTInst"}
+
+
+def test_pairs_of_judgebench_are_told_by_the_model_that_wrote_them(tmp_path):
+    name, records = RECORDS["judgebench"]
+    write(tmp_path, name, records)
+    write(tmp_path, name.replace("=x", "=y"), records)  # Ids that both files have are not the same pair's.
+    write(tmp_path, "judgebench_z.jsonl", [records[0] | {"response_model": "z-1"}, records[1]])
+    found = read("judgebench", tmp_path)
+    assert sorted({str(g.metadata["subset"]).partition("/")[0] for g in found}) == ["judgebench_z", "x", "y", "z-1"]
+    assert len({g.id for g in found}) == 10
 
 
 def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
@@ -120,6 +130,7 @@ def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
         ("rewardbench2", {"chosen": "2"}, "'chosen' is str, not a list of texts; this may be the first RewardBench"),
         ("rewardbench2", {"rejected": ["1"]}, "'rejected' has 1 chosen and 1 rejected responses"),
         ("rewardbench2", {"subset": "Ties"}, "'id' is '7', not ref:NUMBER or tied:NUMBER"),
+        ("rewardbench2", {"subset": "Ties", "id": "tied:7", "chosen": ["1"]}, "'chosen' has a single right answer"),
         ("rm_bench", {"chosen": ["a"]}, "'chosen' is no list of 3 texts (concise, detailed, markdown)"),
         ("judgebench", {"label": "A=B"}, "'label' is 'A=B', not A>B or B>A"),
         ("judgebench", {"source": "trivia"}, "'source' is 'trivia'"),
