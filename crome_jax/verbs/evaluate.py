@@ -145,7 +145,7 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
 def manual_folder(text: str) -> tuple[str | None, Path]:
     """Read `[NAME=]DIR`; what is no benchmark's name is part of the path."""
     name, equals, rest = text.partition("=")
-    return (name, Path(rest)) if equals and name in BENCHMARK_NAMES else (None, Path(text))
+    return (name, folder_here(rest)) if equals and name in BENCHMARK_NAMES else (None, folder_here(text))
 
 
 def manual_folders(benchmarks: Sequence[str], given: Sequence[tuple[str | None, Path]]) -> dict[str, Path | None]:

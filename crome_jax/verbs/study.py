@@ -12,8 +12,8 @@ Any other argument of study, adamw, Method, RowShape, make_mesh or an objective:
 """
 
 import argparse
-from pathlib import Path
 
+from crome_jax.files import place
 from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     configured = configure(study, args.gin_file, args.bindings, allow_imports=args.allow_gin_imports)
     say_terms(configured.keywords["backbone"])
     given = configured.keywords
-    inputs = [Path(given["data"]), Path(given["groups"])]
-    with set_aside(Path(given["out"]), args.skip_bad, inputs=inputs, overwrite=True) as quarantine:
+    inputs = [place(given["data"]), place(given["groups"])]
+    with set_aside(place(given["out"]), args.skip_bad, inputs=inputs, overwrite=True) as quarantine:
         page = configured(quarantine=quarantine)
     say(f"report: {page}")
