@@ -45,6 +45,11 @@ def place(path: str | os.PathLike) -> Path:
     return epath.Path(path)
 
 
+def absolute(path: str | os.PathLike) -> str:
+    """Return what a path is called from any folder; a bucket's as it is."""
+    return os.fspath(path) if is_remote(path) else os.path.abspath(path)
+
+
 @contextlib.contextmanager
 def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a path to create a file or folder at; it becomes `path` when the block ends without an error.

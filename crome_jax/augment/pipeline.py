@@ -33,11 +33,11 @@ from crome_jax.augment.card import Card
 from crome_jax.augment.interventions import add_interventions
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
-from crome_jax.augment.oracles.facts import add_facts, oracle_facts, spent_since
+from crome_jax.augment.oracles.facts import add_facts, process_facts, spent_since
 from crome_jax.data.features import group_features, parse_group, serialize_group
 from crome_jax.data.writers import describe_shards
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import whole_output
+from crome_jax.files import absolute, whole_output
 from crome_jax.groups import PreferenceGroup
 
 RUNNERS = {
@@ -77,6 +77,11 @@ class Job:
     chosen: Augmentation
     seed: int = 0
     groups_per_shard: int = 8192
+
+    @property
+    def run(self) -> str:
+        """The name under which is counted what the job spends."""
+        return absolute(self.out)
 
     @property
     def work(self) -> Path:
@@ -142,6 +147,8 @@ def run_pipeline(job: Job, *, runner: str = "direct", options: Sequence[str] = (
         card.merge(Card.from_state(record["card"], job.seed))
         add_facts(facts, record["oracle"])
         sizes.append(record["groups"])
+    # The whole run's: a shard's account knows nothing of what a process paid for that was killed before it wrote one.
+    facts.update(job.chosen.facts(job.run))
     _finish(job, shards, sizes)
     return card, facts
 
@@ -235,8 +242,8 @@ class _Augment(beam.DoFn):
             if job.chosen.oracle == OFFLINE:
                 oracle = stack.enter_context(job.chosen.open(groups))
             else:  # One for all shards of a process: its connections, its budget, its model.
-                oracle = self._shared.acquire(lambda: _Open(job.chosen)).oracle
-            before = oracle_facts(oracle)
+                oracle = self._shared.acquire(lambda: _Open(job)).oracle
+            before = process_facts(oracle)
             account = Account()
             card = Card(account, job.seed)
             out = []
@@ -245,16 +252,16 @@ class _Augment(beam.DoFn):
             ):
                 card.add(group)
                 out.append(group)
-            facts = spent_since(oracle_facts(oracle), before)
+            facts = spent_since(process_facts(oracle), before)
         yield shard, out, {"groups": len(out), "card": card.state(), "oracle": facts}
 
 
 class _Open:
     """An oracle that is open as long as this is held."""
 
-    def __init__(self, chosen: Augmentation):
+    def __init__(self, job: Job):
         self._stack = contextlib.ExitStack()
-        self.oracle = self._stack.enter_context(chosen.open(()))
+        self.oracle = self._stack.enter_context(job.chosen.open((), job.run))
 
     def __del__(self):
         self._stack.close()

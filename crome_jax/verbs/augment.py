@@ -169,7 +169,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.data.merging import merge_prompts
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
-    from crome_jax.files import check_not_read
+    from crome_jax.files import absolute, check_not_read
 
     chosen = _chosen(args)
     if chosen.baseline is not None:
@@ -187,7 +187,7 @@ def run(args: argparse.Namespace) -> None:
     def augmented() -> Iterator[PreferenceGroup]:
         # A generator: nothing is read before the output was seen to be writable.
         groups = read()
-        with chosen.open(groups) as oracle:
+        with chosen.open(groups, absolute(args.out)) as oracle:
             made = augment_groups(groups, oracle=oracle, recipe=chosen.recipe, seed=args.seed, account=account)
             if chosen.baseline is not None:
                 made = _unsure(made, chosen, account)
@@ -214,6 +214,7 @@ def run(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     _report(args.out, card, facts)
+    chosen.finish(absolute(args.out))
 
 
 def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
@@ -234,6 +235,7 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
     check_card(args.out)
     card, facts = run_pipeline(job, runner=args.beam, options=args.beam_option)
     _report(args.out, card, facts)
+    chosen.finish(job.run)
 
 
 def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:

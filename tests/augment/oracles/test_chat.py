@@ -8,11 +8,10 @@ import time
 
 import pytest
 from asking import GROUPS, KEY, RECIPE, ask, augment, intervention, settings
-from fake_endpoint import Answer, FakeEndpoint, sensible
+from fake_endpoint import Answer, FakeEndpoint
 
 from crome_jax.augment import augment_groups
 from crome_jax.augment.oracles.base import Declined, Question, Rewrite
-from crome_jax.augment.oracles.chat.cache import Cache
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.limits import Limits, Rate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
@@ -286,18 +285,26 @@ def test_a_budget_of_money_wants_prices_and_counts_them():
         assert 10 <= len(endpoint.requests) <= 0.02 / 0.0007
 
 
+def uses(rate, amount, count):
+    """Return when so many uses of so much come, each as early as it may."""
+    free, now, starts = 0.0, 0.0, []
+    for _ in range(count):
+        now = max(now, rate.start(free, amount))
+        free = rate.used(free, now, amount)
+        starts.append(now)
+    return starts
+
+
 def test_no_minute_holds_more_than_its_limit():
-    rate = Rate(600)
-    starts = [rate.reserve(0.0, 1) for _ in range(3000)]
-    assert starts == sorted(starts)
+    starts = uses(Rate(600), 1, 3000)
     for k in range(0, 2000, 7):
         assert sum(starts[k] <= start < starts[k] + 60 for start in starts) <= 600
     # Over the long run nine tenths and more of what is allowed are used.
     assert 2999 / (starts[-1] - starts[0]) > 0.9 * 10
-    tokens = Rate(6000)
-    uses = [(tokens.reserve(0.0, 900), 900) for _ in range(100)]
-    for start, _ in uses:
-        assert sum(amount for at, amount in uses if start <= at < start + 60) <= 6000 + 900
+    # What is more than a second's worth waits until all before it is worked off.
+    starts = uses(Rate(6000), 900, 100)
+    for start in starts:
+        assert sum(900 for at in starts if start <= at < start + 60) <= 6000 + 900
 
 
 def test_limits_hold_over_the_wire_and_concurrency_too():
@@ -340,18 +347,6 @@ def test_a_reply_is_found_by_all_that_was_sent(change, tmp_path):
             with ChatOracle(chosen) as oracle:
                 oracle.submit(intervention()).result()
         assert len(endpoint.requests) == 2
-
-
-def test_a_damaged_file_of_the_cache_is_asked_for_again(tmp_path):
-    with FakeEndpoint() as endpoint:
-        (first,), _ = ask(endpoint, [intervention()], tmp_path)
-        (file,) = (tmp_path / "cache").rglob("*.json")
-        for content in (b"", b'{"reply": {"content": "x"', b"[]", b'{"reply": {"contents": 1}}', b"\xff\xfe"):
-            file.write_bytes(content)
-            (again,), _ = ask(endpoint, [intervention()], tmp_path)
-            assert again == first
-        assert len(endpoint.requests) == 6
-    assert not list((tmp_path / "cache").rglob("*.partial"))
 
 
 def test_a_cache_that_cannot_be_written_stops_the_run(tmp_path):
@@ -466,18 +461,6 @@ def test_the_older_interface_is_there_too():
         replies = list(oracle.rewrite([intervention(f"Text {k} is here.") for k in range(5)]))
         assert len({reply.text for reply in replies}) == 5
         assert oracle.submit(Question(prompt, (), 2)).result()[0].name == names[0]
-
-
-def test_two_processes_may_share_a_cache(tmp_path):
-    first, second = Cache(tmp_path), Cache(tmp_path)
-    with FakeEndpoint() as endpoint:
-        ask(endpoint, [intervention()], tmp_path)
-    (file,) = (tmp_path / "cache").rglob("*.json")
-    record = json.loads(file.read_text())
-    assert record["prompts"].startswith("crome-1/")
-    assert sensible(record["request"]) == record["reply"]["content"]
-    assert first.get(file.stem) is second.get(file.stem) is None
-    assert Cache(tmp_path / "cache").get(file.stem).content == record["reply"]["content"]
 
 
 def test_kinds_are_those_of_the_recipe():

@@ -13,7 +13,7 @@ from crome_jax.augment.oracles.base import (
     Rewrite,
     Verdict,
 )
-from crome_jax.augment.oracles.chat.cache import Cache, request_key
+from crome_jax.augment.oracles.chat.cache import Cache, request_key, request_text
 from crome_jax.augment.oracles.chat.prompts import Prompts
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
 from crome_jax.augment.rubrics import Rubric
@@ -59,7 +59,7 @@ class Estimate:
     def submit(self, request: Request) -> "Future[Reply]":
         """Count a request, and return a reply that lets its plan go on."""
         body = self.settings.body(self._prompts.render(request), 0)
-        key = request_key(body, self._prompts.version)
+        key = request_key(request_text(body, self._prompts.version))
         if key not in self._seen:  # Equal requests are sent once.
             self._seen[key] = None
             if len(self._seen) > _REMEMBERED:

@@ -35,11 +35,17 @@ class ChatOracle:
     Args:
         settings: which model, how fast, for how much.
         completer: where replies come from, made inside the loop; by default the endpoint of the settings.
+        run: name of the run that asks: what its processes and its lives spend is counted together.
     """
 
     name = "chat"
 
-    def __init__(self, settings: ChatSettings, completer: Callable[[ChatSettings, str], Completer] = ChatClient):
+    def __init__(
+        self,
+        settings: ChatSettings,
+        completer: Callable[[ChatSettings, str, str | None], Completer] = ChatClient,
+        run: str | None = None,
+    ):
         self.settings = settings
         self._prompts = Prompts(settings.prompts)
         self.provenance = {"oracle": settings.model, "oracle_prompts": self._prompts.version}
@@ -47,7 +53,7 @@ class ChatOracle:
         self._thread = threading.Thread(target=self._loop.run_forever, name="oracle", daemon=True)
         self._thread.start()
         try:
-            self._completer = self._run(_made(completer, settings, self._prompts.version))
+            self._completer = self._run(_made(completer, settings, self._prompts.version, run))
         except BaseException:
             self._end()
             raise
@@ -107,8 +113,8 @@ class ChatOracle:
         self._loop.close()
 
 
-async def _made(completer: Callable[[ChatSettings, str], Completer], settings: ChatSettings, prompts: str) -> Completer:
-    return completer(settings, prompts)
+async def _made(completer: Callable[..., Completer], *given: ChatSettings | str | None) -> Completer:
+    return completer(*given)
 
 
 def _parse(request: Request, rendered: Rendered, completion: Completion) -> Reply:
