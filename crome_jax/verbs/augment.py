@@ -75,7 +75,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--beam",
         choices=("dataflow", "direct", "flink", "spark"),
         help="augment as an Apache Beam graph on this runner, range by range of a TFDS folder, with memory that does "
-        "not grow; the same command goes on after a crash (default: in this process, all in memory)",
+        "not grow; the same command goes on after a crash. Workers of one machine keep the budgets and limits of "
+        "ChatSettings together; of several each machine has them, and a cache, to itself: give each its part "
+        "(default: in this process, all in memory)",
     )
     parser.add_argument(
         "--beam-option",

@@ -418,6 +418,11 @@ def test_a_setting_out_of_range_is_named(field, value):
         ChatSettings("m", **{field: value})
 
 
+def test_a_cache_in_a_bucket_is_refused():
+    with pytest.raises(CromeError, match=r"ChatSettings\.cache is gs://bucket/replies, a bucket, .* name a folder"):
+        ChatSettings("m", cache="gs://bucket/replies")
+
+
 def test_answers_that_instruct_the_oracle_pass_through_as_they_are(tmp_path):
     from test_prompts import INJECTIONS
 

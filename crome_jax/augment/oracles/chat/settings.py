@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from crome_jax.augment.oracles.chat.prompts import SCHEMAS, Rendered
 from crome_jax.errors import CromeError
+from crome_jax.files import is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +29,24 @@ class ChatSettings:
         resamples: further samples asked for where a reply is malformed.
         concurrency: requests under way at a time.
         requests_per_minute, tokens_per_minute: limits of the endpoint, retries included; None is no limit. Tokens are
-            those of the prompt, estimated, and `max_reply_tokens`.
+            those of the prompt, estimated, and `max_reply_tokens`. All processes of a machine that have the same cache
+            keep them together; of several machines each is to be given its part.
         timeout_s: seconds from sending a request to the end of its reply.
         attempts: times a request is sent before the run is stopped.
         backoff_s, longest_wait_s: seconds waited before the second attempt, doubled for each further one, and at most;
             of each a random half or more. Retry-After is honoured beyond that.
         max_reply_bytes: size at which a reply is no longer read.
-        cache: folder of replies, each paid for once; None keeps none.
-        token_budget: tokens of prompts and replies that the run may spend, None for any number.
+        cache: folder of replies, each paid for once; None keeps none. It holds a database, which the processes of one
+            machine share; several machines need one each.
+        token_budget: tokens of prompts and replies that the run may spend, None for any number. With a cache these are
+            those of all its processes on a machine, and of all its lives until its output is there.
         money_budget: dollars likewise.
         prompt_price, reply_price: dollars for a million tokens, both or neither: None says that they are not known.
             None is built in, since prices change, and are those of one model.
 
     Raises:
         CromeError: where a number is out of range, `api_key_env` is no variable's name, `base_url` no plain address,
-            one price is given without the other, or a money budget without them.
+            one price is given without the other, a money budget without them, or the cache is a bucket.
     """
 
     model: str = ""
@@ -80,6 +84,10 @@ class ChatSettings:
             raise CromeError(
                 "ChatSettings.base_url is no http:// or https:// address of a host and a path alone; give one without "
                 "a user, a password or a query, and the key in the variable that api_key_env names"
+            )
+        if self.cache is not None and is_remote(self.cache):
+            raise CromeError(
+                f"ChatSettings.cache is {self.cache}, a bucket, and a database wants a file system; name a folder"
             )
         positive = ("max_reply_tokens", "concurrency", "requests_per_minute", "tokens_per_minute", "timeout_s")
         for name in (*positive, "attempts", "max_reply_bytes"):
