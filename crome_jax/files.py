@@ -6,6 +6,7 @@ folder the objects come one after the other, and an index among them last.
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -124,6 +125,26 @@ class Lines:
         """Let the file go."""
         if self._file is not None:
             self._file.close()
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a file's lock while the block runs; a process that is killed lets it go.
+
+    Args:
+        path: of a file that is only for this; made where it is not there, and left.
+        wait: for whoever holds it.
+
+    Yields:
+        whether it is held, which without `wait` it may not be.
+    """
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextlib.contextmanager

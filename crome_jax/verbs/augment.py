@@ -23,6 +23,7 @@ from crome_jax.errors import CromeError
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
+from crome_jax.verbs.paths import local
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
@@ -40,7 +41,7 @@ _RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="preference data to read (required)")
+    parser.add_argument("--data", required=True, type=local, metavar="PATH", help="preference data to read (required)")
     parser.add_argument(
         "--split",
         metavar="S",
@@ -49,7 +50,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=local,
         metavar="PATH",
         help="a name that ends in .jsonl or .jsonl.gz is a file of JSON lines; any other a TFDS folder (required)",
     )
@@ -197,6 +198,8 @@ def run(args: argparse.Namespace) -> None:
                 card.add(group)
                 yield group
             facts.update(oracle_facts(oracle))
+        if account.groups:  # Else there is no output; before it appears, so that none is ever without its card.
+            write_card(args.out, card.figures(facts), card.sample)
 
     if args.beam is not None:
         _run_beam(args, chosen)
@@ -222,7 +225,8 @@ def run(args: argparse.Namespace) -> None:
 def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
     """Do the same as a Beam graph."""
     try:
-        from crome_jax.augment.pipeline import Job, estimate_pipeline, run_pipeline
+        from crome_jax.augment.job import Job
+        from crome_jax.augment.pipeline import estimate_pipeline, run_pipeline
     except ModuleNotFoundError as e:
         if not (e.name or "").startswith("apache_beam"):
             raise
@@ -235,13 +239,17 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
         say(estimate_pipeline(job, options=args.beam_option))
         return
     check_card(args.out)
-    card, facts = run_pipeline(job, runner=args.beam, options=args.beam_option)
+    card, facts = run_pipeline(
+        job,
+        runner=args.beam,
+        options=args.beam_option,
+        report=lambda card, facts: write_card(args.out, card.figures(facts), card.sample),
+    )
     _report(args.out, card, facts)
     chosen.finish(job.run)
 
 
 def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
-    write_card(out, card.figures(facts), card.sample)
     say(card.account)
     if "requests sent" in facts:
         cost = f"${facts['dollars']:,.4f}" if "dollars" in facts else "no price given"

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+import os
 import re
 import urllib.parse
 from typing import Any, Literal
 
-from crome_jax.augment.oracles.chat.prompts import SCHEMAS, Rendered
+from crome_jax.augment.oracles.chat.prompts import FOLDER, SCHEMAS, Rendered
 from crome_jax.errors import CromeError
 from crome_jax.files import is_remote
 
@@ -108,6 +109,12 @@ class ChatSettings:
     def key_variable(self) -> str | None:
         """The environment variable that the key is read from, None where none is sent."""
         return self.api_key_env or ("OPENAI_API_KEY" if self.base_url is None else None)
+
+    def absolute(self) -> "ChatSettings":
+        """Return the settings for a process in another folder: paths from the root."""
+        prompts = self.prompts if (FOLDER / self.prompts).is_dir() else os.path.abspath(self.prompts)
+        cache = None if self.cache is None else os.path.abspath(self.cache)
+        return dataclasses.replace(self, prompts=prompts, cache=cache)
 
     def body(self, rendered: Rendered, sample: int) -> dict[str, Any]:
         """Return what is sent: the request's JSON.
