@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence, Set
 from crome_jax.augment.account import Account
 from crome_jax.augment.asking import Plan
 from crome_jax.augment.growth import Growth, without
+from crome_jax.augment.languages import language
 from crome_jax.augment.oracles.base import Declined, Direction, Judgement, Reply, Rewrite, Verdict
 from crome_jax.augment.oracles.offline.refusals import only_some_decline
 from crome_jax.augment.rubrics import Rubric
@@ -79,8 +80,7 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
     # An answer that became a refusal was not moved along one attribute, unless that attribute is what declining is for.
     if not _ABOUT_DECLINING.search(attribute) and only_some_decline((source, text)):
         return "refused to rewrite"
-    surely_english = len(spoken(source)) >= SHORT and is_english(source)
-    if script(text) != script(source) or (surely_english and not is_english(text)):
+    if _in_another_language(source, text):
         return "another language"
     for sibling in growth.responses[len(growth.group.responses) :]:
         other = spoken(sibling.text)
@@ -92,6 +92,14 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
             if mine and theirs and len(mine & theirs) >= SAME_EDIT * len(mine | theirs):
                 return "near-duplicate of another answer"
     return None
+
+
+def _in_another_language(source: str, text: str) -> bool:
+    if script(text) != script(source):
+        return True
+    if len(spoken(source)) >= SHORT and is_english(source):  # Then any language that we do not know is another, too.
+        return not is_english(text)
+    return None not in (languages := {language(source), language(text)}) and len(languages) == 2
 
 
 @functools.lru_cache(maxsize=2048)  # Each answer of a group is compared with those that come after it.
