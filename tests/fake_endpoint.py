@@ -40,7 +40,8 @@ def sensible(body: dict) -> str:
         names = rng.sample(ATTRIBUTES, 3)
         return json.dumps({"attributes": [{"name": n, "definition": f"The answer has {n}."} for n in names]})
     if kind == "judge":
-        return json.dumps({"better": rng.choice(["first", "second"]), "otherwise_equal": True})
+        tie = "overall quality" in body["messages"][1]["content"]
+        return json.dumps({"better": "neither" if tie else rng.choice(["first", "second"]), "otherwise_equal": True})
     text = "This is " + " of the ".join(rng.choices(WORDS, k=8)) + f", and it is {rng.randrange(10**6)} for you."
     return json.dumps({"declined": False, "text": text, "edit": f"{kind} as asked"})
 

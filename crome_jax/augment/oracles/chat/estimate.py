@@ -109,6 +109,7 @@ def _reply(request: Request, key: str) -> Reply:
         return tuple(Rubric(f"attribute {k}", "What an answer that is good in it does.") for k in range(request.count))
     if isinstance(request, Judgement):
         # The text says in its last word which way it went; see below.
-        return Verdict(Direction.UPGRADE if request.after.endswith("upgrade") else Direction.DEGRADE, only=True)
+        moved = Direction(request.after.rpartition(" ")[2])
+        return Verdict(moved if moved in (Direction.UPGRADE, Direction.DEGRADE) else None, only=True)
     assert isinstance(request, Intervention)
     return Rewrite(f"{request.text} {key[:12]} {request.direction}", "estimated")
