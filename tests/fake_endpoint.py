@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import threading
+import time
 from collections.abc import Callable
 
 WORDS = ("river", "stone", "cloud", "forest", "harbour", "lantern", "meadow", "orchard", "saddle", "violin")
@@ -56,6 +57,7 @@ class FakeEndpoint:
         url: for `base_url`.
         requests: the JSON of every request, in the order they came.
         headers: of every request, lower-case names.
+        moments: of every request, on the monotonic clock.
         answered: replies that went out whole with status 200.
         most_under_way: requests that were there at a time, at most.
     """
@@ -64,6 +66,7 @@ class FakeEndpoint:
         self._behave = behave
         self.requests: list[dict] = []
         self.headers: list[dict[str, str]] = []
+        self.moments: list[float] = []
         self.answered = self.most_under_way = self._under_way = 0
 
     def __enter__(self) -> "FakeEndpoint":
@@ -116,6 +119,7 @@ class FakeEndpoint:
         number = len(self.requests)
         self.requests.append(body)
         self.headers.append(headers)
+        self.moments.append(time.monotonic())
         answer = self._behave(number, body) or Answer()
         if answer.latency_s:
             await asyncio.sleep(answer.latency_s)

@@ -136,7 +136,7 @@ def _model(chosen: Augmentation) -> dict[str, Any] | None:
     """Return what a model's replies depend on; how fast and for how much it is asked may change between runs."""
     if chosen.oracle == OFFLINE:
         return None
-    fields = ("model", "prompts", "structured", "temperature", "seed", "max_reply_tokens", "resamples")
+    fields = ("model", "prompts", "structured", "temperature", "seed", "max_reply_tokens", "resamples", "extra")
     return {name: getattr(chosen.chat, name) for name in fields}
 
 

@@ -12,9 +12,11 @@ from fake_endpoint import Answer, FakeEndpoint
 
 from crome_jax.augment import augment_groups
 from crome_jax.augment.oracles.base import Declined, Question, Rewrite
+from crome_jax.augment.oracles.chat.client import LONGEST_RETRY_AFTER_S, retry_after
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.limits import Limits, Rate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
+from crome_jax.augment.oracles.chat.prompts import Prompts
 from crome_jax.augment.oracles.chat.replay import Replay
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt
 from crome_jax.augment.recipe import Recipe
@@ -175,6 +177,85 @@ def test_an_endpoint_that_stays_down_stops_the_run_and_the_next_run_goes_on_from
         assert lines == expected
         assert len(endpoint.requests) == whole - 40
         assert oracle.traffic.cached == 40
+
+
+def test_further_fields_are_sent_and_a_temperature_of_none_is_not(tmp_path):
+    with FakeEndpoint() as endpoint:
+        extra = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
+        ask(endpoint, [intervention()], tmp_path, extra=extra, temperature=None)
+        (body,) = endpoint.requests
+        assert {name: body[name] for name in extra} == extra
+        assert "temperature" not in body
+        assert "temperature" in ChatSettings("m").body(Prompts("crome-1").render(intervention()), 0)
+        # A reply to other fields is another reply.
+        ask(endpoint, [intervention()], tmp_path, temperature=None)
+        ask(endpoint, [intervention()], tmp_path, extra=extra, temperature=None)
+        assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ({"model": "other"}, "holds model, which no further field is"),
+        ({"stream": True}, "holds stream"),
+        ({1: 2}, "holds 1"),
+        ({"top_p": float("nan")}, "is no JSON object"),
+        ({"top_p": {1}}, "is no JSON object"),
+        ([1], "is no JSON object"),
+    ],
+)
+def test_further_fields_are_fields_that_are_not_there(extra, problem):
+    with pytest.raises(CromeError, match=f"ChatSettings.extra {problem}"):
+        ChatSettings("m", extra=extra)
+
+
+def test_a_moment_to_wait_until_is_waited_for_and_what_is_none_is_passed_over(monkeypatch):
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    for said, seconds in (
+        ({"retry-after": "120"}, 120),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Fri, 15 Jan 2027 08:01:30 GMT"}, 90),
+        ({"retry-after": "Fri, 15 Jan 2027 07:59:00 GMT"}, 0),  # It is over.
+        ({"retry-after": "Mon, 15 Mar 2027 08:00:00 GMT"}, LONGEST_RETRY_AFTER_S),
+        ({"retry-after": "soon"}, 0),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after-ms": "nan"}, 0),
+        ({}, 0),
+    ):
+        assert retry_after(said) == seconds
+
+
+def test_waits_double_up_to_the_longest_and_no_two_are_alike(monkeypatch):
+    waits = []
+
+    async def asleep(seconds, stopping):
+        waits.append(seconds)
+
+    monkeypatch.setattr("crome_jax.augment.oracles.chat.client.asleep", asleep)
+    with FakeEndpoint(lambda number, body: Answer(status=503) if number < 9 else None) as endpoint:
+        ask(endpoint, [intervention()], backoff_s=1.0, longest_wait_s=60.0)
+    most = [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert len(waits) == 9
+    assert all(0.5 * longest <= wait <= longest for wait, longest in zip(waits, most, strict=True))
+    assert len({wait / longest for wait, longest in zip(waits, most, strict=True)}) == 9
+
+
+def test_a_pause_that_one_request_is_told_holds_for_all_others():
+    def behave(number, body):
+        return Answer(status=429, headers={"Retry-After": "0.5"}) if number == 0 else None
+
+    with FakeEndpoint(behave) as endpoint:
+        started = time.monotonic()
+        with ChatOracle(settings(endpoint, concurrency=1)) as oracle:
+            for future in [oracle.submit(intervention(f"Text {k} is here.")) for k in range(4)]:
+                future.result()
+        # One at a time: the second would have been sent at once, had it not been for the pause.
+        assert time.monotonic() - started >= 0.5
+        assert [endpoint.requests[0] == body for body in endpoint.requests].count(True) == 2
+        moments = endpoint.moments
+        assert moments[1] - moments[0] >= 0.5
 
 
 def test_an_hour_is_waited_where_the_endpoint_says_so_and_nobody_else_asks_meanwhile(monkeypatch):

@@ -41,6 +41,14 @@ def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog
         assert "SECRET" not in place
 
 
+def test_a_key_among_the_further_fields_is_refused_and_not_quoted(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with FakeEndpoint() as endpoint:
+        with pytest.raises(CromeError, match=r"ChatSettings.extra holds the key of MY_KEY") as refused:
+            ask(endpoint, [intervention()], api_key_env="MY_KEY", extra={"auth": {"bearer": f"Bearer {KEY}"}})
+        assert "SECRET" not in str(refused.value)
+
+
 def test_openais_key_organisation_and_project_go_to_no_other_host_unasked(monkeypatch):
     names = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
     for name in names:

@@ -95,6 +95,8 @@ class ChatClient:
             )
         if not key and settings.base_url is None:
             raise CromeError(f"the environment variable {variable} is not set; export the API key in it")
+        if key and key in json.dumps(dict(settings.extra or {}), ensure_ascii=False):
+            raise CromeError(f"ChatSettings.extra holds the key of {variable}, which would be kept; take it out")
         self._secret = key
         # What the environment says of an account at OpenAI, the client would tell any host.
         account = ("OpenAI-Organization", "OpenAI-Project") if settings.base_url is not None else ()
@@ -253,7 +255,7 @@ class ChatClient:
         """Tell an error that passes from one of this request and from one of every request."""
         status = error.status_code
         if (status in _AGAIN or status >= 500) and error.code != "insufficient_quota":
-            raise _Failed(f"HTTP {status}", _retry_after(error.response.headers))
+            raise _Failed(f"HTTP {status}", retry_after(error.response.headers))
         said = f"HTTP {status}: {self._scrub(error.message)[:300]}"
         self._count_failed(f"HTTP {status}")
         if status in _REFUSED_REQUEST:
@@ -327,7 +329,7 @@ def _read(content: bytes, prompt_tokens: int) -> Completion:
     return Completion(text, "refusal" if refused else finish, prompt, reply)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds an endpoint asks to wait, 0 where it does not: a number of them, or a date (RFC 9110)."""
     try:
         if said := headers.get("retry-after-ms"):
@@ -341,4 +343,4 @@ def _retry_after(headers: Mapping[str, str]) -> float:
             return 0.0
     except (ValueError, TypeError):
         return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_S)  # In this order 0 for what is no number.
