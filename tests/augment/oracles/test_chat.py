@@ -466,12 +466,29 @@ def test_a_dry_run_counts_what_a_run_then_sends(tmp_path):
         assert before.dollars == pytest.approx((before.prompt_tokens + 4 * before.reply_tokens) / 1e6)
         after = Estimate(chosen)
         list(augment_groups(GROUPS, oracle=after, recipe=recipe))
-        assert len(GROUPS) <= after.kept < after.requests == before.requests
+        assert after.kept == after.requests == before.requests
+        assert after.prompt_tokens == after.reply_tokens == 0
     assert "requests to model-x" in str(before)
     assert f"${before.dollars:,.2f} at $1 and $4 for a million" in str(before)
     unpriced = Estimate(dataclasses.replace(chosen, prompt_price=None, reply_price=None))
     assert unpriced.dollars is None
     assert "what they cost is not known: give ChatSettings.prompt_price" in str(unpriced)
+
+
+def test_a_dry_run_of_a_run_that_was_stopped_counts_what_is_still_to_be_sent(tmp_path):
+    recipe = Recipe(rubrics_per_prompt=3, chain_steps=2)
+    fates = {3: Answer("no"), 70: Answer(status=401)}
+    with FakeEndpoint(lambda number, body: fates.get(number)) as endpoint:
+        chosen = settings(endpoint, tmp_path, concurrency=2)
+        with pytest.raises(CromeError, match="HTTP 401"):
+            augment(chosen, recipe=recipe)
+        before = endpoint.answered
+        left = Estimate(chosen)
+        list(augment_groups(GROUPS, oracle=left, recipe=recipe))
+        augment(chosen, recipe=recipe)
+        assert left.kept == before  # The malformed reply and the one after it among them.
+        assert left.requests - left.kept == endpoint.answered - before
+    assert f"{left.requests - left.kept:,} to be sent" in str(left)
 
 
 def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):

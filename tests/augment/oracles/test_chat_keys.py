@@ -7,6 +7,7 @@ import pytest
 from asking import KEY, ask, augment, intervention, settings
 from fake_endpoint import Answer, FakeEndpoint
 
+from crome_jax.augment.oracles.chat.database import Database
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.errors import CromeError
@@ -39,6 +40,19 @@ def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog
     for place in places:
         assert KEY[:12] not in place
         assert "SECRET" not in place
+
+
+def test_a_kept_reply_holds_no_address_and_no_key_even_where_the_endpoint_echoes_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    echo = json.dumps(
+        {"declined": False, "text": f"https://user:{KEY}@host/v1?key={KEY} is what I was sent.", "edit": "x"}
+    )
+    with FakeEndpoint(lambda number, body: Answer(echo)) as endpoint:
+        (reply,), _ = ask(endpoint, [intervention()], tmp_path, api_key_env="MY_KEY")
+        address = endpoint.url.partition("//")[2]
+    assert reply.text == "https://user:[key]@host/v1?key=[key] is what I was sent."
+    [row] = Database(tmp_path / "cache", create=False).rows("select request, reply from replies")
+    assert not any(secret in text for text in row for secret in (KEY, address, "127.0.0.1"))
 
 
 def test_a_key_among_the_further_fields_is_refused_and_not_quoted(monkeypatch):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
-from crome_jax.augment.oracles.base import Declined, Intervention, Judgement, Question, Reply, Request, Rewrite
+from crome_jax.augment.oracles.base import Declined, Intervention, Question, Reply, Request, Rewrite
 from crome_jax.augment.oracles.chat import replies
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Completion
@@ -98,7 +98,7 @@ class ChatOracle:
         rendered = self._prompts.render(request)
         for sample in range(self.settings.resamples + 1):
             completion = await self._completer.complete(rendered, sample)
-            reply = completion if isinstance(completion, Declined) else _parse(request, rendered, completion)
+            reply = completion if isinstance(completion, Declined) else replies.parse(request, rendered, completion)
             if reply not in replies.MALFORMED:
                 break
             self.traffic.malformed[reply.reason] += 1
@@ -115,17 +115,3 @@ class ChatOracle:
 
 async def _made(completer: Callable[..., Completer], *given: ChatSettings | str | None) -> Completer:
     return completer(*given)
-
-
-def _parse(request: Request, rendered: Rendered, completion: Completion) -> Reply:
-    if completion.finish == "too large":
-        return replies.TOO_LARGE
-    if completion.finish == "refusal":
-        return replies.REFUSED
-    if completion.finish == "length":
-        return replies.CUT_SHORT
-    if isinstance(request, Question):
-        return replies.parse_rubrics(completion.content, request.count)
-    if isinstance(request, Judgement):
-        return replies.parse_verdict(completion.content, rendered.swapped)
-    return replies.parse_rewrite(completion.content, rendered.key)
