@@ -8,6 +8,7 @@ import argparse
 import atexit
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
@@ -64,6 +65,11 @@ def folder_here(text: str) -> Path:
     if is_remote(text):
         raise argparse.ArgumentTypeError(f"{text} is in a bucket; give a place on this machine and copy it there")
     return Path(text)
+
+
+def absolute(path: str | os.PathLike) -> str:
+    """Return what a path is called from any folder; a bucket's as it is."""
+    return os.fspath(path) if is_remote(path) else os.path.abspath(path)
 
 
 @contextlib.contextmanager
@@ -164,6 +170,26 @@ def copy_bytes(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with source.open("rb") as given, target.open("wb") as taken:
         shutil.copyfileobj(given, taken, 16 << 20)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a file's lock while the block runs; a process that is killed lets it go.
+
+    Args:
+        path: of a file that is only for this; made where it is not there, and left.
+        wait: for whoever holds it.
+
+    Yields:
+        whether it is held, which without `wait` it may not be.
+    """
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextlib.contextmanager

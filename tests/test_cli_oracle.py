@@ -114,6 +114,35 @@ def test_a_spent_budget_leaves_no_output_and_the_same_command_with_more_goes_on(
     assert card(out)["oracle"]["requests sent"] == 0
 
 
+@pytest.mark.parametrize("how", [[], ["--beam", "direct", "--groups-per-shard", "2"]], ids=["process", "beam"])
+def test_the_card_of_a_run_that_went_on_is_that_of_the_whole_run(how, prefs):
+    """Nothing of what the first life sent and spent is missing, and what it paid for is not called an earlier run's."""
+    data, out = prefs, prefs.with_name("groups")
+    if how:
+        pytest.importorskip("apache_beam")
+        data = prefs.with_name("data")
+        none = [f"--{name}-per-pair=0" for name in ("degrade", "upgrade", "align")]
+        assert main(["augment", "--data", str(prefs), "--out", str(data), *none, "--neutrals-per-group=0"]) == 0
+    price = ["--gin.PROMPT_PRICE=1.0", "--gin.REPLY_PRICE=1.0", "--gin.ChatSettings.attempts=1"]
+    one_by_one = "--gin.ChatSettings.concurrency=1"
+    with FakeEndpoint(lambda number, body: Answer(status=503) if number == 15 else None) as endpoint:
+        assert run(prefs, out, endpoint, *how, *price, one_by_one, "--data", data) == 2
+        assert run(prefs, out, endpoint, *how, *price, one_by_one, "--data", data) == 0
+        first = card(out)["oracle"]
+        answered = endpoint.answered
+        assert first["requests sent"] == len(endpoint.requests) == answered + 1
+        assert (first["replies"], first["replies kept from before"]) == (answered, 0)
+        assert first["attempts that failed"] == {"HTTP 503": 1}
+        assert (first["tokens"], first["dollars"]) == (150 * answered, pytest.approx(150 * answered / 1e6))
+        # Another run of the same data pays nothing, and says so.
+        other = prefs.with_name("other")
+        assert run(prefs, other, endpoint, *how, *price, one_by_one, "--data", data) == 0
+        again = card(other)["oracle"]
+        assert (again["requests sent"], again["tokens"], again["dollars"]) == (0, 0, 0)
+        assert again["replies kept from before"] >= answered
+        assert len(endpoint.requests) == answered + 1
+
+
 def test_the_page_escapes_what_a_model_writes(prefs):
     evil = "<script>alert('x')</script> is the answer of the day, and it is for you."
 

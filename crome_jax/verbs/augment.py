@@ -68,7 +68,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--beam",
         choices=("dataflow", "direct", "flink", "spark"),
         help="augment as an Apache Beam graph on this runner, range by range of a TFDS folder, with memory that does "
-        "not grow; the same command goes on after a crash (default: in this process, all in memory)",
+        "not grow; the same command goes on after a crash. Workers of one machine keep the budgets and limits of "
+        "ChatSettings together; of several each machine has them, and a cache, to itself: give each its part "
+        "(default: in this process, all in memory)",
     )
     parser.add_argument(
         "--beam-option",
@@ -162,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.data.merging import merge_prompts
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
-    from crome_jax.files import check_not_read
+    from crome_jax.files import absolute, check_not_read
 
     chosen = _chosen(args)
     if chosen.baseline is not None:
@@ -180,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
     def augmented() -> Iterator[PreferenceGroup]:
         # A generator: nothing is read before the output was seen to be writable.
         groups = read()
-        with chosen.open(groups) as oracle:
+        with chosen.open(groups, absolute(args.out)) as oracle:
             made = augment_groups(groups, oracle=oracle, recipe=chosen.recipe, seed=args.seed, account=account)
             if chosen.baseline is not None:
                 made = _unsure(made, chosen, account)
@@ -188,6 +190,8 @@ def run(args: argparse.Namespace) -> None:
                 card.add(group)
                 yield group
             facts.update(oracle_facts(oracle))
+        if account.groups:  # Else there is no output; before it appears, so that none is ever without its card.
+            write_card(args.out, card.figures(facts), card.sample)
 
     if args.beam is not None:
         _run_beam(args, chosen)
@@ -207,12 +211,14 @@ def run(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     _report(args.out, card, facts)
+    chosen.finish(absolute(args.out))
 
 
 def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
     """Do the same as a Beam graph."""
     try:
-        from crome_jax.augment.pipeline import Job, estimate_pipeline, run_pipeline
+        from crome_jax.augment.job import Job
+        from crome_jax.augment.pipeline import estimate_pipeline, run_pipeline
     except ModuleNotFoundError as e:
         if not (e.name or "").startswith("apache_beam"):
             raise
@@ -220,21 +226,22 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
 
     if args.merge_prompts or args.skip_bad or args.overwrite:
         raise CromeError("--merge-prompts, --skip-bad and --overwrite do not go with --beam; leave them out")
-    if is_remote(args.data) or is_remote(args.out):
-        raise CromeError(
-            "--beam works in folders that every worker sees, not in buckets; mount them, and give the paths"
-        )
     job = Job(str(args.data), args.split or "train", str(args.out), chosen, args.seed, args.groups_per_shard)
     if args.dry_run:
         say(estimate_pipeline(job, options=args.beam_option))
         return
     check_card(args.out)
-    card, facts = run_pipeline(job, runner=args.beam, options=args.beam_option)
+    card, facts = run_pipeline(
+        job,
+        runner=args.beam,
+        options=args.beam_option,
+        report=lambda card, facts: write_card(args.out, card.figures(facts), card.sample),
+    )
     _report(args.out, card, facts)
+    chosen.finish(job.run)
 
 
 def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
-    write_card(out, card.figures(facts), card.sample)
     say(card.account)
     if "requests sent" in facts:
         cost = f"${facts['dollars']:,.4f}" if "dollars" in facts else "no price given"
