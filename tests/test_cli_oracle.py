@@ -1,5 +1,6 @@
 """`crome augment` with a model as oracle: gin files, dry run, budget, baseline, data card."""
 
+import collections
 import gzip
 import json
 import re
@@ -13,7 +14,7 @@ from crome_jax.cli import main
 from crome_jax.configuration import configure
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
-from crome_jax.groups import Origin
+from crome_jax.groups import Kind, Origin
 
 PAIRS = [
     {
@@ -181,6 +182,64 @@ def test_a_model_must_be_named(prefs, capsys):
     out = prefs.with_name("groups.jsonl")
     assert main(["augment", "--oracle", "chat", "--data", str(prefs), "--out", str(out)]) == 2
     assert "--gin.MODEL" in capsys.readouterr().err
+
+
+SUBJECTS = (
+    "glaciers carve mountain valleys",
+    "bakers raise sourdough loaves",
+    "pilots land heavy aircraft",
+    "spiders weave sticky webs",
+    "sailors navigate foggy coasts",
+    "potters glaze porcelain bowls",
+    "judges weigh contradictory testimony",
+    "beekeepers harvest summer honey",
+)
+
+
+def test_the_papers_recipe_runs_from_its_gin_file(tmp_path, capsys):
+    """Every answer along every attribute, four irrelevant-query ties a group, and nothing else."""
+    data, out = tmp_path / "prefs.jsonl", tmp_path / "groups"
+    records = [
+        {
+            "id": f"p{k}",
+            "prompt": f"How do {subject}?",
+            "chosen": f"First this, then that, {k}.",
+            "rejected": f"No {k}.",
+        }
+        for k, subject in enumerate(SUBJECTS)
+    ]
+    data.write_text("\n".join(map(json.dumps, records)) + "\n")
+    with FakeEndpoint() as endpoint:
+        assert run(data, out, endpoint, "--gin_file=gin/augment/crome.gin", oracle=None) == 0
+        bodies = endpoint.requests
+    n, named = len(SUBJECTS), 3  # Attributes that the fake model names, of the five that it is asked for.
+    asked = collections.Counter(body["response_format"]["json_schema"]["name"] for body in bodies)
+    assert asked == {"rubrics": n, "degrade": named * n, "upgrade": named * n}
+    assert not any("seed" in body for body in bodies)
+    groups = list(read_groups(out))
+    kinds = collections.Counter(c.kind for group in groups for c in group.comparisons)
+    assert kinds == {Kind.HUMAN: n, Kind.CAUSAL: 2 * named * n, Kind.NEUTRAL: 4 * n}
+    for group in groups:
+        origins = collections.Counter(response.origin for response in group.responses)
+        assert origins == {
+            Origin.ORIGINAL: 2, Origin.DEGRADED: named, Origin.UPGRADED: named, Origin.IRRELEVANT: 8,
+        }  # fmt: skip
+        for c in group.comparisons:
+            left, right = (group.responses[side] for side in (c.left, c.right))
+            if c.kind is Kind.CAUSAL:
+                made = left if left.origin is Origin.UPGRADED else right
+                assert c.attribute == made.attribute
+                # A raised answer beats the rejected one that it was made of, the chosen one a lowered one.
+                assert (left.origin, right.origin) in (
+                    (Origin.UPGRADED, Origin.ORIGINAL),
+                    (Origin.ORIGINAL, Origin.DEGRADED),
+                )
+            elif c.kind is Kind.NEUTRAL:
+                assert c.target == 0.5
+                assert left.origin is right.origin is Origin.IRRELEVANT
+    figures = card(out)
+    assert sum(row["count"] for row in figures["comparisons"]) == kinds.total()
+    assert figures["oracle"]["replies"] == len(bodies)
 
 
 def configured(name, *bindings):
