@@ -100,7 +100,7 @@ def test_the_page_says_what_attention_takes_and_how_near_the_machine_s_speed_it_
 def test_the_work_is_that_of_the_rows_that_are_packed():
     cfg = tiny(layers=3, vocab_size=64)
     model = SimpleNamespace(cfg=cfg, tokenizer=WordTokenizer(), shape=RowShape(256, 64, 1))
-    found = count_work(model, text_groups(2))  # Both in one row.
+    found = count_work(model, text_groups(2), 256)  # Both in one row.
     d, e = cfg.width, cfg.head_width
     keys, other = 2 * d * cfg.kv_heads * e, 2 * d * cfg.heads * e + 3 * d * cfg.ffn_width
     # Two FLOP a weight and token; the last layer keeps all keys and asks for the 64 slots alone, also of attention.
@@ -108,6 +108,7 @@ def test_the_work_is_that_of_the_rows_that_are_packed():
     pairs = 4 * cfg.heads * e * 256**2 / 2
     assert found.attention == 2 * pairs
     assert found.weights == weights + pairs * 64 / 256
+    assert count_work(model, text_groups(2), 512) == Work(2 * found.weights, 2 * found.attention)
 
 
 def test_transformers_gets_the_batch_that_is_the_fastest(monkeypatch):

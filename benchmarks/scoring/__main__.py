@@ -120,7 +120,7 @@ def run(argv: Sequence[str]) -> None:
             f"\n\nThe machine was busy with other work (load {load:.0f} on {cores} cores): the seconds are not those "
             "of the programs alone, the CPU seconds more nearly are."
         )
-    work = count_work(model, sample)
+    work = count_work(model, sample, ours.tokens + ours.padding)
     page = render(facts, len(sample), {"compiling": cold, "": ours}, timing, agreement, drawn, prompts, work, peak())
     with whole_output(args.table, overwrite=True) as partial:
         partial.write_text(page)
@@ -205,8 +205,12 @@ class Work(NamedTuple):
     attention: float
 
 
-def count_work(model: RewardModel, groups: Sequence[PreferenceGroup]) -> Work:
-    """Count the FLOP of scoring, from the rows that are packed."""
+def count_work(model: RewardModel, groups: Sequence[PreferenceGroup], computed: int) -> Work:
+    """Count the FLOP of scoring, from the rows that are packed.
+
+    Args:
+        computed: tokens that went through the model: of rows that fill up a batch, each as often as it is computed.
+    """
     tokenized = tokenize_groups(distinct_prompts(groups).groups, model.tokenizer, model.shape)
     packed = pack_tightly([share_beginning(item) for item in tokenized], row_shapes(model.shape))
     whole = attention = 0.0
@@ -215,7 +219,8 @@ def count_work(model: RewardModel, groups: Sequence[PreferenceGroup]) -> Work:
         whole += step_flops(model.cfg, "head", n, tokens, rows.groups.shape[1])
         # All layers but the last, which is asked for the scored tokens only.
         attention += n * 4.0 * model.cfg.heads * model.cfg.head_width * tokens**2 / 2 * (model.cfg.layers - 1)
-    return Work(whole - attention, attention)
+    again = computed / sum(rows.batch.tokens.size for rows in packed)
+    return Work(again * (whole - attention), again * attention)
 
 
 def peak(size: int = 2048, tries: int = 5) -> float:
