@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from test_bad_input import RECORDS, refused
+from test_bad_input import RECORDS, as_bytes, refused
 from test_cli_models import run
 from test_cli_scoring import commands, place  # noqa: F401 (a fixture)
 
@@ -65,8 +65,7 @@ def test_a_bad_record_is_named_before_it_is_diagnosed(place, tmp_path, capfd, fa
     record, problem, fix = RECORDS[fault]
     data = tmp_path / "data.jsonl"
     good = (place / "prefs.jsonl").read_bytes().splitlines()[:2]
-    encoded = record if isinstance(record, bytes) else record.encode(errors="surrogatepass")
-    data.write_bytes(b"\n".join([*good, encoded]))
+    data.write_bytes(b"\n".join([*good, as_bytes(record), b""]))
     command = commands("diagnose", place, tmp_path / "out")
     command[command.index("--data") + 1] = data
     line = refused(capfd, *command)
