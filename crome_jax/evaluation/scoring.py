@@ -132,7 +132,7 @@ def score_groups(
         lengths = np.array([len(ids) for ids in item.responses], np.int64)
         cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
         same[item.index] = _equal_once_cut(item, cut[item.index], model.shape.tokens - len(item.prompt))
-        items.append(item if cut[item.index].any() else _beginning_once(item))
+        items.append(item if cut[item.index].any() else share_beginning(item))
     packed = pack_tightly(items, row_shapes(model.shape))
     if not packed:
         raise DataError("holds nothing to score", fix="give records with responses, whose prompts fit a row")
@@ -152,7 +152,7 @@ def score_groups(
     return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once), equal, flags)
 
 
-def _beginning_once(item: TokenizedGroup) -> TokenizedGroup:
+def share_beginning(item: TokenizedGroup) -> TokenizedGroup:
     """Move what all responses of a group begin with into its prompt: every token sees what it saw, at the same place.
 
     A last token of its own is left to each, which is the one that is scored. Edits and solutions begin alike.

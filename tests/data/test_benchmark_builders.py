@@ -1,8 +1,11 @@
 """Benchmarks are read from their files as they are published; what is wrong with a file is said by its place."""
 
+import dataclasses
 import functools
 import hashlib
+import http.server
 import json
+import threading
 
 import pyarrow
 import pyarrow.parquet
@@ -291,3 +294,68 @@ def test_real_files_have_the_numbers_that_are_known_of_them(shared_data):
     assert table["score"] == pytest.approx(0.5, abs=0.04)  # 3,634 pairs; Chat Hard's 419 alone spread by 0.024.
     assert not table["complete"]
     assert REWARDBENCH.title == "RewardBench"
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A web server on loopback: what it serves, by path, and the paths that were asked for."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *arguments):
+            pass
+
+    files, asked = {}, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", files, asked
+    server.shutdown()
+    server.server_close()
+
+
+def served(monkeypatch, url, sha256):
+    """Let LLMBar's file come from there."""
+    download = Download(f"{url}/Natural/dataset.json", sha256, "Natural/dataset.json")
+    source = dataclasses.replace(BENCHMARKS["llmbar"].source, downloads=(download,))
+    monkeypatch.setattr(BENCHMARKS["llmbar"].builder, "source", source)
+
+
+def test_a_benchmark_is_downloaded_checked_and_kept(hub, tmp_path, monkeypatch):
+    url, files, asked = hub
+    content = json.dumps(RECORDS["llmbar"][1]).encode()
+    files["/Natural/dataset.json"] = content
+    served(monkeypatch, url, hashlib.sha256(content).hexdigest())
+    found = read_benchmark("llmbar", None, tmp_path / "kept")
+    assert [(group.metadata["subset"], len(group.responses)) for group in found] == [("Natural", 2)] * 3
+    assert asked == ["/Natural/dataset.json"]
+    assert read_benchmark("llmbar", None, tmp_path / "kept") == found
+    assert len(asked) == 1  # The second time it is there.
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"another file", "has sha256 .*, not 0000"),
+        (None, "LLMBar: cannot be downloaded .*name their folder with --manual_dir"),
+    ],
+)
+def test_a_download_that_is_another_file_or_none_is_said_and_nothing_kept(hub, tmp_path, monkeypatch, content, problem):
+    url, files, _ = hub
+    files["/Natural/dataset.json"] = content
+    served(monkeypatch, url, "0" * 64)
+    with pytest.raises(CromeError, match=problem):
+        read_benchmark("llmbar", None, tmp_path / "kept")
+    assert not list((tmp_path / "kept").rglob("*.array_record*"))
+
+
+def test_an_endpoint_that_is_not_there_is_said(tmp_path, monkeypatch):
+    served(monkeypatch, "http://127.0.0.1:9", "0" * 64)
+    with pytest.raises(CromeError, match="LLMBar: cannot be downloaded"):
+        read_benchmark("llmbar", None, tmp_path / "kept")

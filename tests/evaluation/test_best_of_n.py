@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from browser import look
 from fake_endpoint import Answer, FakeEndpoint
 from hypothesis import given
 from hypothesis import strategies as st
@@ -365,3 +366,17 @@ def test_a_prompt_that_gets_no_answer_is_left_out_where_bad_ones_are_set_aside(t
     ((number, said),) = bad
     assert number == 2
     assert "the endpoint refuses it (HTTP 400)" in said
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+@pytest.mark.parametrize("judge", JUDGE_NAMES)
+def test_a_browser_shows_the_report(tmp_path, judge, width, scheme, paper):
+    facts = {"answer": 4, "baseline": "b" * 40, "preferences": [0.1 * n for n in range(8)]}
+    texts = [f"{'Sorry, no.' if n % 3 else 'Yes:'} {'a' * n} {n}" for n in range(8)]
+    items = [item(n, texts, harmful=n < 4, **facts) for n in range(8)]
+    values = [judge_candidates(judge, one) for one in items]
+    rewards = [np.random.default_rng(n).normal(size=8) for n in range(8)]
+    figures = best_of_n_figures(items, rewards, values, judge, BOOTSTRAP)
+    page = render_best_of_n({**figures, "title": "Best of N by crome", "facts": {"chat template": "{% for %}" * 60}})
+    assert look(page, tmp_path, width, scheme) == (page.count("<section"), paper, [])

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from browser import look
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -260,3 +261,11 @@ def test_the_worst_stratum_has_enough_comparisons():
     }
     assert worst_stratum(figures)["stratum"] == "shorter_preferred"
     assert worst_stratum({"by_category": {}, "by_stratum": {}}) is None
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+def test_a_browser_shows_the_diagnosis(diagnosis, tmp_path, width, scheme, paper):
+    facts = {"model": "runs/x", "chat template": "{% for message in messages %}" * 20}
+    page = render_diagnosis({**diagnosis, "title": "What crome rewards", "facts": facts})
+    assert look(page, tmp_path, width, scheme) == (page.count("<section"), paper, [])

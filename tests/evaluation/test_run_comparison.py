@@ -5,10 +5,10 @@ import json
 import math
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from browser import look
 
 from crome_jax.cli import main
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
@@ -378,38 +378,10 @@ def test_a_benchmark_s_picture_is_of_its_scores(comparison):
     assert "score (%); right: examples" in render_page(without, [])
 
 
-PROBE = """<script>
-const said = [];
-if (document.documentElement.scrollWidth > innerWidth) said.push("the page is wider than the window");
-for (const svg of document.querySelectorAll("svg")) {
-  const box = svg.getBoundingClientRect();
-  const texts = [...svg.querySelectorAll("text")].map(t => [t.textContent.trim(), t.getBoundingClientRect()]);
-  for (const [a, r] of texts) {
-    if (r.left < box.left - 2 || r.right > box.right + 2) said.push(`${a} leaves its picture`);
-    for (const [b, s] of texts)
-      if (a < b && Math.min(r.right, s.right) - Math.max(r.left, s.left) > 1
-          && Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top) > 0.25 * Math.min(r.height, s.height))
-        said.push(`${a} lies over ${b}`);
-  }
-}
-const dark = getComputedStyle(document.body).backgroundColor;
-document.title = [document.querySelectorAll("section").length, dark, ...said].join("; ");
-</script>"""
-
-
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
 def test_a_browser_shows_the_comparison(comparison, tmp_path, width, scheme, paper):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    path = tmp_path / "comparison.html"
-    path.write_text(render_page(comparison, []).replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
-    flags += [f"--window-size={width},800", f"--blink-settings=preferredColorScheme={scheme}"]
-    command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
-    sections, background, *wrong = re.search(r"<title>(.*?)</title>", done)[1].split("; ")
+    sections, background, wrong = look(render_page(comparison, []), tmp_path, width, scheme)
     assert wrong == []
-    assert int(sections) >= 10
+    assert sections >= 10
     assert background == paper
