@@ -20,12 +20,13 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.registry import _registry
 from test_checkpoints import CARD, assert_bit_equal
 from test_checkpoints import train as train_toy
-from toy import ROWS
+from toy import ROWS, text_groups
 
-from crome_jax.cli import make_parser
+from crome_jax.cli import main, make_parser
 from crome_jax.data.row_files import RowFiles, write_row_files
 from crome_jax.errors import CromeError
 from crome_jax.files import Lines, place, whole_output
+from crome_jax.groups import to_json
 from crome_jax.training import checkpoints
 from crome_jax.training.checkpoints import Checkpoints, read_card, write_card
 from crome_jax.training.digests import DigestedObjects, find_damage, write_digests
@@ -34,6 +35,7 @@ from crome_jax.training.metrics import MetricsLog, read_curve
 from crome_jax.training.train import train
 from crome_jax.weights.model_cards import render_model_card
 
+ROOT = Path(__file__).parents[2]
 RUN = "gs://bucket/runs/x"
 EXPORT = ["export", "--checkpoint", RUN, "--out", "exported"]
 
@@ -177,6 +179,27 @@ def test_a_run_goes_on_from_what_it_saved_there(bucket, tmp_path, monkeypatch, c
         assert_bit_equal(train_toy(RUN, 6), whole)
     assert f"{RUN}/checkpoints/6: damaged (state/d/" in capsys.readouterr().err
     assert any(request.startswith("POST") for request in requests)  # Orbax wrote its arrays there.
+
+
+@pytest.mark.slow
+def test_a_run_there_is_trained_evaluated_and_scored_by(bucket, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+    plain = types.SimpleNamespace(hierarchical_namespace_enabled=False)
+    monkeypatch.setattr("orbax.checkpoint._src.path.gcs_utils.get_bucket", lambda name: plain)
+    place("gs://bucket/toy.jsonl").parent.mkdir(parents=True, exist_ok=True)
+    place("gs://bucket/toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(20)))
+    settings = {"DATA": "gs://bucket/toy.jsonl", "OUT": RUN, "STEPS": 2, "ROWS_PER_STEP": 8, "ROW_TOKENS": 128}
+    files = [f"--gin_file={ROOT / 'gin' / name}" for name in ("runs/bradley_terry.gin", "models/tiny.gin")]
+    with serve(tmp_path / "cloud") as (url, _):
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        assert main(["train", *files, *(f"--gin.{name}={value!r}" for name, value in settings.items())]) == 0
+        assert main(["evaluate", "--checkpoint", RUN, "--data", "toy=gs://bucket/toy.jsonl"]) == 0
+        assert main(["score", "--checkpoint", RUN, "--data", "gs://bucket/toy.jsonl", "--out", "scored.jsonl"]) == 0
+        assert main(["report", RUN, "--out", "gs://bucket/compared"]) == 0
+    assert (bucket / "metrics.jsonl").read_text().count("\n") >= 1
+    assert "toy" in json.loads((bucket / "evaluation" / "report.json").read_text())["splits"]
+    assert len(Path("scored.jsonl").read_text().splitlines()) == sum(len(g.responses) for g in text_groups(20))
+    assert (bucket.parents[1] / "compared" / "comparison.html").exists()
 
 
 @pytest.mark.parametrize("wrong", [{"skip_bad": True}, {"trace_steps": (1, 2)}])
