@@ -182,7 +182,7 @@ def test_a_run_goes_on_from_what_it_saved_there(bucket, tmp_path, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_a_run_there_is_trained_evaluated_and_scored_by(bucket, tmp_path, monkeypatch, capsys):
+def test_a_run_there_is_trained_evaluated_and_scored_by(bucket, tmp_path, monkeypatch):
     monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
     plain = types.SimpleNamespace(hierarchical_namespace_enabled=False)
     monkeypatch.setattr("orbax.checkpoint._src.path.gcs_utils.get_bucket", lambda name: plain)
@@ -197,7 +197,8 @@ def test_a_run_there_is_trained_evaluated_and_scored_by(bucket, tmp_path, monkey
         assert main(["score", "--checkpoint", RUN, "--data", "gs://bucket/toy.jsonl", "--out", "scored.jsonl"]) == 0
         assert main(["report", RUN, "--out", "gs://bucket/compared"]) == 0
     assert (bucket / "metrics.jsonl").read_text().count("\n") >= 1
-    assert "toy" in json.loads((bucket / "evaluation" / "report.json").read_text())["splits"]
+    (method,) = json.loads((bucket / "evaluation" / "report.json").read_text())["methods"].values()
+    assert method["splits"]["toy"]["comparisons"] == 20
     assert len(Path("scored.jsonl").read_text().splitlines()) == sum(len(g.responses) for g in text_groups(20))
     assert (bucket.parents[1] / "compared" / "comparison.html").exists()
 
