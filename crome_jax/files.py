@@ -56,6 +56,12 @@ def resolved(path: Path) -> Path:
     return path if is_remote(path) else path.resolve()
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes, and when it was last written (of an object in seconds, else in nanoseconds)."""
+    found = path.stat()
+    return (found.length, found.mtime) if is_remote(path) else (found.st_size, found.st_mtime_ns)
+
+
 def folder_here(text: str) -> Path:
     """Return a path of this machine: the type of a flag whose files grow piece by piece, which objects do not.
 

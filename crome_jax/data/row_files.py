@@ -20,7 +20,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from crome_jax.data.packing import Rows
 from crome_jax.data.row_objects import SUFFIX, RowObjects, write_row_object
 from crome_jax.errors import CromeError
-from crome_jax.files import is_remote, read_json_object, whole_output
+from crome_jax.files import is_remote, read_json_object, stamp, whole_output
 
 INDEX_FILE = "index.json"
 ROWS_OF_A_FILE = 4096
@@ -59,8 +59,9 @@ class RowFiles:
             if not path.is_file():
                 problem = f"is missing, of {len(self._files)} files; every host must see this folder"
                 raise CromeError(f"{path}: {problem}, or {_FIX}")
-            if _size(path) != file["bytes"]:
-                raise CromeError(f"{path}: has {_size(path):,} bytes, not {file['bytes']:,}; {_FIX}")
+            size, _ = stamp(path)
+            if size != file["bytes"]:
+                raise CromeError(f"{path}: has {size:,} bytes, not {file['bytes']:,}; {_FIX}")
         paths = [folder / name for name in self._files]
         try:
             self._source = RowObjects(paths) if is_remote(folder) else _Records(paths)
@@ -170,10 +171,6 @@ def _write_records(path: Path, rows: Iterable[bytes]) -> None:
     for row in rows:
         writer.write(row)
     writer.close()
-
-
-def _size(path: Path) -> int:
-    return path.stat().length if is_remote(path) else path.stat().st_size
 
 
 def _first_line(error: Exception) -> str:

@@ -178,11 +178,11 @@ def split_statement(split: str, measured: Mapping[str, Any], differences: Mappin
         if figures and figures["accuracy"] is not None:
             scores[method] = f"{percent(figures['accuracy'])}% ({interval(figures['interval'])})"
     names = {method: METHOD_LABELS.get(method, method) for method in scores}
-    place = f"On the {split.replace('_', '-')} split"
+    where = f"On the {split.replace('_', '-')} split"
     if not scores:
-        return f"{place} no comparison prefers one side."
+        return f"{where} no comparison prefers one side."
     if not differences:
-        return f"{place} {', '.join(f'{names[method]} scores {scores[method]}' for method in scores)}."
+        return f"{where} {', '.join(f'{names[method]} scores {scores[method]}' for method in scores)}."
     best = max(differences, key=lambda method: differences[method]["difference"])
     found = differences[best]
     baseline, bounds = found["baseline"], found["interval"]
@@ -190,7 +190,7 @@ def split_statement(split: str, measured: Mapping[str, Any], differences: Mappin
     amount = f"{percent(abs(found['difference']))} points {'more' if found['difference'] >= 0 else 'less'}"
     if bounds is not None:
         amount += f" ({interval(bounds)}{'' if bounds[0] > 0 or bounds[1] < 0 else ', zero included'})"
-    return f"{place} {names[baseline]} scores {scores[baseline]}; {names[best]}{rank} scores {scores[best]}, {amount}."
+    return f"{where} {names[baseline]} scores {scores[baseline]}; {names[best]}{rank} scores {scores[best]}, {amount}."
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import folder_here, place
+from crome_jax.files import folder_here, place, stamp
 from crome_jax.groups import Message, PreferenceGroup, Response
 from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, check_models, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -211,7 +211,7 @@ def _job(args: argparse.Namespace, models: Sequence[str]) -> dict[str, Any]:
     path = args.data.path
     try:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        stamps = [[str(file), *stamp(file)] for file in files]
     except OSError:  # Reading it will say why.
         stamps = []
     job = {"models": list(models), "ensemble": args.ensemble, "input": stamps}

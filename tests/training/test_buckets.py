@@ -22,7 +22,7 @@ from test_checkpoints import CARD, assert_bit_equal
 from test_checkpoints import train as train_toy
 from toy import ONE, ROWS, mesh_of, start, step_on, text_groups
 
-from crome_jax.cli import make_parser
+from crome_jax.cli import main, make_parser
 from crome_jax.data.loading import batches
 from crome_jax.data.packing import RowShape
 from crome_jax.data.row_files import RowFiles, write_row_files
@@ -39,6 +39,7 @@ from crome_jax.training.train import train
 from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.model_cards import render_model_card
 
+ROOT = Path(__file__).parents[2]
 RUN = "gs://bucket/runs/x"
 EXPORT = ["export", "--checkpoint", RUN, "--out", "exported"]
 
@@ -228,3 +229,26 @@ def test_what_was_logged_is_there_when_a_checkpoint_is(bucket, tmp_path):
         checkpoint_every=2, before_save=log.flush,
     )  # fmt: skip
     assert there == [[1, 2], [1, 2, 3, 4]]
+
+
+@pytest.mark.slow
+def test_a_run_there_is_trained_evaluated_and_scored_by(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+    plain = types.SimpleNamespace(hierarchical_namespace_enabled=False)
+    monkeypatch.setattr("orbax.checkpoint._src.path.gcs_utils.get_bucket", lambda name: plain)
+    place("gs://bucket/toy.jsonl").parent.mkdir(parents=True, exist_ok=True)
+    place("gs://bucket/toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(20)))
+    settings = {"DATA": "gs://bucket/toy.jsonl", "OUT": RUN, "STEPS": 2, "ROWS_PER_STEP": 8, "ROW_TOKENS": 128}
+    files = [f"--gin_file={ROOT / 'gin' / name}" for name in ("runs/bradley_terry.gin", "models/tiny.gin")]
+    with serve(tmp_path / "cloud") as (url, _):
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        assert main(["train", *files, *(f"--gin.{name}={value!r}" for name, value in settings.items())]) == 0
+        assert main(["evaluate", "--checkpoint", RUN, "--data", "toy=gs://bucket/toy.jsonl"]) == 0
+        assert main(["score", "--checkpoint", RUN, "--data", "gs://bucket/toy.jsonl", "--out", "scored.jsonl"]) == 0
+        assert main(["report", RUN, "--out", "gs://bucket/compared"]) == 0
+    assert (bucket / "metrics.jsonl").read_text().count("\n") >= 1
+    (method,) = json.loads((bucket / "evaluation" / "report.json").read_text())["methods"].values()
+    preferring = sum(c.target != 0.5 for group in text_groups(20) for c in group.comparisons)
+    assert method["splits"]["toy"]["comparisons"] == preferring
+    assert len(Path("scored.jsonl").read_text().splitlines()) == sum(len(g.responses) for g in text_groups(20))
+    assert (bucket.parents[1] / "compared" / "comparison.html").exists()
