@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from crome_jax.errors import CromeError, Preempted
+from crome_jax.errors import CromeError, NotTogether, Preempted
 from crome_jax.verbs.gin_flags import split_bindings
 
 VERBS = {
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where a plan does not fit; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141
         where whoever reads the output went away; 143 where a run was saved after SIGTERM. A process of several ends by
-        itself: with 2 after such an error of its own, with 3 where another process of the run is gone.
+        itself: with 2 after such an error of its own, with 3 where another process of the run is gone or did not come.
     """
     arguments, bindings = split_bindings(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What a function raises that gin configured has a postscript with the function's address.
         message = str(e).partition("\n  In call to configurable")[0]
         _say(f"error: {message}")
-        return 2
+        return 3 if isinstance(e, NotTogether) else 2
     except ImportError as e:
         if "gcsfs" not in str(e):
             raise

@@ -35,7 +35,7 @@ def names(path: Path) -> set[str]:
         elif isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            found.add(node.arg)
+            found |= set() if getattr(node.value, "value", True) is False else {node.arg}
     return found
 
 

@@ -149,6 +149,17 @@ def read_card(run: Path | str) -> ModelCard:
         raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which reads what was measured at every step before it can be asked anything."""
+
+    def metrics(self, step: int) -> Any:
+        """Return what was measured; None where that is damaged, too, which the digests tell of whoever restores it."""
+        try:
+            return super().metrics(step)
+        except (ValueError, RecursionError):
+            return None
+
+
 class DamagedCheckpoint(CromeError):
     """A checkpoint whose files are not as they were written; every process is told so together."""
 
@@ -182,7 +193,7 @@ class Checkpoints:
         if read_only and not self._folder.is_dir():
             raise self._none_whole()
         self._read_only = read_only
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if read_only else _kept(keep, rank),

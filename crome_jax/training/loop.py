@@ -155,6 +155,7 @@ def fit(
             if in_a_row > max_skipped:
                 progress.close()
                 first = number - in_a_row + 1
+                before_save()
                 _save_before(first, state, good, checkpoints)
                 raise Diverged(_too_many(first, number, metrics, incidents))
             if not in_a_row:
@@ -169,6 +170,7 @@ def fit(
             stop = stop or (number < steps and preempted())  # Once more: measuring takes long.
         if stop:
             if in_a_row:
+                before_save()
                 _save_before(number - in_a_row + 1, state, good, checkpoints)
             checkpoints.wait()
             progress.close()

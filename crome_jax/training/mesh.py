@@ -171,6 +171,16 @@ def rows_of_process(mesh: Mesh, rows: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(rows)[place] for place in places]))
 
 
+def check_parts(mesh: Mesh, rows: int, micro_batches: int) -> None:
+    """Raise CromeError where a step's rows do not give every device an equal share of each micro-batch."""
+    shards = row_shards(mesh)
+    if rows % (shards * micro_batches):
+        raise CromeError(
+            f"rows_per_step is {rows}, in {micro_batches} micro-batches over replica x data x fsdp = {shards} devices; "
+            f"take a multiple of {shards * micro_batches}"
+        )
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Return the sharding of what every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
-from crome_jax.errors import CromeError, Preempted
+from crome_jax.errors import CromeError, NotTogether, Preempted
 
 PORT = 8476
 """Of the coordinator, where the environment names its host alone."""
@@ -100,7 +100,8 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         patience: seconds to wait for all to come.
 
     Raises:
-        CromeError: where the environment does not say who takes part, or they do not come in time.
+        CromeError: where the environment does not say who takes part.
+        NotTogether: where they do not come in time.
     """
     if where == "none":
         return
@@ -125,7 +126,7 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         )
     except (RuntimeError, ValueError) as e:
         what = str(e).splitlines()[0][:200]
-        raise CromeError(
+        raise NotTogether(
             f"the processes did not come together within {patience} s ({what}); check that all were started, that "
             f"process 0 can be reached, and that no port is taken"
         ) from None

@@ -38,7 +38,7 @@ from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
-from crome_jax.training.mesh import Attention, execution_on, make_mesh
+from crome_jax.training.mesh import Attention, check_parts, execution_on, make_mesh
 from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
@@ -175,6 +175,7 @@ def train(
     check_writable(run)
     devices = mesh()
     how = execution_on(devices, attention, remat)
+    check_parts(devices, rows_per_step, micro_batches)
     if cache_frozen and jax.process_count() > 1:
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
@@ -286,7 +287,7 @@ def train(
                 lambda step: [record for row in in_play(step) for record in trained_on.records(row)],
             ),
         )
-    if keep_best and is_first():
+    if keep_best and is_first() and checkpoints.best is not None:  # Asked to end, a run may have measured nothing.
         value = checkpoints.measured(checkpoints.best)[keep_best]
         print(f"{run}: the best {keep_best}, {value:.4g}, is that of step {checkpoints.best}", file=sys.stderr)
     checkpoints.close()

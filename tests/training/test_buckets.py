@@ -147,7 +147,7 @@ def test_orbax_is_told_the_place_as_it_is(bucket, monkeypatch):
         def __init__(self, folder, options, item_handlers):
             told.update(folder=folder, options=options)
 
-    monkeypatch.setattr(checkpoints.ocp, "CheckpointManager", Manager)
+    monkeypatch.setattr(checkpoints, "_Manager", Manager)
     Checkpoints(RUN)
     assert str(told["folder"]) == f"{RUN}/checkpoints"
     assert isinstance(told["folder"], epath.Path)

@@ -294,6 +294,23 @@ def test_where_the_newest_is_damaged_the_one_before_it_is_taken(saved, damaged, 
     assert Checkpoints(damaged).latest == 6
 
 
+@pytest.mark.parametrize("harm", [delete, halve, flip])
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_was_measured_is_damaged_as_all_else_is(tmp_path, capsys, step, harm):
+    trained, _ = start(mesh_of(*ONE), 1)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for number in (1, 2):
+        at = jax.device_put(np.asarray(number, np.int32), trained.step.sharding)
+        checkpoints.save(trained.replace(step=at), {"next_index": number}, {"loss": 0.25})
+    checkpoints.close()
+    harm(tmp_path / "checkpoints" / str(step) / "metrics" / "metrics")
+    restored, _ = Checkpoints(tmp_path, read_only=True).restore_newest(trained)
+    assert int(restored.step) == (2 if step == 1 else 1)  # Of an earlier step nothing is read.
+    restored, _ = Checkpoints(tmp_path).restore_newest(trained)
+    assert int(restored.step) == (2 if step == 1 else 1)
+    assert ("checkpoints/2: damaged (metrics/metrics" in capsys.readouterr().err) == (step == 2)
+
+
 def test_where_every_checkpoint_is_damaged_the_run_does_not_start_over(damaged):
     for step in ("3", "6"):
         delete(damaged / "checkpoints" / step / "state" / "_METADATA")
