@@ -1,6 +1,6 @@
 # crome_jax with everything pinned, for TPU unless told otherwise: docker build --build-arg EXTRA=gpu -t crome_jax .
 # For workers of Beam: docker build --target beam --build-arg EXTRA=beam -t crome_jax_beam .
-FROM python:3.11-slim AS crome
+FROM python:3.11.14-slim-bookworm AS crome
 ARG EXTRA=tpu
 WORKDIR /crome_jax
 COPY pyproject.toml requirements.txt requirements-beam.txt LICENSE README.md ./
@@ -8,9 +8,9 @@ COPY launch/setup.sh launch/
 COPY crome_jax crome_jax
 COPY gin gin
 RUN launch/setup.sh "$EXTRA" && rm -rf /root/.cache
-# Not root: what it writes to a mounted folder belongs to this user.
-RUN useradd --create-home crome
-USER crome
+# Not root: what it writes to a mounted folder belongs to this user, whom launch/jobset.yaml names by number.
+RUN useradd --uid 1000 --create-home crome
+USER 1000
 
 FROM crome AS beam
 # What Beam starts on a worker; the version is that of requirements-beam.txt.

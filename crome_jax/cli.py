@@ -1,12 +1,13 @@
 """The command line: one verb per stage. Each parses its flags, and calls one function."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from crome_jax.errors import CromeError, Preempted
+from crome_jax.errors import CromeError, NotTogether, Preempted
 from crome_jax.verbs.gin_flags import split_bindings
 
 VERBS = {
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 where a plan does not fit; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141
         where whoever reads the output went away; 143 where a run was saved after SIGTERM. A process of several ends by
-        itself: with 2 after such an error of its own, with 3 where another process of the run is gone.
+        itself: with 2 after such an error of its own, with 3 where another process of the run is gone or did not come.
     """
     arguments, bindings = split_bindings(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
@@ -48,12 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stdout is not None:  # It is None where it was closed before the program began.
             sys.stdout.flush()
     except Preempted as e:
-        print(f"crome: {e}", file=sys.stderr)
+        _say(e)
         return 143
     except CromeError as e:
         # What a function raises that gin configured has a postscript with the function's address.
         message = str(e).partition("\n  In call to configurable")[0]
-        print(f"crome: error: {message}", file=sys.stderr)
+        _say(f"error: {message}")
+        return 3 if isinstance(e, NotTogether) else 2
+    except ImportError as e:
+        if "gcsfs" not in str(e):
+            raise
+        print("crome: error: a bucket (gs://) needs one package more; run ./launch/setup.sh gcs", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("crome: interrupted", file=sys.stderr)
@@ -63,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return status or 0
+
+
+def _say(message: object) -> None:
+    with contextlib.suppress(OSError):  # Where the disk is full, that of the log may be, too: the status tells as well.
+        print(f"crome: {message}", file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:

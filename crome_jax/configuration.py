@@ -81,13 +81,20 @@ def configure(
         bound = signature.bind(**arguments)
     except TypeError as e:
         missing = str(e).rpartition(" ")[2].strip("'")
-        raise CromeError(f"{place}: {function.__name__}.{missing} is not given; pass a --gin_file that does") from None
+        fix = f"pass a --gin_file that does, such as {_EXAMPLES[function]}"
+        raise CromeError(f"{place}: {function.__name__}.{missing} is not given; {fix}") from None
     bound.apply_defaults()
     _check_use([*bindings, *overriding], bound.arguments)
     given = {"operative_config": gin.operative_config_str, "settings": _settings()}
     return functools.partial(
         function, **bound.arguments | {name: value for name, value in given.items() if name in signature.parameters}
     )
+
+
+def configurables(verb: str) -> tuple[Callable, ...]:
+    """Return the functions whose arguments the gin files of a verb bind, its own first."""
+    own = {"augment": (augmentation, Recipe, ChatSettings), "sweep": (sweep, train, study, *_OF_RUNS)}
+    return own.get(verb) or ({"train": train, "study": study, "plan": plan}[verb], *_OF_RUNS)
 
 
 def choose_entry(files: Sequence[str], bindings: Sequence[tuple[str, str]], *, allow_imports: bool = False) -> Callable:
@@ -274,11 +281,21 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
 
 OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
 
-for _function in (*OBJECTIVES, ChatSettings, Lora, Method, Recipe, RowShape, adamw, linear, make_mesh):
+_OF_RUNS = (Method, RowShape, Lora, adamw, linear, make_mesh, *OBJECTIVES)
+
+for _function in (*_OF_RUNS, ChatSettings, Recipe):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
-_NOT_CONFIGURED = ("operative_config", "on_progress")
+_NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine")
 """What whoever calls an entry gives it."""
+
+_EXAMPLES = {
+    train: "gin/runs/crome.gin",
+    study: "gin/runs/quickstart.gin",
+    sweep: "gin/sweeps/weights.gin",
+    plan: "gin/plans/gemma2_9b_v5e_64.gin",
+}
+"""A gin file that gives all of it; `augmentation` needs none."""
 
 _ENTRIES = {
     function: gin.external_configurable(

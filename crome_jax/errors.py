@@ -9,6 +9,10 @@ class Preempted(CromeError):
     """The machine was taken away; the run is saved. The command line exits with status 143, as after SIGTERM."""
 
 
+class NotTogether(CromeError):
+    """The processes of a run did not find each other: started again they may. The status is 3, as where one dies."""
+
+
 class Diverged(CromeError):
     """A training whose loss or gradient is no longer finite, or a score that is not."""
 

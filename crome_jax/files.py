@@ -4,12 +4,18 @@ Into a bucket (gs://), where nothing is renamed, they are written when they are 
 folder the objects come one after the other, and an index among them last.
 """
 
+import argparse
+import atexit
 import contextlib
 import errno
+import fcntl
 import json
+import math
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +39,7 @@ _FIXES = {
 
 def is_remote(path: str | os.PathLike) -> bool:
     """Tell whether a path is one of a bucket, such as gs://bucket/run."""
-    return "://" in os.fspath(path)
+    return re.match(r"[a-z][a-z0-9+.-]*://", os.fspath(path)) is not None
 
 
 def place(path: str | os.PathLike) -> Path:
@@ -43,6 +49,33 @@ def place(path: str | os.PathLike) -> Path:
     from etils import epath
 
     return epath.Path(path)
+
+
+def resolved(path: Path) -> Path:
+    """Return a path without links and dots, which those in a bucket do not have."""
+    return path if is_remote(path) else path.resolve()
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes, and when it was last written (of an object in seconds, else in nanoseconds)."""
+    found = path.stat()
+    return (found.length, found.mtime) if is_remote(path) else (found.st_size, found.st_mtime_ns)
+
+
+def folder_here(text: str) -> Path:
+    """Return a path of this machine: the type of a flag whose files grow piece by piece, which objects do not.
+
+    Raises:
+        argparse.ArgumentTypeError: where it is in a bucket.
+    """
+    if is_remote(text):
+        raise argparse.ArgumentTypeError(f"{text} is in a bucket; give a place on this machine and copy it there")
+    return Path(text)
+
+
+def absolute(path: str | os.PathLike) -> str:
+    """Return what a path is called from any folder; a bucket's as it is."""
+    return os.fspath(path) if is_remote(path) else os.path.abspath(path)
 
 
 @contextlib.contextmanager
@@ -92,33 +125,77 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
 class Lines:
     """A text file that grows line by line; each is there once it is added.
 
-    An object in a bucket does not grow: it is written anew with every line.
+    An object in a bucket does not grow: it is written anew, whole, at most once in so many seconds, by `flush`, and
+    when the file is closed or the process ends by itself. What was added in the meantime is lost by a kill.
 
     Args:
         path: what is there already stays.
+        every: seconds between two writings of an object.
 
     Raises:
-        OSError: where it cannot be written (in `add`, too).
+        OSError: where it cannot be written (in `add` and `close`, too).
     """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, every: float = 30.0):
+        self._path, self._every = path, every
+        self._written_at, self._unwritten = -math.inf, False
         self._said = path.read_text() if is_remote(path) and path.exists() else ""
         self._file = None if is_remote(path) else path.open("a")
+        atexit.register(self.close)
 
     def add(self, line: str) -> None:
         """Append a line."""
         if self._file is None:
             self._said += line + "\n"
-            self._path.write_text(self._said)
+            self._unwritten = True
+            if time.monotonic() - self._written_at >= self._every:
+                self._write()
         else:
             self._file.write(line + "\n")
             self._file.flush()
 
     def close(self) -> None:
         """Let the file go."""
+        atexit.unregister(self.close)
+        self.flush()
         if self._file is not None:
             self._file.close()
+
+    def flush(self) -> None:
+        """See to it that what was added is there."""
+        if self._unwritten:
+            self._write()
+
+    def _write(self) -> None:
+        self._path.write_text(self._said)
+        self._written_at, self._unwritten = time.monotonic(), False
+
+
+def copy_bytes(source: Path, target: Path) -> None:
+    """Copy a file, into a bucket or out of it, a piece at a time; its folder is made where there is none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as given, target.open("wb") as taken:
+        shutil.copyfileobj(given, taken, 16 << 20)
+
+
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a file's lock while the block runs; a process that is killed lets it go.
+
+    Args:
+        path: of a file that is only for this; made where it is not there, and left.
+        wait: for whoever holds it.
+
+    Yields:
+        whether it is held, which without `wait` it may not be.
+    """
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 @contextlib.contextmanager
@@ -134,13 +211,28 @@ def spoken_for(hidden: Path, out: str | os.PathLike) -> Iterator[None]:
 
 def check_not_read(path: str | os.PathLike, inputs: Iterable[str | os.PathLike]) -> None:
     """Raise CromeError where replacing the path would take away what is read: the same, or in it, or in that folder."""
-    path = Path(path)
-    for source in map(Path, inputs):
+    path = place(path)
+    for source in map(place, inputs):
         if not path.exists() or not source.exists():
+            continue
+        if is_remote(path) or is_remote(source):
+            if path in (source, *source.parents) or source == path.parent:
+                raise CromeError(f"{path}: is read, so it is not replaced; choose another output")
             continue
         places = (source.resolve(), *source.resolve().parents)
         if path.resolve() in places or os.path.samefile(source, path.parent):
             raise CromeError(f"{path}: is read, so it is not replaced; choose another output")
+
+
+def check_writable(folder: Path) -> None:
+    """Raise CromeError where a folder clearly cannot be made, or written to; long work need not find out at its end."""
+    if is_remote(folder):
+        return
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise unwritable(folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise unwritable(folder, OSError(errno.EACCES, os.strerror(errno.EACCES)))
 
 
 def unwritable(path: str | os.PathLike, error: OSError) -> CromeError:
@@ -167,14 +259,14 @@ def read_json_object(path: Path, fix: str = "fetch it again") -> dict[str, Any]:
 def _upload(finished: Path, path: Path) -> None:
     """Copy a finished file or folder into a bucket, in the place of what is there."""
     if finished.is_file():
-        path.write_bytes(finished.read_bytes())
+        copy_bytes(finished, path)
         return
     if path.exists():
         path.rmtree()
     # What is named index comes last: without it nothing takes the folder for whole.
     for file in sorted(finished.rglob("*"), key=lambda file: (file.stem == "index", file)):
         if file.is_file():
-            (path / file.relative_to(finished).as_posix()).write_bytes(file.read_bytes())
+            copy_bytes(file, path / file.relative_to(finished).as_posix())
 
 
 def _check_absent(path: Path, overwrite: bool) -> None:

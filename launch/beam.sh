@@ -2,7 +2,8 @@
 usage="usage: launch/beam.sh [--dry-run] RUNNER [OPTION ...] -- AUGMENT_ARGUMENT ...
 
 Augment preference data as an Apache Beam graph on a cluster. Its folders must be on a file system that every worker sees
-at the same path; after a crash the same command goes on. ./launch/setup.sh beam first.
+at the same path (a bucket: mounted there); each machine has its own budget, limits and cache of replies. After a crash
+the same command goes on. ./launch/setup.sh beam first.
 
 flink: this folder is on that file system, and every task manager has one 'launch/beam.sh flink-worker' beside it
   --master HOST:PORT  of the Flink cluster's REST interface (default: localhost:8081)

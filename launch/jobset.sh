@@ -9,13 +9,14 @@ Train on TPU slices of a GKE cluster that has the JobSet controller: launch/jobs
   --topology AxB[xC]  of a slice, such as 4x4 or 2x2x4 (default: 4x4); of four chips a host
   --slices N          how many; set make_mesh.replica to it (default: 1)
   --name NAME         of the JobSet (default: crome)
+  --restarts N        how often at most, after any failure but an error of yours, exit status 2 (default: 20)
   --service-account A Kubernetes account that may read and write the bucket (default: default)
-  --dry-run           print the manifest
+  --dry-run           print the manifest, and above it the command that takes it
   TRAIN_ARGUMENT      of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-dry="" image="" bucket="" type=v5e topology=4x4 slices=1 name=crome account=default
+dry="" image="" bucket="" type=v5e topology=4x4 slices=1 name=crome account=default restarts=20
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
@@ -26,12 +27,13 @@ while (($#)); do
     --topology) topology="$2" && shift 2 ;;
     --slices) slices="$2" && shift 2 ;;
     --name) name="$2" && shift 2 ;;
+    --restarts) restarts="$2" && shift 2 ;;
     --service-account) account="$2" && shift 2 ;;
     --) shift && break ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac
 done
-if [[ ! $image || ! $bucket || ! $topology =~ ^[0-9]+(x[0-9]+){1,2}$ ]]; then echo "$usage" >&2 && exit 2; fi
+if [[ ! $image || ! $bucket || ! $topology =~ ^[0-9]+(x[0-9]+){1,2}$ || ! $restarts =~ ^[0-9]+$ ]]; then echo "$usage" >&2 && exit 2; fi
 case "$type" in
   v5e) accelerator=tpu-v5-lite-podslice ;;
   v5p) accelerator=tpu-v5p-slice ;;
@@ -50,7 +52,8 @@ quoted=""
 for argument in "$@"; do argument="${argument//\\/\\\\}" && quoted+="${quoted:+, }\"${argument//\"/\\\"}\""; done
 manifest="$(< launch/jobset.yaml)"
 for pair in "NAME=$name" "SLICES=$slices" "PODS=$((chips / 4))" "CHIPS=4" "ACCELERATOR=$accelerator" "TOPOLOGY=$topology" \
-  "IMAGE=$image" "BUCKET=$bucket" "SERVICE_ACCOUNT=$account" "ARGUMENTS=$quoted"; do
+  "IMAGE=$image" "BUCKET=$bucket" "SERVICE_ACCOUNT=$account" "RESTARTS=$restarts" "ARGUMENTS=$quoted"; do
   manifest="${manifest//@${pair%%=*}@/"${pair#*=}"}"
 done
-if [[ $dry ]]; then echo "$manifest"; else kubectl apply -f - <<< "$manifest"; fi
+command=(kubectl apply -f -)
+if [[ $dry ]]; then echo "# + ${command[*]@Q} <<< the following" && echo "$manifest"; else "${command[@]}" <<< "$manifest"; fi

@@ -28,13 +28,12 @@ done
 [[ $seed =~ ^[0-9]+$ ]] || { echo "$usage" >&2 && exit 2; }
 
 run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
-crome() { run .venv/bin/python -m crome_jax "$@"; }
+# Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere). What XLA
+# compiled once serves the next run.
+settings=("GLIBC_TUNABLES=${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1" "JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax")
+crome() { run env "${settings[@]}" .venv/bin/python -m crome_jax "$@"; }
 
 launch/setup.sh ${dry:+--dry-run}
-# Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere).
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"
-# What XLA compiled once serves the next run.
-export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
 
 crome testbed --out runs/quickstart/testbed --train 360 --validation 80 --test 100 --overwrite --seed "$seed"
 crome augment --data runs/quickstart/testbed --split train --out runs/quickstart/groups --overwrite \

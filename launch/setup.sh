@@ -49,4 +49,4 @@ if [[ $extra == test ]]; then pip -c requirements.txt "$(grep -o 'torch==[0-9.]*
 if [[ $extra == beam || $extra == test ]]; then pip --no-deps -r requirements-beam.txt; fi
 if [[ $extra == beam ]]; then extra=""; fi
 pip -c requirements.txt -e ".${extra:+[$extra]}"
-if [[ ! $dry ]]; then echo "$wanted" | tee .venv/installed > "$stamp"; fi
+run bash -c 'echo "$1" | tee .venv/installed > "$2"' stamp "$wanted" "$stamp"

@@ -35,11 +35,11 @@ elif ((nodes > 1)); then
 else
   whole="" # Others may have the rest of the node.
 fi
-train=(.venv/bin/python -m crome_jax "$@")
+train=(.venv/bin/python -m crome_jax "$@") cache="ALL,JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax"
 command=(
   sbatch --job-name=crome --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" ${whole:+"$whole"} --time="$limit"
   --signal=TERM@120 --requeue --open-mode=append --output=crome-%j.log ${further[@]+"${further[@]}"}
   # Where one process ends badly the others are ended too, not left waiting.
-  --wrap "srun --kill-on-bad-exit=1 --export=ALL,JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax ${train[*]@Q}"
+  --wrap "srun --kill-on-bad-exit=1 --export=${cache@Q} ${train[*]@Q}"
 )
 if [[ $dry ]]; then echo "+ ${command[*]@Q}"; else "${command[@]}"; fi

@@ -22,10 +22,10 @@ done
 run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
 
 # What XLA compiled for one run of the tests serves the next: they take two thirds of the time then.
-export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1
+settings=("JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1)
 
 launch/setup.sh test ${dry:+--dry-run}
 run .venv/bin/ruff format --check .
 run .venv/bin/ruff check .
 # Two at a time, by file: most of a test is one thread's compiling. More would want 5 GB each.
-run .venv/bin/python -m pytest -q -n 2 --dist loadfile ${selection[@]+"${selection[@]}"} ${further[@]+"${further[@]}"}
+run env "${settings[@]}" .venv/bin/python -m pytest -q -n 2 --dist loadfile ${selection[@]+"${selection[@]}"} ${further[@]+"${further[@]}"}

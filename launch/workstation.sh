@@ -2,7 +2,8 @@
 usage="usage: launch/workstation.sh [--dry-run] [--restarts N] -- TRAIN_ARGUMENT ...
 
 Train on this machine, on every accelerator that JAX finds. A run that is cut off (out of memory, a driver that hangs up)
-is started again and goes on from its newest checkpoint; one that ends with an error of yours is not.
+is started again and goes on from its newest checkpoint; one that ends with an error of yours is not. SIGTERM, or a
+terminal that is closed, lets the run save and end.
 
   --restarts N      how often at most (default: 3)
   --dry-run         print what would be done
@@ -20,17 +21,29 @@ while (($#)); do
     *) echo "$usage" >&2 && exit 2 ;;
   esac
 done
+[[ $restarts =~ ^[0-9]+$ ]] || { echo "$usage" >&2 && exit 2; }
 
 [[ ${1:-} == sweep ]] || set -- train "$@"
-train=(.venv/bin/python -m crome_jax "$@")
-if [[ $dry ]]; then echo "+ ${train[*]@Q}" && exit; fi
 # Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere).
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1"
-export JAX_COMPILATION_CACHE_DIR="$PWD/.cache/jax"
+command=(
+  env "GLIBC_TUNABLES=${GLIBC_TUNABLES:+$GLIBC_TUNABLES:}glibc.malloc.hugetlb=1" "JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax"
+  .venv/bin/python -m crome_jax "$@"
+)
+if [[ $dry ]]; then echo "+ ${command[*]@Q}" && exit; fi
+
+# In a process group of its own, with the signals as they are for a program that is not in the background: what comes
+# from the terminal reaches this script alone, which passes it on, once.
+set -m
+run="" ending=""
+pass_on() { ending=1 && if [[ $run ]]; then kill "-$1" "$run" 2> /dev/null || true; fi; }
+trap 'pass_on TERM' TERM HUP
+trap 'pass_on INT' INT
 for ((attempt = 0; ; attempt++)); do
-  status=0
-  "${train[@]}" || status=$?
+  "${command[@]}" & run=$!
+  # A signal ends the waiting, not the run.
+  while wait "$run" || true && kill -0 "$run" 2> /dev/null; do :; done
+  status=0 && wait "$run" || status=$?
   # 0: done; 2: an error to mend; 130, 143: somebody asked for the end.
-  if [[ " 0 2 130 143 " == *" $status "* ]] || ((attempt == restarts)); then exit "$status"; fi
+  if [[ $ending || " 0 2 130 143 " == *" $status "* ]] || ((attempt == restarts)); then exit "$status"; fi
   echo "workstation.sh: ended with status $status; started again" >&2
 done

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import threading
+import time
 from collections.abc import Callable
 
 WORDS = ("river", "stone", "cloud", "forest", "harbour", "lantern", "meadow", "orchard", "saddle", "violin")
@@ -40,7 +41,8 @@ def sensible(body: dict) -> str:
         names = rng.sample(ATTRIBUTES, 3)
         return json.dumps({"attributes": [{"name": n, "definition": f"The answer has {n}."} for n in names]})
     if kind == "judge":
-        return json.dumps({"better": rng.choice(["first", "second"]), "otherwise_equal": True})
+        tie = "overall quality" in body["messages"][1]["content"]
+        return json.dumps({"better": "neither" if tie else rng.choice(["first", "second"]), "otherwise_equal": True})
     text = "This is " + " of the ".join(rng.choices(WORDS, k=8)) + f", and it is {rng.randrange(10**6)} for you."
     return json.dumps({"declined": False, "text": text, "edit": f"{kind} as asked"})
 
@@ -55,6 +57,7 @@ class FakeEndpoint:
         url: for `base_url`.
         requests: the JSON of every request, in the order they came.
         headers: of every request, lower-case names.
+        moments: of every request, on the monotonic clock.
         answered: replies that went out whole with status 200.
         most_under_way: requests that were there at a time, at most.
     """
@@ -63,6 +66,7 @@ class FakeEndpoint:
         self._behave = behave
         self.requests: list[dict] = []
         self.headers: list[dict[str, str]] = []
+        self.moments: list[float] = []
         self.answered = self.most_under_way = self._under_way = 0
 
     def __enter__(self) -> "FakeEndpoint":
@@ -115,6 +119,7 @@ class FakeEndpoint:
         number = len(self.requests)
         self.requests.append(body)
         self.headers.append(headers)
+        self.moments.append(time.monotonic())
         answer = self._behave(number, body) or Answer()
         if answer.latency_s:
             await asyncio.sleep(answer.latency_s)

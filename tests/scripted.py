@@ -63,4 +63,5 @@ class ScriptedOracle:
 
 def agrees(request):
     """Return the verdict of a judge who finds each rewrite of `reword` as it should be."""
-    return Verdict(Direction.UPGRADE if request.after.startswith("upgrade") else Direction.DEGRADE, only=True)
+    moved = Direction(request.after.partition(" ")[0])
+    return Verdict(moved if moved in (Direction.UPGRADE, Direction.DEGRADE) else None, only=True)

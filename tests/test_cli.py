@@ -1,8 +1,10 @@
 """The command line: what it explains, how it fails, and the verbs that need no model."""
 
 import dataclasses
+import errno
 import gzip
 import inspect
+import io
 import json
 import subprocess
 import sys
@@ -128,6 +130,20 @@ def test_errors_are_said_in_one_line(raised, status, said, monkeypatch, capsys):
     monkeypatch.setattr("crome_jax.verbs.testbed.run", fail)
     assert main(["testbed", "--out", "x"]) == status
     assert capsys.readouterr().err == said
+
+
+def test_the_status_is_that_of_the_error_also_where_it_cannot_be_said(monkeypatch):
+    def fail(args):
+        sys.stderr = Full()
+        raise CromeError("x: cannot be written")
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    monkeypatch.setattr("crome_jax.verbs.testbed.run", fail)
+    assert main(["testbed", "--out", "x"]) == 2
 
 
 def test_a_defect_of_the_program_keeps_its_traceback(monkeypatch):

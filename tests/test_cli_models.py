@@ -411,17 +411,25 @@ def test_best_of_n_is_measured_from_a_file(place, tmp_path, capsys):
 
 def test_best_of_n_of_candidates_that_an_endpoint_writes(place, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # Where the replies are kept.
+    monkeypatch.setenv("KEY_OF_THE_ENDPOINT", "sk-THE-SECRET-0123456789")
     prompts = [prompt_text(group.prompt) for group in list(read_groups(place / "held_out.jsonl"))[:2]]
     records = [{"prompt": prompt, "answer": 4} for prompt in prompts]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, records)))
     flags = ["best_of_n", "--model", place / "run", "--judge", "exact", "--samples", 4, "--candidates"]
     with FakeEndpoint(lambda number, body: Answer(f"It is {body['seed']}.")) as endpoint:
-        asked = ["--endpoint", endpoint.url, "--out", tmp_path / "out"]
+        asked = ["--endpoint", endpoint.url, "--endpoint-key", "KEY_OF_THE_ENDPOINT", "--out", tmp_path / "out"]
         assert run(*flags, tmp_path / "p.jsonl", *asked) == 0
         assert run(*flags, tmp_path / "p.jsonl", *asked) == 0
         assert len(endpoint.requests) == 8
+        assert {head["authorization"] for head in endpoint.headers} == {"Bearer sk-THE-SECRET-0123456789"}
         assert run(*flags, tmp_path / "out" / "candidates.jsonl", *asked) == 2
-    assert "is where candidates go, and the prompts are read from it" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "is where candidates go, and the prompts are read from it" in said.err
+    assert run(*flags, tmp_path / "p.jsonl", "--endpoint", "http://me:SECRET@host/v1", "--out", tmp_path / "x") == 2
+    assert "give one without a user" in (refused := capsys.readouterr()).err.replace("\n", " ")
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(b"SECRET" in text for text in written)
+    assert "SECRET" not in "".join((*said, *refused))
     figures = json.loads((tmp_path / "out" / "best_of_n.json").read_text())
     assert figures["curve"][0]["value"] == 0  # 0, 1, 2 and 3, and the answer is 4.
     written = [json.loads(line) for line in (tmp_path / "out" / "candidates.jsonl").read_text().splitlines()]

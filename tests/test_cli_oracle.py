@@ -1,5 +1,6 @@
 """`crome augment` with a model as oracle: gin files, dry run, budget, baseline, data card."""
 
+import collections
 import gzip
 import json
 import re
@@ -13,7 +14,7 @@ from crome_jax.cli import main
 from crome_jax.configuration import configure
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
-from crome_jax.groups import Origin
+from crome_jax.groups import Kind, Origin
 
 PAIRS = [
     {
@@ -114,6 +115,35 @@ def test_a_spent_budget_leaves_no_output_and_the_same_command_with_more_goes_on(
     assert card(out)["oracle"]["requests sent"] == 0
 
 
+@pytest.mark.parametrize("how", [[], ["--beam", "direct", "--groups-per-shard", "2"]], ids=["process", "beam"])
+def test_the_card_of_a_run_that_went_on_is_that_of_the_whole_run(how, prefs):
+    """Nothing of what the first life sent and spent is missing, and what it paid for is not called an earlier run's."""
+    data, out = prefs, prefs.with_name("groups")
+    if how:
+        pytest.importorskip("apache_beam")
+        data = prefs.with_name("data")
+        none = [f"--{name}-per-pair=0" for name in ("degrade", "upgrade", "align")]
+        assert main(["augment", "--data", str(prefs), "--out", str(data), *none, "--neutrals-per-group=0"]) == 0
+    price = ["--gin.PROMPT_PRICE=1.0", "--gin.REPLY_PRICE=1.0", "--gin.ChatSettings.attempts=1"]
+    one_by_one = "--gin.ChatSettings.concurrency=1"
+    with FakeEndpoint(lambda number, body: Answer(status=503) if number == 15 else None) as endpoint:
+        assert run(prefs, out, endpoint, *how, *price, one_by_one, "--data", data) == 2
+        assert run(prefs, out, endpoint, *how, *price, one_by_one, "--data", data) == 0
+        first = card(out)["oracle"]
+        answered = endpoint.answered
+        assert first["requests sent"] == len(endpoint.requests) == answered + 1
+        assert (first["replies"], first["replies kept from before"]) == (answered, 0)
+        assert first["attempts that failed"] == {"HTTP 503": 1}
+        assert (first["tokens"], first["dollars"]) == (150 * answered, pytest.approx(150 * answered / 1e6))
+        # Another run of the same data pays nothing, and says so.
+        other = prefs.with_name("other")
+        assert run(prefs, other, endpoint, *how, *price, one_by_one, "--data", data) == 0
+        again = card(other)["oracle"]
+        assert (again["requests sent"], again["tokens"], again["dollars"]) == (0, 0, 0)
+        assert again["replies kept from before"] >= answered
+        assert len(endpoint.requests) == answered + 1
+
+
 def test_the_page_escapes_what_a_model_writes(prefs):
     evil = "<script>alert('x')</script> is the answer of the day, and it is for you."
 
@@ -152,6 +182,64 @@ def test_a_model_must_be_named(prefs, capsys):
     out = prefs.with_name("groups.jsonl")
     assert main(["augment", "--oracle", "chat", "--data", str(prefs), "--out", str(out)]) == 2
     assert "--gin.MODEL" in capsys.readouterr().err
+
+
+SUBJECTS = (
+    "glaciers carve mountain valleys",
+    "bakers raise sourdough loaves",
+    "pilots land heavy aircraft",
+    "spiders weave sticky webs",
+    "sailors navigate foggy coasts",
+    "potters glaze porcelain bowls",
+    "judges weigh contradictory testimony",
+    "beekeepers harvest summer honey",
+)
+
+
+def test_the_papers_recipe_runs_from_its_gin_file(tmp_path, capsys):
+    """Every answer along every attribute, four irrelevant-query ties a group, and nothing else."""
+    data, out = tmp_path / "prefs.jsonl", tmp_path / "groups"
+    records = [
+        {
+            "id": f"p{k}",
+            "prompt": f"How do {subject}?",
+            "chosen": f"First this, then that, {k}.",
+            "rejected": f"No {k}.",
+        }
+        for k, subject in enumerate(SUBJECTS)
+    ]
+    data.write_text("\n".join(map(json.dumps, records)) + "\n")
+    with FakeEndpoint() as endpoint:
+        assert run(data, out, endpoint, "--gin_file=gin/augment/crome.gin", oracle=None) == 0
+        bodies = endpoint.requests
+    n, named = len(SUBJECTS), 3  # Attributes that the fake model names, of the five that it is asked for.
+    asked = collections.Counter(body["response_format"]["json_schema"]["name"] for body in bodies)
+    assert asked == {"rubrics": n, "degrade": named * n, "upgrade": named * n}
+    assert not any("seed" in body for body in bodies)
+    groups = list(read_groups(out))
+    kinds = collections.Counter(c.kind for group in groups for c in group.comparisons)
+    assert kinds == {Kind.HUMAN: n, Kind.CAUSAL: 2 * named * n, Kind.NEUTRAL: 4 * n}
+    for group in groups:
+        origins = collections.Counter(response.origin for response in group.responses)
+        assert origins == {
+            Origin.ORIGINAL: 2, Origin.DEGRADED: named, Origin.UPGRADED: named, Origin.IRRELEVANT: 8,
+        }  # fmt: skip
+        for c in group.comparisons:
+            left, right = (group.responses[side] for side in (c.left, c.right))
+            if c.kind is Kind.CAUSAL:
+                made = left if left.origin is Origin.UPGRADED else right
+                assert c.attribute == made.attribute
+                # A raised answer beats the rejected one that it was made of, the chosen one a lowered one.
+                assert (left.origin, right.origin) in (
+                    (Origin.UPGRADED, Origin.ORIGINAL),
+                    (Origin.ORIGINAL, Origin.DEGRADED),
+                )
+            elif c.kind is Kind.NEUTRAL:
+                assert c.target == 0.5
+                assert left.origin is right.origin is Origin.IRRELEVANT
+    figures = card(out)
+    assert sum(row["count"] for row in figures["comparisons"]) == kinds.total()
+    assert figures["oracle"]["replies"] == len(bodies)
 
 
 def configured(name, *bindings):

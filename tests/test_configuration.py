@@ -116,5 +116,7 @@ def test_a_missing_file_is_named(capfd):
 
 @pytest.mark.parametrize("function", [train, study])
 def test_without_a_file_the_first_missing_argument_is_named(function):
-    with pytest.raises(CromeError, match=rf"no gin file: {function.__name__}\.\w+ is not given"):
+    with pytest.raises(
+        CromeError, match=rf"no gin file: {function.__name__}\.\w+ is not given; pass .* such as gin/runs/\w+\.gin$"
+    ):
         configure(function, [], [])

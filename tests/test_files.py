@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from crome_jax.errors import CromeError
-from crome_jax.files import whole_output
+from crome_jax.files import check_writable, place, whole_output
 
 
 def _write(path, kind, text):
@@ -130,3 +131,19 @@ def test_a_killed_process_leaves_no_output(tmp_path):
     with whole_output(path) as partial:
         partial.write_text("whole")
     assert path.read_text() == "whole"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(
+        CromeError, match=r"file/a/b: cannot be written \(Not a directory\); a part of the path is a fi"
+    ):
+        check_writable(tmp_path / "file" / "a" / "b")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(CromeError, match=r"a/b: cannot be written \(Permission denied\); check the permissions"):
+        check_writable(tmp_path / "a" / "b")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    check_writable(Path("a/b"))
+    check_writable(place("gs://bucket/a"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -1,6 +1,7 @@
 """The launch scripts: short, strict, explained, and honest about what they would do."""
 
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -122,7 +123,7 @@ def test_the_commands_of_the_quickstart_are_commands(checkout, monkeypatch):
         "--gin.study.steps=9",
         PYTHON=str(checkout / "python"),
     ).stdout
-    commands = [re.findall(r"'([^']*)'", line)[3:] for line in shown.splitlines() if "crome_jax'" in line]
+    commands = [shlex.split(line.partition("'crome_jax' ")[2]) for line in shown.splitlines() if "'crome_jax' " in line]
     assert [command[0] for command in commands] == ["testbed", "augment", "study"]
     assert {"--gin.SEED=7", "--gin.study.steps=9"} <= set(commands[-1])
     seen = []

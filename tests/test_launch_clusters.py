@@ -4,6 +4,9 @@ import importlib.util
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +15,7 @@ import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 from test_launch import ROOT, bash
 
-from crome_jax.cli import make_parser
+from crome_jax.cli import main, make_parser
 from crome_jax.training.processes import find_cluster
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "jobset.json").read_text())
@@ -26,7 +29,10 @@ def dry(script: str, *arguments: str) -> list[str]:
     shown = bash(ROOT / "launch" / script, *arguments)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.startswith("+ ")
-    return shlex.split(shown.stdout.splitlines()[0])[1:]
+    words = shlex.split(shown.stdout.splitlines()[0])[1:]
+    while words[0] == "env" or re.match(r"[A-Z_]+=", words[0]):
+        del words[0]
+    return words
 
 
 def check_train(words: list[str], distributed: str | None) -> None:
@@ -65,6 +71,14 @@ def test_slurm_gets_one_process_a_node_that_is_told_before_the_end():
     check_train(inner[3:], "slurm")
 
 
+def on_worker(words: list[str]) -> list[str]:
+    """Return what a worker of a slice runs in the end, from what is run on it by ssh."""
+    command = next(word for word in words if word.startswith("--command=")).removeprefix("--command=")
+    background = shlex.split(command)
+    assert background[:2] == ["crome_jax/launch/background.sh", "start"]
+    return dry("workstation.sh", "--dry-run", *background[2:])
+
+
 @pytest.mark.parametrize(
     ("type_", "runtime"),
     [("v5litepod-16", "v2-alpha-tpuv5-lite"), ("v5p-32", "v2-alpha-tpuv5"), ("v6e-64", "v2-alpha-tpuv6e")],
@@ -74,11 +88,9 @@ def test_a_tpu_slice_is_asked_for_set_up_used_and_given_back(type_, runtime):
     words = dry("tpu_vm.sh", *place, "--spot", "create")
     assert words[:6] == ["gcloud", "compute", "tpus", "queued-resources", "create", "one"]
     assert {f"--accelerator-type={type_}", f"--runtime-version={runtime}", "--spot", "--node-id=one"} <= {*words}
-    assert "--recurse" in dry("tpu_vm.sh", *place, "setup")
     words = dry("tpu_vm.sh", *place, "train", *TRAIN)
     assert "--worker=all" in words
-    command = next(word for word in words if word.startswith("--command=")).removeprefix("--command=")
-    check_train(shlex.split(command)[4:], "tpu")
+    check_train(on_worker(words), "tpu")
     assert "delete" in dry("tpu_vm.sh", *place, "delete")
     assert bash(ROOT / "launch" / "tpu_vm.sh", *place).returncode == 2
 
@@ -114,6 +126,37 @@ def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accele
     assert cluster.coordinator == f"trial-{job['name']}-0-0.trial:{container['ports'][0]['containerPort']}"
 
 
+def jobset(*given: str) -> dict:
+    """Return the manifest that would be submitted."""
+    shown = bash(ROOT / "launch" / "jobset.sh", *JOBSET, *given, *TRAIN)
+    assert shown.returncode == 0, shown.stderr
+    return yaml.safe_load(shown.stdout)
+
+
+def test_an_error_of_the_user_s_ends_a_jobset_and_any_other_starts_it_again():
+    spec = jobset("--restarts", "7")["spec"]
+    assert jobset()["spec"]["failurePolicy"]["maxRestarts"] == 20
+    assert spec["failurePolicy"]["maxRestarts"] == 7
+    (rule,) = spec["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    (pods,) = job["podFailurePolicy"]["rules"]
+    # Of the training alone, whatever becomes of the container that GKE adds for the bucket.
+    train = job["template"]["spec"]["containers"][0]["name"]
+    assert pods == {"action": "FailJob", "onExitCodes": {"containerName": train, "operator": "In", "values": [2]}}
+    assert main(["train", "--gin_file=no.gin"]) == 2
+
+
+def test_the_pods_are_the_image_s_user_and_may_write_to_the_bucket():
+    pod = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    text = (ROOT / "Dockerfile").read_text()
+    user = int(re.search(r"^RUN useradd --uid (\d+) ", text, re.MULTILINE)[1])
+    assert f"\nUSER {user}\n" in text
+    numbers = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
+    assert pod["securityContext"] == {"runAsNonRoot": True} | numbers
+    assert pod["volumes"][0]["csi"]["volumeAttributes"]["mountOptions"] == f"uid={user},gid={user}"
+
+
 SWEEP = ("--", "sweep", "--gin_file=gin/sweeps/lambda.gin", AWKWARD, "--data", "test.jsonl", "--job=a b,seed=0")
 TPU = ("tpu_vm.sh", "--dry-run", "--name", "one", "--zone", "us-west4-a")
 
@@ -125,7 +168,7 @@ def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
     ran = [
         dry("workstation.sh", "--dry-run", *SWEEP)[3:],
         shlex.split(inner[inner.index("--wrap") + 1])[6:],
-        shlex.split(dry(*TPU, "--type", "v6e-8", "train", *SWEEP)[-1].removeprefix("--command="))[7:],
+        on_worker(dry(*TPU, "--type", "v6e-8", "train", *SWEEP))[3:],
     ]
     manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, "--topology", "2x2", *SWEEP).stdout)
     (job,) = manifest["spec"]["replicatedJobs"]
@@ -142,9 +185,12 @@ def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
         assert "sweep" in refused.stderr
 
 
-@pytest.mark.parametrize("harm", ["spec", "image", "parallelism", "unknown"])
+@pytest.mark.parametrize(
+    "harm", ["spec", "image", "parallelism", "unknown", "rule", "reason", "exit", "policy", "user"]
+)
 def test_a_broken_manifest_is_not_valid(harm):
-    manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, *TRAIN).stdout)
+    manifest = jobset()
+    jsonschema.validate(manifest, SCHEMA)
     job = manifest["spec"]["replicatedJobs"][0]["template"]["spec"]
     if harm == "spec":
         del manifest["spec"]
@@ -152,6 +198,16 @@ def test_a_broken_manifest_is_not_valid(harm):
         del job["template"]["spec"]["containers"][0]["image"]
     elif harm == "parallelism":
         job["parallelism"] = "4"
+    elif harm == "rule":  # Which JobSet's controller refuses for its dash.
+        manifest["spec"]["failurePolicy"]["rules"][0]["name"] = "error-to-mend"
+    elif harm == "reason":
+        manifest["spec"]["failurePolicy"]["rules"][0]["onJobFailureReasons"] = ["ExitCode"]
+    elif harm == "exit":
+        job["podFailurePolicy"]["rules"][0]["onExitCodes"]["values"] = [0]
+    elif harm == "policy":  # Kubernetes wants Never beside a podFailurePolicy.
+        job["template"]["spec"]["restartPolicy"] = "OnFailure"
+    elif harm == "user":
+        job["template"]["spec"]["securityContext"]["runAsUser"] = "crome"
     else:
         job["template"]["spec"]["nodeSelectors"] = {}
     with pytest.raises(jsonschema.ValidationError):
@@ -159,7 +215,15 @@ def test_a_broken_manifest_is_not_valid(harm):
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--topology", "3x3"), ("--topology", "4"), ("--type", "v4"), ("--slice", "2"), ("--image", "")]
+    "wrong",
+    [
+        ("--topology", "3x3"),
+        ("--topology", "4"),
+        ("--type", "v4"),
+        ("--slice", "2"),
+        ("--image", ""),
+        ("--restarts", "x"),
+    ],
 )
 def test_what_no_slice_could_be_is_refused(wrong):
     refused = bash(ROOT / "launch" / "jobset.sh", *JOBSET, *wrong, *TRAIN)
@@ -217,4 +281,41 @@ def test_the_image_holds_what_the_commands_need():
     }
     entry = json.loads(re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)[-1])
     assert entry == [".venv/bin/python", "-m", "crome_jax"]
-    assert re.search(r"^USER (?!root)", text, re.MULTILINE)
+
+
+def test_the_image_is_pinned_and_of_the_python_that_is_installed_for():
+    text = (ROOT / "Dockerfile").read_text()
+    images = re.findall(r"^(?:FROM|COPY --from=)\s*(\S+)", text.replace("COPY --from=", "COPY --from= "), re.MULTILINE)
+    base, *others = [image for image in images if image != "crome"]
+    python = re.fullmatch(r"python:(3\.\d+)\.\d+-slim-[a-z]+", base)[1]
+    assert [f"beam_python{python}_sdk:" in other for other in others] == [True]
+    least, below = re.search(
+        r'requires-python = ">=3\.(\d+),<3\.(\d+)"', (ROOT / "pyproject.toml").read_text()
+    ).groups()
+    assert int(least) <= int(python.removeprefix("3.")) < int(below)
+    # The first that setup.sh looks for is the one that is there.
+    assert f"${{PYTHON:-python{python} " in (ROOT / "launch" / "setup.sh").read_text()
+    # Whoever starts the commands is the user that is not root, in each image that is built.
+    assert text.index("\nRUN launch/setup.sh") < text.index("\nUSER 1000") < text.index("\nENTRYPOINT")
+    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]
+
+
+def test_what_the_image_copies_is_enough_to_install_and_to_run(tmp_path):
+    text = (ROOT / "Dockerfile").read_text()
+    # Other patterns are of the context's root: `runs` leaves gin/runs where it is.
+    ignored = shutil.ignore_patterns(*re.findall(r"^\*\*/(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+    for sources, target in re.findall(r"^COPY ([^-].*) (\S+)$", text, re.MULTILINE):
+        for source in sources.split():
+            to = tmp_path / target / Path(source).name if target.endswith("/") else tmp_path / target
+            to.parent.mkdir(parents=True, exist_ok=True)
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, to, ignore=ignored)
+            else:
+                shutil.copy(ROOT / source, to)
+    installs = bash(tmp_path / "launch" / "setup.sh", "--dry-run", "tpu", PYTHON=sys.executable)
+    assert installs.returncode == 0, installs.stderr
+    assert "'-e' '.[tpu]'" in installs.stdout
+    command = [sys.executable, "-m", "crome_jax", "train", "--gin_file=gin/runs/crome.gin", "--gin.DATA='none'"]
+    ran = subprocess.run([*command, "--gin.BACKBONE='nowhere'"], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert "nowhere: neither a file or folder nor a known backbone" in ran.stderr

@@ -1,10 +1,25 @@
 """The benchmark of scoring draws whole prompts in their proportions, and its page says what the timings are."""
 
+from types import SimpleNamespace
+
 import numpy as np
+from toy import WordTokenizer, text_groups
 
 from benchmarks.scoring import __main__ as command
-from benchmarks.scoring.__main__ import Prompt, Timing, Transformers, by_prompt, draw, render
+from benchmarks.scoring.__main__ import (
+    Prompt,
+    Timing,
+    Transformers,
+    Work,
+    bounds,
+    by_prompt,
+    count_work,
+    draw,
+    render,
+)
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
+from crome_jax.data.packing import RowShape
+from crome_jax.models.config import tiny
 
 
 def pair(subset, prompt, n, words=1):
@@ -62,13 +77,38 @@ def test_what_is_drawn_has_every_subset_and_length_in_its_share():
 def test_the_page_gives_the_ratio_of_the_run_that_did_not_compile():
     ours = {"compiling": Timing(30.0, 35.0, 900, 100), "": Timing(10.0, 15.0, 900, 100)}
     some = [Prompt(("a",), ("pair", "pair"), 100, 250)]
-    page = render({"date": "today"}, 20, ours, Timing(60.0, 90.0, 2000, 500), "They agree.", some, some * 2)
+    page = render({"date": "today"}, 20, ours, Timing(60.0, 90.0, 2000, 500), "They agree.", some, some * 2, WORK, 5e10)
     assert "**6.00 times the pairs/s** (6.00 times by CPU time" in page  # 60 / 10 and 90 / 15.
     assert "| crome_jax, compiling | 30.0 | 35.0 | 0.67 | 900 | 100 | 30 |" in page
     assert "| crome_jax | 10.0 | 15.0 | 2.00 | 900 | 100 | 90 |" in page
     assert "| transformers | 60.0 | 90.0 | 0.33 | 2,000 | 500 | 33 |" in page
     assert "2.50 times as many. What was scored here takes 2.50" in page
     assert "| a | 2 | 50.0% | 250 | 50.0% |" in page
+
+
+WORK = Work(weights=3e11, attention=1e11)
+
+
+def test_the_page_says_what_attention_takes_and_how_near_the_machine_s_speed_it_is():
+    said = bounds(Timing(10.0, 15.0, 900, 100), Timing(60.0, 90.0, 2000, 500), WORK, 5e10, 2.5)
+    assert "computes 0.40 TFLOP, 25% of them in attention" in said
+    assert "40 GFLOP/s (30 without attention) of the 50" in said  # 0.4 TFLOP in 10 seconds.
+    assert "100 tokens/s with the padding, transformers 42" in said
+    assert "2.50 times, less 10% of padding" in said
+
+
+def test_the_work_is_that_of_the_rows_that_are_packed():
+    cfg = tiny(layers=3, vocab_size=64)
+    model = SimpleNamespace(cfg=cfg, tokenizer=WordTokenizer(), shape=RowShape(256, 64, 1))
+    found = count_work(model, text_groups(2), 256)  # Both in one row.
+    d, e = cfg.width, cfg.head_width
+    keys, other = 2 * d * cfg.kv_heads * e, 2 * d * cfg.heads * e + 3 * d * cfg.ffn_width
+    # Two FLOP a weight and token; the last layer keeps all keys and asks for the 64 slots alone, also of attention.
+    weights = 2 * (2 * 256 * (keys + other) + 256 * keys + 64 * other)
+    pairs = 4 * cfg.heads * e * 256**2 / 2
+    assert found.attention == 2 * pairs
+    assert found.weights == weights + pairs * 64 / 256
+    assert count_work(model, text_groups(2), 512) == Work(2 * found.weights, 2 * found.attention)
 
 
 def test_transformers_gets_the_batch_that_is_the_fastest(monkeypatch):

@@ -1,17 +1,20 @@
 """What comes from outside cannot run code, leave its folder, or show what is secret. One test for each promise."""
 
 import ast
-import re
+import json
 from pathlib import Path
 
 import pytest
+from fake_endpoint import Answer, FakeEndpoint
 
 import crome_jax
+from crome_jax.cli import main
 from crome_jax.configuration import configure
 from crome_jax.data.chat_templates import ChatTemplate
 from crome_jax.errors import CromeError
 from crome_jax.groups import Message
 from crome_jax.training.train import train
+from crome_jax.weights.safetensors_files import TensorFiles
 
 ROOT = Path(crome_jax.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -32,7 +35,7 @@ def names(path: Path) -> set[str]:
         elif isinstance(node, ast.Name):
             found.add(node.id)
         elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-            found.add(node.arg)
+            found |= set() if getattr(node.value, "value", True) is False else {node.arg}
     return found
 
 
@@ -86,18 +89,73 @@ def test_a_chat_template_stays_in_its_sandbox(attack):
         render()
 
 
+UNPACKING = {
+    *("tarfile", "TarFile", "ZipFile", "unpack_archive", "extract", "extractall"),
+    *("download_and_extract", "iter_archive", "gunzip"),
+}
+
+
 def test_nothing_unpacks_an_archive():
     """What comes packed (gzip, Parquet, safetensors, GGUF) is read in place; no member's name becomes a path."""
-    unpacking = {"tarfile", "extractall", "unpack_archive", "ZipFile", "TarFile"}
-    assert {path.name: names(path) & unpacking for path in FILES if names(path) & unpacking} == {}
+    assert {path.name: names(path) & UNPACKING for path in FILES if names(path) & UNPACKING} == {}
 
 
-def test_no_secret_is_read_so_none_can_be_logged():
-    """Whoever adds a variable that holds a secret must see to it that logs, cards and errors leave it out."""
-    read = set()
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            text = ast.unparse(node) if isinstance(node, ast.Call | ast.Subscript) else ""
-            if match := re.match(r"os\.(?:environ(?:\.get\(|\[)|getenv\()'(\w+)'", text):
-                read.add(match[1])
-    assert read == {"XDG_CACHE_HOME"}
+@pytest.mark.parametrize("elsewhere", ["../outside.safetensors", "/etc/passwd", "below/../../outside.safetensors"])
+def test_an_index_of_weights_names_no_file_outside_its_folder(tmp_path, elsewhere):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "outside.safetensors").touch()
+    index = {"weight_map": {"model.norm.weight": elsewhere}}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CromeError, match=r"outside|passwd"):
+        TensorFiles(tmp_path / "model")
+
+
+ENVIRONMENT = {
+    "augment/oracles/chat/client.py",  # The key, which the tests below look for.
+    "training/processes.py",
+    "training/topology.py",
+    "weights/packages.py",
+}
+"""What reads or writes variables of the environment, where secrets are. Whoever adds to this must see to it that logs,
+cards and errors leave them out."""
+
+
+def touches_environment(path: Path) -> bool:
+    """Tell whether a file names the environment, in whatever way it then reads it."""
+    return bool(names(path) & {"environ", "environb", "getenv", "getenvb"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["os.environ.get(name)", "os.environ['KEY']", "from os import environ as e", "f(os.getenv)", "getenvb(b'KEY')"],
+)
+def test_whoever_reads_the_environment_is_seen(tmp_path, line):
+    (tmp_path / "a.py").write_text(f"import os\nname = 'environ'\n{line}\n")
+    assert touches_environment(tmp_path / "a.py")
+    (tmp_path / "a.py").write_text("import os\nname = 'environ'\nenvironment = os.sep\n")
+    assert not touches_environment(tmp_path / "a.py")
+
+
+def test_the_environment_is_read_in_known_places_alone():
+    assert {path.relative_to(ROOT).as_posix() for path in FILES if touches_environment(path)} == ENVIRONMENT
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_key_is_in_no_log_card_cache_or_error_of_a_command(tmp_path, monkeypatch, capfd, refused):
+    key = "sk-SECRET0123456789"
+    monkeypatch.setenv("MY_KEY", key)
+    quoted = json.dumps({"error": {"message": f"Incorrect API key provided: {key}, or {key[:12]}***."}}).encode()
+    prefs, out = tmp_path / "prefs.jsonl", tmp_path / "groups"
+    prefs.write_text('{"prompt": "How do clocks work?", "chosen": "By a spring and gears.", "rejected": "They do."}\n')
+    with FakeEndpoint(lambda number, body: Answer(status=401, body=quoted) if refused else None) as endpoint:
+        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "api_key_env": "MY_KEY"}
+        flags = [f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items()]
+        flags += ["--gin.MODEL='x'", "--oracle", "chat", "--neutrals-per-group", "0"]
+        assert main(["augment", "--data", str(prefs), "--out", str(out), *flags]) == (2 if refused else 0)
+        assert endpoint.headers[0]["authorization"] == f"Bearer {key}"
+    said = capfd.readouterr()
+    written = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert len(written) >= (1 if refused else 4)
+    for place, text in {"output": said.out.encode(), "errors": said.err.encode(), **written}.items():
+        assert key[:12].encode() not in text, place
+    assert "[key]" in said.err or not refused

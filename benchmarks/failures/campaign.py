@@ -14,11 +14,11 @@ from benchmarks.failures.victim import (
     evaluate,
     final_bytes,
     found_damaged,
-    is_saving,
     must_end,
     newest,
     skipped_steps,
     train,
+    unfinished,
 )
 
 MOMENTS = ("start-up", "save", "evaluation", "step")
@@ -27,7 +27,7 @@ MOMENTS = ("start-up", "save", "evaluation", "step")
 PATIENCE = 600.0
 """Seconds that a life may take to get further than the one before it."""
 
-_RATES = {"goodput", "tokens/s", "pairs/s"}
+_OF_TIME = ("goodput", "tokens/s", "pairs/s")
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class Tally:
 
     Args:
         killed: moments, and how often the run was killed then.
-        amid_save: kills that left a checkpoint unfinished.
+        amid_save: kills that left a checkpoint unfinished which was not there before.
         damaged: what was done to the newest checkpoint while the run was down, and how often.
         found: damaged checkpoints that the run named and moved away.
         steps: of the run.
@@ -92,7 +92,7 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
     began = time.monotonic()
     while tally.killed.total() < kills:
         moment = MOMENTS[tally.killed.total() % len(MOMENTS)]
-        started = time.monotonic()
+        started, left = time.monotonic(), unfinished(run)
         process = evaluate(data, run) if moment == "evaluation" else train(data, run, steps)
         if moment in span:
             _wait(process, draw.uniform(0, span[moment]))
@@ -100,7 +100,7 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
             _wait_for_progress(process, run)
             span["start-up"] = time.monotonic() - started
             if moment == "save":
-                _wait_for_save(process, run)
+                _wait_for_save(process, run, left)
                 _wait(process, draw.uniform(0, 0.03))
             else:
                 _wait(process, draw.uniform(0, 5.0))
@@ -112,7 +112,7 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
         process.kill()
         process.wait()
         tally.killed[moment] += 1
-        tally.amid_save += is_saving(run)
+        tally.amid_save += bool(unfinished(run) - left)
         # Only here: the next life but one may need the checkpoint before it.
         if moment == "step" and draw.random() < 0.5 and (how := damage(run, draw)):
             tally.damaged[how] += 1
@@ -141,7 +141,7 @@ def _figures(run: Path) -> list[dict]:
     report = json.loads((run / "evaluation" / "report.json").read_text())
     methods = list(report["methods"].values())
     for curve in (method["training"] for method in methods):
-        curve[:] = [{name: value for name, value in line.items() if name not in _RATES} for line in curve]
+        curve[:] = [{name: value for name, value in line.items() if not name.startswith(_OF_TIME)} for line in curve]
     return methods
 
 
@@ -160,6 +160,6 @@ def _wait_for_progress(process: subprocess.Popen, run: Path) -> None:
         time.sleep(0.005)
 
 
-def _wait_for_save(process: subprocess.Popen, run: Path) -> None:
-    while process.poll() is None and not is_saving(run):
+def _wait_for_save(process: subprocess.Popen, run: Path, left: set[tuple[str, int]]) -> None:
+    while process.poll() is None and not unfinished(run) - left:
         time.sleep(0.001)

@@ -99,9 +99,9 @@ def newest(run: Path) -> int:
     return max(saved_steps(run), default=0)
 
 
-def is_saving(run: Path) -> bool:
-    """Tell whether there is a checkpoint in the run's folder that is not finished."""
-    return any("tmp" in path.name for path in (run / "checkpoints").glob("*"))
+def unfinished(run: Path) -> set[tuple[str, int]]:
+    """Return the checkpoints in the run's folder that are not finished, by name and inode: names come again."""
+    return {(path.name, path.lstat().st_ino) for path in (run / "checkpoints").glob("*tmp*")}
 
 
 def skipped_steps(run: Path) -> list[int]:

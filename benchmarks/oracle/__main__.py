@@ -161,8 +161,9 @@ def write_synthetic(folder: Path, count: int) -> None:
 
 def plan(folder: str) -> None:
     """Dry-run a Beam graph over a folder, and print requests and the peak memory of this process in bytes."""
+    from crome_jax.augment.job import Job
     from crome_jax.augment.oracles.choice import Augmentation
-    from crome_jax.augment.pipeline import Job, estimate_pipeline
+    from crome_jax.augment.pipeline import estimate_pipeline
 
     few = dict.fromkeys(("upgrade_per_pair", "align_per_pair", "neutrals_per_group"), 0)
     recipe = Recipe(rubrics_per_prompt=2, degrade_per_pair=1, **few)

@@ -28,12 +28,14 @@ import numpy as np
 
 from benchmarks.pages import make_parser, table
 from crome_jax.data.datasets.benchmarks.registry import read_benchmark
-from crome_jax.data.packing import RowShape
+from crome_jax.data.loading import tokenize_groups
+from crome_jax.data.packing import RowShape, pack_tightly
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.distinct import distinct_prompts
-from crome_jax.evaluation.scoring import RewardModel, score_groups
+from crome_jax.evaluation.scoring import RewardModel, row_shapes, score_groups, share_beginning
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
+from crome_jax.training.flops import step_flops
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.placing import place_params
 from crome_jax.verbs.numbers import at_least
@@ -118,7 +120,8 @@ def run(argv: Sequence[str]) -> None:
             f"\n\nThe machine was busy with other work (load {load:.0f} on {cores} cores): the seconds are not those "
             "of the programs alone, the CPU seconds more nearly are."
         )
-    page = render(facts, len(sample), {"compiling": cold, "": ours}, timing, agreement, drawn, prompts)
+    work = count_work(model, sample, ours.tokens + ours.padding)
+    page = render(facts, len(sample), {"compiling": cold, "": ours}, timing, agreement, drawn, prompts, work, peak())
     with whole_output(args.table, overwrite=True) as partial:
         partial.write_text(page)
     print(page)
@@ -187,6 +190,50 @@ def time_ours(
     scores = score_groups(model, groups, rows_at_once=rows_at_once)
     timing = Timing(time.monotonic() - clock, time.process_time() - cpu, scores.tokens, scores.padding)
     return timing, scores.rewards
+
+
+class Work(NamedTuple):
+    """What scoring by crome_jax has to compute, in FLOP.
+
+    Args:
+        weights: products with weights.
+        attention: products of queries with keys and of their shares with values: of every token with all that is before
+            it in its row, whether it may see it or not.
+    """
+
+    weights: float
+    attention: float
+
+
+def count_work(model: RewardModel, groups: Sequence[PreferenceGroup], computed: int) -> Work:
+    """Count the FLOP of scoring, from the rows that are packed.
+
+    Args:
+        computed: tokens that went through the model: of rows that fill up a batch, each as often as it is computed.
+    """
+    tokenized = tokenize_groups(distinct_prompts(groups).groups, model.tokenizer, model.shape)
+    packed = pack_tightly([share_beginning(item) for item in tokenized], row_shapes(model.shape))
+    whole = attention = 0.0
+    for rows in packed:
+        n, tokens = rows.batch.tokens.shape
+        whole += step_flops(model.cfg, "head", n, tokens, rows.groups.shape[1])
+        # All layers but the last, which is asked for the scored tokens only.
+        attention += n * 4.0 * model.cfg.heads * model.cfg.head_width * tokens**2 / 2 * (model.cfg.layers - 1)
+    again = computed / sum(rows.batch.tokens.size for rows in packed)
+    return Work(again * (whole - attention), again * attention)
+
+
+def peak(size: int = 2048, tries: int = 5) -> float:
+    """Return the FLOP/s of a product of two large float32 matrices, the best of several."""
+    matrix = jax.random.normal(jax.random.key(0), (size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(matrix).block_until_ready()
+    seconds = []
+    for _ in range(tries):
+        clock = time.monotonic()
+        product(matrix).block_until_ready()
+        seconds.append(time.monotonic() - clock)
+    return 2.0 * size**3 / min(seconds)
 
 
 class Transformers:
@@ -269,11 +316,15 @@ def render(
     agreement: str,
     drawn: Sequence[Prompt],
     prompts: Sequence[Prompt],
+    work: Work,
+    most: float,
 ) -> str:
     """Write the page as Markdown.
 
     Args:
         ours: what is said of a run of crome_jax to its timing; the last is what is compared.
+        work: of such a run.
+        most: FLOP/s that the machine reaches, of `peak`.
     """
     compared = list(ours.values())[-1]
     clock, cpu = theirs.seconds / compared.seconds, theirs.cpu / compared.cpu
@@ -296,8 +347,29 @@ def render(
         f"{sum(p.alone for p in prompts):,} with every text by itself, padding not counted: {shared['whole']:.2f} "
         f"times as many. What was scored here takes {shared['sample']:.2f} times as many.",
         table(("subsets", "pairs", "of the whole", "tokens by themselves", "of the whole"), _by_subset(drawn, prompts)),
+        "## What bounds it",
+        bounds(compared, theirs, work, most, shared["sample"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def bounds(ours: Timing, theirs: Timing, work: Work, most: float, shared: float) -> str:
+    """Say how near the machine's speed crome_jax comes, what share attention has, and where the ratio is from.
+
+    Args:
+        shared: how many times as many tokens every text by itself takes.
+    """
+    whole = work.weights + work.attention
+    padding = ours.padding / (ours.tokens + ours.padding)
+    return (
+        f"crome_jax computes {whole / 1e12:.2f} TFLOP, {work.attention / whole:.0%} of them in attention, which takes "
+        "every token with all that is before it in its row: "
+        f"{whole / ours.seconds / 1e9:.0f} GFLOP/s ({work.weights / ours.seconds / 1e9:.0f} without attention) of the "
+        f"{most / 1e9:.0f} that a product of two large matrices reaches on these cores. It encodes "
+        f"{(ours.tokens + ours.padding) / ours.seconds:.0f} tokens/s with the padding, transformers "
+        f"{(theirs.tokens + theirs.padding) / theirs.seconds:.0f}: the ratio is that of these, and what encoding "
+        f"tokens once saves, {shared:.2f} times, less {padding:.0%} of padding."
+    )
 
 
 def _shared(prompts: Sequence[Prompt]) -> float:

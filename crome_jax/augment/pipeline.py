@@ -4,20 +4,24 @@
 
 A range of the input becomes one shard of the output. Nothing is shuffled and nothing is held but the range at hand, so
 memory does not grow with the data. Ties and permutations borrow within a range, and the offline editor learns its words
-there: the input should be in no particular order, as TFDS writes it. A shard appears whole, with its account beside it;
-a run that was killed goes on with those that are missing, and its requests that were answered are in the oracle's
-cache. So the data are the same bytes as if nothing had happened.
+there: the input should be in no particular order, as TFDS writes it. A shard appears whole, and its account after it; a
+run that was killed goes on with those that are missing, and its requests that were answered are in the oracle's cache.
+So the data are the same bytes as if nothing had happened.
 
-The folders must be on a file system that every worker sees. A budget, a rate limit and a concurrency are each worker's.
+    OUT.unfinished/plan.json, shards/, accounts/      until all is there; then shards/ becomes OUT
+
+The folders must be on a file system that every worker sees. A concurrency is each worker's; budgets, limits and the
+cache are those of all workers of a machine: on a runner that may have several, each has a cache in a folder of its own
+name, and a range that begins again on another machine is asked for again.
 """
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
+import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +35,13 @@ from crome_jax.augment.account import Account
 from crome_jax.augment.augmentation import augment_groups
 from crome_jax.augment.card import Card
 from crome_jax.augment.interventions import add_interventions
+from crome_jax.augment.job import Job, Shard, account_path, check_absent, finish_job, start_job
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
-from crome_jax.augment.oracles.facts import add_facts, oracle_facts, spent_since
+from crome_jax.augment.oracles.facts import add_facts, process_facts, spent_since
 from crome_jax.data.features import group_features, parse_group, serialize_group
-from crome_jax.data.writers import describe_shards
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import whole_output
+from crome_jax.files import locked, whole_output
 from crome_jax.groups import PreferenceGroup
 
 RUNNERS = {
@@ -53,96 +57,61 @@ _NEEDED = {
     "spark": "--beam-option=--spark_master_url=spark://HOST:PORT (with Java here), or =--job_endpoint=HOST:PORT",
     "dataflow": "--beam-option=--project=ID, =--region=NAME and =--temp_location=gs://BUCKET/PATH",
 }
-_NAME, _SPLIT = "preference_groups", "train"
 _READ = 64  # Records fetched at a time.
 _MEND = "write the folder again: `crome augment` with every --*-per-pair and --neutrals-per-group 0, and --skip-bad"
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What is done, and all that its result depends on.
-
-    Args:
-        data: TFDS folder of groups in ArrayRecord files.
-        split: of it.
-        out: folder that will hold the result.
-        chosen: oracle and recipe.
-        seed: of every draw.
-        groups_per_shard: groups of one range.
-    """
-
-    data: str
-    split: str
-    out: str
-    chosen: Augmentation
-    seed: int = 0
-    groups_per_shard: int = 8192
-
-    @property
-    def work(self) -> Path:
-        """Where shards are gathered until all are there."""
-        out = Path(self.out)
-        return out.with_name(f"{out.name}.unfinished")
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-    """One range of the input, and the shard of the output that it becomes.
-
-    Args:
-        number, of: which of how many, from 0.
-        start, stop: indices of its groups.
-    """
-
-    number: int
-    of: int
-    start: int
-    stop: int
-
-    @property
-    def name(self) -> str:
-        """The file's name, as TFDS has it."""
-        return f"{_NAME}-{_SPLIT}.array_record-{self.number:05d}-of-{self.of:05d}"
-
-
-def run_pipeline(job: Job, *, runner: str = "direct", options: Sequence[str] = ()) -> tuple[Card, dict[str, Any]]:
+def run_pipeline(
+    job: Job,
+    *,
+    runner: str = "direct",
+    options: Sequence[str] = (),
+    report: Callable[[Card, dict[str, Any]], None] = lambda card, facts: None,
+) -> tuple[Card, dict[str, Any]]:
     """Augment a data set shard by shard; the folder `out` appears when all of them are there.
 
     Args:
         runner: one of RUNNERS.
         options: of Beam and the runner, such as `--flink_master=HOST:PORT`.
+        report: called with what is returned just before `out` appears, so that no `out` is without its card.
 
     Returns:
         The card, and facts about the oracle.
 
     Raises:
-        CromeError: where the input is no such folder, `out` exists, an unfinished run of another job is in the way, or
-            another runner than the direct one fails, as it does where it lacks an option, a job server or a cluster.
+        CromeError: where the input is no such folder, `out` exists, an unfinished run of another job is in the way, the
+            same job is being run, or another runner than the direct one fails, as it does where it lacks an option, a
+            job server or a cluster.
     """
-    if job.chosen.baseline is not None:
-        raise CromeError("a baseline filters in one process: run `crome augment --baseline` on what this run writes")
-    if os.path.lexists(job.out):
-        raise CromeError(f"{job.out}: exists already; choose another name, or move it away")
+    check_absent(job)
     given = _options(runner, options)
     shards = plan_shards(job)
-    _start(job, shards)
-    with _explained(runner), beam.Pipeline(options=given) as pipeline:
-        _ = (
-            pipeline
-            | "Ranges" >> beam.Create(shards)
-            | "Spread" >> beam.Reshuffle()
-            | "Not done yet" >> beam.Filter(lambda shard: not _account_path(job, shard).exists())
-            | "Read" >> beam.ParDo(_Read(job))
-            | "Augment" >> beam.ParDo(_Augment(job))
-            | "Write" >> beam.Map(_write, job)
-        )
-    card, facts, sizes = Card(Account(), job.seed), {}, []
-    for shard in shards:
-        record = json.loads(_account_path(job, shard).read_text(encoding="utf-8"))
-        card.merge(Card.from_state(record["card"], job.seed))
-        add_facts(facts, record["oracle"])
-        sizes.append(record["groups"])
-    _finish(job, shards, sizes)
+    job.work.mkdir(parents=True, exist_ok=True)
+    with locked(job.work / "lock", wait=False) as alone:
+        if not alone:
+            raise CromeError(f"{job.work}: another process is at work on it; wait for that one, or end it")
+        check_absent(job)
+        start_job(job, shards)
+        with _explained(runner), beam.Pipeline(options=given) as pipeline:
+            _ = (
+                pipeline
+                | "Ranges" >> beam.Create(shards)
+                | "Spread" >> beam.Reshuffle()
+                | "Not done yet" >> beam.Filter(lambda shard: not account_path(job, shard).exists())
+                | "Read" >> beam.ParDo(_Read(job))
+                | "Augment" >> beam.ParDo(_Augment(job, apart=runner != "direct"))
+                | "Write" >> beam.Map(_write, job)
+            )
+        card, facts, sizes = Card(Account(), job.seed), {}, []
+        for shard in shards:
+            record = json.loads(account_path(job, shard).read_text(encoding="utf-8"))
+            card.merge(Card.from_state(record["card"], job.seed))
+            add_facts(facts, record["oracle"])
+            sizes.append(record["groups"])
+        if runner == "direct":
+            # The whole run's: no shard's account has what a process paid that was killed before it wrote one.
+            facts.update(job.chosen.facts(job.run))
+        finish_job(job, sizes, lambda: report(card, facts))
     return card, facts
 
 
@@ -222,8 +191,8 @@ class _Read(beam.DoFn):
 class _Augment(beam.DoFn):
     """A shard and its groups -> it, its larger groups, and its record: account, card, facts about the oracle."""
 
-    def __init__(self, job: Job):
-        self._job = job
+    def __init__(self, job: Job, *, apart: bool):
+        self._job, self._apart = job, apart
         self._shared = Shared()
 
     def process(
@@ -232,44 +201,76 @@ class _Augment(beam.DoFn):
         shard, groups = element
         job = self._job
         with contextlib.ExitStack() as stack:
-            if job.chosen.oracle == OFFLINE:
-                oracle = stack.enter_context(job.chosen.open(groups))
-            else:  # One for all shards of a process: its connections, its budget, its model.
-                oracle = self._shared.acquire(lambda: _Open(job.chosen)).oracle
-            before = oracle_facts(oracle)
+            # One for all shards of a process: its connections, its models.
+            shared = self._shared.acquire(lambda: _Open(job, self._apart))
+            oracle = shared.oracle or stack.enter_context(job.chosen.open(groups))
+            before = process_facts(oracle)
             account = Account()
             card = Card(account, job.seed)
             out = []
-            for group in augment_groups(
-                groups, oracle=oracle, recipe=job.chosen.recipe, seed=job.seed, account=account
-            ):
+            made = augment_groups(groups, oracle=oracle, recipe=job.chosen.recipe, seed=job.seed, account=account)
+            for group in shared.unsure(made, account):
                 card.add(group)
                 out.append(group)
-            facts = spent_since(oracle_facts(oracle), before)
+            facts = spent_since(process_facts(oracle), before)
         yield shard, out, {"groups": len(out), "card": card.state(), "oracle": facts}
 
 
 class _Open:
-    """An oracle that is open as long as this is held."""
+    """What is open as long as this is held.
 
-    def __init__(self, chosen: Augmentation):
+    Args:
+        apart: whether the machine may be one of several, and keeps its replies apart from theirs.
+
+    Attributes:
+        oracle: None of the offline editor, which is another for every shard.
+    """
+
+    def __init__(self, job: Job, apart: bool):
+        self._chosen, self.oracle, self._baseline = job.chosen, None, None
         self._stack = contextlib.ExitStack()
-        self.oracle = self._stack.enter_context(chosen.open(()))
+        if job.chosen.baseline is not None:
+            from crome_jax.training.train import load_run
+
+            self._baseline = load_run(job.chosen.baseline)
+        if job.chosen.oracle != OFFLINE:
+            self.oracle = self._stack.enter_context(_placed(job.chosen, apart).open((), job.run))
+
+    def unsure(self, groups: Iterator[PreferenceGroup], account: Account) -> Iterator[PreferenceGroup]:
+        """Drop what the baseline is sure of, where there is one."""
+        if self._baseline is None:
+            return groups
+        from crome_jax.augment.baseline import keep_unsure
+
+        chosen = self._chosen
+        return keep_unsure(groups, self._baseline, account=account, unsure=chosen.unsure, kinds=chosen.unsure_kinds)
 
     def __del__(self):
         self._stack.close()
 
 
+def _placed(chosen: Augmentation, apart: bool) -> Augmentation:
+    """Return what is done on this machine: SQLite wants all that use a database on one."""
+    if not apart or chosen.chat.cache is None:
+        return chosen
+    cache = os.path.join(chosen.chat.cache, socket.gethostname())
+    return dataclasses.replace(chosen, chat=dataclasses.replace(chosen.chat, cache=cache))
+
+
 def _write(element: tuple[Shard, list[PreferenceGroup], dict[str, Any]], job: Job) -> None:
     shard, groups, record = element
-    # The account last: a shard that has one is done. Both appear whole.
-    with whole_output(job.work / shard.name, overwrite=True) as partial:
-        writer = ArrayRecordWriter(str(partial), "group_size:1")
-        for group in groups:
-            writer.write(serialize_group(group))
-        writer.close()
-    with whole_output(_account_path(job, shard), overwrite=True) as partial:
-        partial.write_text(json.dumps(record), encoding="utf-8")
+    account = account_path(job, shard)
+    with locked(account.with_suffix(".lock")):
+        if account.exists():
+            return  # Of another worker, which was taken for lost: its shard and its account belong together.
+        # The account last: a shard that has one is done. Both appear whole.
+        with whole_output(job.shards / shard.name, overwrite=True) as partial:
+            writer = ArrayRecordWriter(str(partial), "group_size:1")
+            for group in groups:
+                writer.write(serialize_group(group))
+            writer.close()
+        with whole_output(account) as partial:
+            partial.write_text(json.dumps(record), encoding="utf-8")
 
 
 def _estimate(element: tuple[Shard, list[PreferenceGroup]], job: Job, folder: str) -> None:
@@ -279,53 +280,6 @@ def _estimate(element: tuple[Shard, list[PreferenceGroup]], job: Job, folder: st
     for _ in add_interventions(groups, oracle=estimate, recipe=job.chosen.recipe, seed=job.seed):
         pass
     Path(folder, f"{shard.number}.json").write_text(json.dumps(estimate.counts()))
-
-
-def _account_path(job: Job, shard: Shard) -> Path:
-    return job.work / f"{shard.name}.account.json"
-
-
-def _start(job: Job, shards: Sequence[Shard]) -> None:
-    """Make the folder of the work, or see that the one that is there is of this very job."""
-    said = {
-        "data": str(Path(job.data).resolve()),
-        "split": job.split,
-        "groups": shards[-1].stop,
-        "groups_per_shard": job.groups_per_shard,
-        "seed": job.seed,
-        "recipe": dataclasses.asdict(job.chosen.recipe),
-        "oracle": job.chosen.oracle,
-        "model": _model(job.chosen),
-    }
-    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-    plan = job.work / "plan.json"
-    if plan.is_file() and json.loads(plan.read_text())["key"] != key:
-        raise CromeError(
-            f"{job.work}: is an unfinished run with another input, seed, recipe or oracle; run that one to its end, or "
-            "move the folder away"
-        )
-    if not plan.is_file():
-        with whole_output(plan) as partial:
-            partial.write_text(json.dumps({"key": key, **said}, indent=1))
-
-
-def _model(chosen: Augmentation) -> dict[str, Any] | None:
-    """Return what a model's replies depend on; how fast and for how much it is asked may change between runs."""
-    if chosen.oracle == OFFLINE:
-        return None
-    fields = ("model", "prompts", "structured", "temperature", "seed", "max_reply_tokens", "resamples")
-    return {name: getattr(chosen.chat, name) for name in fields}
-
-
-def _finish(job: Job, shards: Sequence[Shard], sizes: Sequence[int]) -> None:
-    """Write what TFDS reads a folder by, take the accounts away, and give the folder its name."""
-    work = job.work
-    said = f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}."
-    describe_shards(work, _NAME, _SPLIT, sizes, said)
-    for shard in shards:
-        _account_path(job, shard).unlink()
-    (work / "plan.json").unlink()
-    os.replace(work, job.out)
 
 
 def _options(runner: str, options: Sequence[str]) -> PipelineOptions:

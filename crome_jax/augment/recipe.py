@@ -28,7 +28,8 @@ class Recipe:
         neutrals_per_group: irrelevant-query ties (IQN) wanted for each group.
         causal_share: chance that such a tie is a causal pair of its donor rather than a human one.
         permutations: pairs of other groups that RRM's recipe puts under each prompt; see `add_permutations`.
-        judge: whether the oracle judges its own interventions, and those it finds wanting are dropped.
+        judge: whether the oracle judges its own interventions, and CAN and PARA ties, and those it finds wanting are
+            dropped.
 
     Raises:
         CromeError: where a number is out of range.

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence, Set
 from crome_jax.augment.account import Account
 from crome_jax.augment.asking import Plan
 from crome_jax.augment.growth import Growth, without
-from crome_jax.augment.oracles.base import Declined, Direction, Judgement, Reply, Rewrite, Verdict
+from crome_jax.augment.languages import language
+from crome_jax.augment.oracles.base import NO_ATTRIBUTE, Declined, Direction, Judgement, Reply, Rewrite, Verdict
 from crome_jax.augment.oracles.offline.refusals import only_some_decline
 from crome_jax.augment.rubrics import Rubric
 from crome_jax.augment.words import SHORT, WORD, is_english
@@ -27,6 +28,11 @@ UNSURE = 0.2
 
 SCRIPT_LETTERS = 1000
 """Letters of a text that tell its writing system."""
+
+QUALITY = Rubric(
+    "overall quality", "How well the answer serves whoever asked, with all that matters to them considered."
+)
+"""What the two answers of a tie are compared in."""
 
 _REFUSES_TO_REWRITE = re.compile(
     r"\b(?:can(?:no|['’]?)t|can not|unable to|not able to|won['’]t|will not|decline to|must refuse to)\b"
@@ -79,8 +85,7 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
     # An answer that became a refusal was not moved along one attribute, unless that attribute is what declining is for.
     if not _ABOUT_DECLINING.search(attribute) and only_some_decline((source, text)):
         return "refused to rewrite"
-    surely_english = len(spoken(source)) >= SHORT and is_english(source)
-    if script(text) != script(source) or (surely_english and not is_english(text)):
+    if _in_another_language(source, text):
         return "another language"
     for sibling in growth.responses[len(growth.group.responses) :]:
         other = spoken(sibling.text)
@@ -92,6 +97,14 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
             if mine and theirs and len(mine & theirs) >= SAME_EDIT * len(mine | theirs):
                 return "near-duplicate of another answer"
     return None
+
+
+def _in_another_language(source: str, text: str) -> bool:
+    if script(text) != script(source):
+        return True
+    if len(spoken(source)) >= SHORT and is_english(source):  # Then any language that we do not know is another, too.
+        return not is_english(text)
+    return None not in (languages := {language(source), language(text)}) and len(languages) == 2
 
 
 @functools.lru_cache(maxsize=2048)  # Each answer of a group is compared with those that come after it.
@@ -120,46 +133,49 @@ def script(text: str) -> str:
 
 
 def judge_made(growth: Growth, rubrics: Sequence[Rubric], account: Account) -> Plan[None]:
-    """Ask the oracle about each of its interventions, and drop those it does not stand by.
+    """Ask the oracle about each of its interventions and ties, and drop those it does not stand by.
 
-    Kept are those whose attribute moved as it should and nothing else did. What was made from one that goes, goes, too.
-    A verdict that does not come keeps the intervention and is counted.
+    Kept are interventions whose attribute moved as it should and nothing else did, and ties (CAN, PARA) of which
+    neither answer is the better one. What was made from one that goes, goes, too. A verdict that does not come keeps
+    what was judged and is counted.
     """
     definitions = {rubric.name: rubric.definition for rubric in rubrics}
-    judged = [
-        r
-        for r, response in enumerate(growth.responses)
-        if r >= len(growth.group.responses)
-        and response.parent is not None
-        and response.origin in (Origin.DEGRADED, Origin.UPGRADED)
-    ]
+    against = {c.right: c.left for c in growth.comparisons if c.kind is Kind.NEUTRAL}
+    judged: list[tuple[int, Judgement]] = []
+    for r, response in enumerate(growth.responses):
+        if r < len(growth.group.responses) or response.parent is None:
+            continue
+        if response.origin in (Origin.DEGRADED, Origin.UPGRADED):
+            before, attribute = response.parent, response.attribute
+            definition = definitions.get(attribute, "")
+        elif r in against:
+            before, attribute, definition = against[r], QUALITY.name, QUALITY.definition
+        else:
+            continue
+        texts = growth.responses[before].text, response.text
+        judged.append((r, Judgement(growth.group.prompt, *texts, attribute, definition)))
     if not judged:
         return
-    verdicts = yield [
-        Judgement(
-            growth.group.prompt,
-            growth.responses[growth.responses[r].parent].text,
-            growth.responses[r].text,
-            growth.responses[r].attribute,
-            definitions.get(growth.responses[r].attribute, ""),
-        )
-        for r in judged
-    ]
+    verdicts = yield [judgement for _, judgement in judged]
     dropped: set[int] = set()
-    for r, verdict in zip(judged, verdicts, strict=True):
+    for (r, _), verdict in zip(judged, verdicts, strict=True):
         response = growth.responses[r]
+        attribute = response.attribute or NO_ATTRIBUTE
         if isinstance(verdict, Declined):
-            account.dropped["verdict", response.attribute, verdict.reason] += 1
+            account.dropped["verdict", attribute, verdict.reason] += 1
         elif response.parent in dropped:
             dropped.add(r)
-            account.dropped["judged", response.attribute, "made from an answer that was dropped"] += 1
+            account.dropped["judged", attribute, "made from an answer that was dropped"] += 1
         elif reason := _objection(verdict, response.origin):
             dropped.add(r)
-            account.dropped["judged", response.attribute, reason] += 1
+            account.dropped["judged", attribute, reason] += 1
     growth.drop(dropped)
 
 
 def _objection(verdict: Verdict, origin: Origin) -> str | None:
+    if origin not in (Origin.DEGRADED, Origin.UPGRADED):  # A tie: what else is there beside all that matters?
+        ties = {None: None, Direction.UPGRADE: "better than its tie", Direction.DEGRADE: "worse than its tie"}
+        return ties[verdict.moved]
     if verdict.moved is None:
         return "the attribute did not move"
     if (verdict.moved is Direction.UPGRADE) != (origin is Origin.UPGRADED):

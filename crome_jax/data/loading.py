@@ -14,6 +14,7 @@ from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.cutting import check_room
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.pairs import REQUEST, PairForm, tokenize_pairs
+from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.row_files import RowFiles
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
@@ -157,6 +158,33 @@ def tokenize_groups(
             on_bad(group, error)
         else:
             yield item
+
+
+def fitting_groups(
+    groups: Sequence[PreferenceGroup],
+    tokenizer: Tokenizer,
+    shape: RowShape,
+    quarantine: Quarantine,
+    *,
+    forms: Sequence[PairForm | None] = (None,),
+    name: str | None = None,
+) -> list[PreferenceGroup]:
+    """Return the groups that can be packed in all these forms, in order; the others are set aside.
+
+    Args:
+        forms: of laying comparisons out, as `pairs` of pack_groups.
+    """
+    refused: dict[int, DataError] = {}  # By place: ids may come twice.
+    fits = set(range(len(groups)))
+    for form in forms:
+        for place in sorted(fits):
+            on_bad = lambda _, error, place=place: refused.setdefault(place, error)  # noqa: E731
+            for _ in tokenize_groups([groups[place]], tokenizer, shape, pairs=form, on_bad=on_bad, name=name):
+                pass
+        fits -= refused.keys()
+    for place, error in sorted(refused.items()):
+        quarantine.add(error, to_json(groups[place]))
+    return [groups[place] for place in sorted(fits)]
 
 
 def fingerprint(rows: Rows) -> str:

@@ -30,6 +30,7 @@ class TokenizedGroup:
         attributes: of each comparison, the attribute that metrics count it under, empty for none; () where there are
             none at all.
         cut: responses that were cut already, as two answers in one slot are.
+        cut_at: which responses of the group these are.
         equal: comparisons of such answers that are equal once cut.
     """
 
@@ -45,6 +46,7 @@ class TokenizedGroup:
     attributes: Sequence[str] = ()
     cut: int = 0
     equal: int = 0
+    cut_at: Sequence[int] = ()
 
 
 _COMPARED = ("left", "right", "kind", "target", "weight", "margin")

@@ -11,6 +11,7 @@ end of the second answer's turn, which sees both, is scored: the log-odds that t
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -87,14 +88,14 @@ def tokenize_pairs(
     room = tokens - len(prompt) - len(between)
     slots: dict[tuple[int, int], int] = {}
     encoded: list[list[int]] = []
-    cut: dict[tuple[int, int], int] = {}
+    cut: dict[tuple[int, int], list[int]] = {}
     equal = 0
     rows: list[tuple[int, float, float, float, int, str]] = []
     for c in group.comparisons:
         sides = min(c.left, c.right), max(c.left, c.right)
         wanted = {r: len(answers[r]) for r in sides}
         kept = wanted if sum(wanted.values()) <= room else share_room(wanted, room)
-        cut[sides] = sum(kept[r] < wanted[r] for r in sides)
+        cut[sides] = [r for r in sides if kept[r] < wanted[r]]
         low, high = sides
         same = are_equal_once_cut(answers[low], answers[high], (kept[low], kept[high]))
         weight = 0.0 if same else c.weight
@@ -119,6 +120,7 @@ def tokenize_pairs(
         weight=np.array(weight, np.float32),
         margin=np.array(margin, np.float32),
         attributes=attributes,
-        cut=sum(cut.values()),
+        cut=sum(map(len, cut.values())),
+        cut_at=sorted(set(itertools.chain(*cut.values()))),
         equal=equal,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import whole_output
+from crome_jax.files import is_remote, place, whole_output
 
 _FIELDS = {"file", "record", "error", "raw"}
 
@@ -19,7 +19,7 @@ def list_beside(out: Path) -> Path:
     Raises:
         CromeError: where the output is the root of the file system, which nothing is beside.
     """
-    if out.name in ("", ".."):
+    if not is_remote(out) and out.name in ("", ".."):
         out = out.resolve()
     if not out.name:
         raise CromeError(f"{out}: no list of bad records can be beside it; name a folder in it")
@@ -48,11 +48,11 @@ class Quarantine:
         inputs: Iterable[str | os.PathLike] = (),
         fix: str = "move it away",
     ):
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else place(path)
         self.count = 0
         self.first: DataError | None = None
         self._overwrite = overwrite
-        self._inputs = tuple(Path(source) for source in inputs)
+        self._inputs = tuple(place(source) for source in inputs)
         self._fix = fix
         self._stack = contextlib.ExitStack()
         self._file: IO[str] | None = None
@@ -66,7 +66,7 @@ class Quarantine:
 
     def check_place(self) -> None:
         """Raise CromeError where a file is in the way that must not be replaced."""
-        if self.path is None or not os.path.lexists(self.path):
+        if self.path is None or not self._there():
             return
         if not self._overwrite:
             raise CromeError(f"{self.path}: exists already; {self._fix}")
@@ -91,7 +91,7 @@ class Quarantine:
             return
         if self._file is None:
             self.check_place()
-            partial = self._stack.enter_context(whole_output(self.path, overwrite=os.path.lexists(self.path)))
+            partial = self._stack.enter_context(whole_output(self.path, overwrite=self._there()))
             self._file = self._stack.enter_context(partial.open("w", encoding="ascii"))
         if isinstance(raw, bytes):
             raw = raw.decode(errors="surrogateescape")
@@ -100,17 +100,22 @@ class Quarantine:
         line = {"file": error.file, "record": error.record, "error": str(error), "raw": raw}
         self._file.write(json.dumps(line) + "\n")
 
+    def _there(self) -> bool:
+        return self.path.exists() if is_remote(self.path) else os.path.lexists(self.path)
+
 
 def _reads(source: Path, path: Path) -> bool:
     """Tell whether reading the source, a file or a folder of files, reads the path."""
+    if is_remote(source) or is_remote(path):
+        return source in (path, path.parent)
     return source.exists() and any(os.path.samefile(source, p) for p in (path, path.parent) if p.exists())
 
 
 def _is_list(path: Path) -> bool:
     """Tell whether a file is what a Quarantine wrote."""
     try:
-        with path.open(encoding="ascii") as file:
-            lines = [set(line) if isinstance(line := json.loads(text), dict) else None for text in file]
+        with path.open("rb") as file:
+            lines = [set(line) if isinstance(line := json.loads(text.decode("ascii")), dict) else None for text in file]
     except (OSError, ValueError, RecursionError):
         return False
     return bool(lines) and all(fields == _FIELDS for fields in lines)

@@ -1,8 +1,10 @@
 """Preference data on disk, read into groups one by one: JSON lines, Parquet, TFDS folders, folders of files."""
 
 import bisect
+import contextlib
 import itertools
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,7 +16,9 @@ from crome_jax.data.features import decode_group, group_features
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
 from crome_jax.data.shapes import group_from_record, is_preference, no_object
+from crome_jax.data.shards import missing_shards
 from crome_jax.errors import DataError
+from crome_jax.files import copy_bytes, is_remote, place
 from crome_jax.groups import Message, PreferenceGroup, check_response_text, to_json
 
 _TFDS_INFO = "dataset_info.json"
@@ -44,7 +48,7 @@ def read_groups(
         DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), where a file is
             damaged, and where there is no usable record.
     """
-    path = Path(path)
+    path = place(path)
     ids: set[str] = set()
     first: DataError | None = None
     bad_before = quarantine.count if quarantine else 0
@@ -68,6 +72,27 @@ def read_groups(
             problem = f"holds no usable record; all {bad} are bad, the first because: {first}"
             raise DataError(problem, file=str(path), fix="check that this is preference data")
         raise DataError("holds no record", file=str(path), fix="check how it was made")
+
+
+def check_shards(path: str | os.PathLike, *, split: str | None = None) -> None:
+    """Check that a data set is there and that none of its shards is missing; no record is read.
+
+    Args:
+        path, split: as in `read_groups`.
+
+    Raises:
+        DataError: naming the shards that are missing, or why nothing can be read there.
+    """
+    path = place(path)
+    try:
+        if not path.exists():
+            raise DataError("does not exist", file=str(path), fix="check the path")
+        if path.is_dir() and (folder := _tfds_folder(path)) is not None:
+            _open_tfds(folder, split)
+        else:
+            _record_files(path, split)
+    except OSError as e:
+        raise DataError(f"cannot be read ({e.strerror or e})", file=str(path), fix="check the path") from None
 
 
 def read_prompt_responses(
@@ -154,7 +179,7 @@ def read_scorable(
     Raises:
         DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), or a file is.
     """
-    for file, number, raw, result in _results(Path(path), split, MAX_RECORD_BYTES, _scorable):
+    for file, number, raw, result in _results(place(path), split, MAX_RECORD_BYTES, _scorable):
         if isinstance(result, DataError):
             error = _placed(result, file, number)
             if quarantine is None:
@@ -241,7 +266,9 @@ def _record_files(path: Path, split: str | None) -> list[Path]:
         if not of_split:
             names = ", ".join(file.name for file in files[:8])
             raise DataError(f"holds no file of the split {split!r}", file=str(path), fix=f"it holds {names}")
-        return of_split
+        files = of_split
+    if missing := missing_shards(file.name for file in files):
+        raise _lacking(path, missing, len(files) + len(missing))
     return files
 
 
@@ -258,6 +285,17 @@ def _tfds_folder(path: Path) -> Path | None:
 
 
 def _read_tfds(folder: Path, split: str | None) -> Iterator[_Result]:
+    split, shards, lengths = _open_tfds(folder, split)
+    with _on_this_machine(folder, shards) as here:
+        try:
+            yield from _read_shards(here, folder, split, shards, lengths)
+        except Exception as e:  # ArrayRecord reports damage as RuntimeError, IndexError and others.
+            problem = f"is damaged ({_first_line(e)})"
+            raise DataError(problem, file=str(folder), fix="write it again") from e
+
+
+def _open_tfds(folder: Path, split: str | None) -> tuple[str, list[Path], list[int]]:
+    """Return a TFDS folder's split, its shards, all of which are there, and how many examples each has."""
     try:
         builder = tfds.builder_from_directory(folder)
         splits = sorted(builder.info.splits)
@@ -271,25 +309,44 @@ def _read_tfds(folder: Path, split: str | None) -> Iterator[_Result]:
     if split is not None and split not in splits:
         raise DataError(f"has no split {split!r}", file=str(folder), fix=f"name one of {', '.join(splits)}")
     info = builder.info.splits[split or splits[0]]
-    shards = [Path(path) for path in info.filepaths]
+    shards = [place(path) for path in info.filepaths]
     if missing := [path.name for path in shards if not path.is_file()]:
-        names = ", ".join(missing[:8])
-        problem = f"lacks {len(missing)} of its {len(shards)} shards: {names}"
-        raise DataError(problem, file=str(folder), fix="copy them there, or write it again")
-    try:
-        source = builder.as_data_source(split or splits[0])
-        for start in range(0, len(source), _TFDS_EXAMPLES):
-            stop = min(start + _TFDS_EXAMPLES, len(source))
-            try:
-                examples = source.__getitems__(range(start, stop))
-            except Exception:  # One of them is corrupt: they are read one by one.
-                yield from _read_apart(source, range(start, stop), shards, info.shard_lengths)
-                continue
-            for number, example in enumerate(examples, start + 1):
-                yield _Result(folder, number, example, _decoded(example))
-    except Exception as e:  # ArrayRecord reports damage as RuntimeError, IndexError and others.
-        problem = f"is damaged ({_first_line(e)})"
-        raise DataError(problem, file=str(folder), fix="write it again") from e
+        raise _lacking(folder, missing, len(shards))
+    return split or splits[0], shards, info.shard_lengths
+
+
+def _lacking(folder: Path, missing: list[str], count: int) -> DataError:
+    names = ", ".join(missing[:8])
+    problem = f"lacks {len(missing)} of its {count} shards: {names}"
+    return DataError(problem, file=str(folder), fix="copy them there, or write it again")
+
+
+@contextlib.contextmanager
+def _on_this_machine(folder: Path, shards: Sequence[Path]) -> Iterator[Path]:
+    """Yield a TFDS folder where ArrayRecord can read these shards of it: of one in a bucket a copy."""
+    if not is_remote(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="crome-") as copy:
+        for path in (*folder.glob("*.json"), *shards):
+            copy_bytes(path, Path(copy) / path.name)
+        yield Path(copy)
+
+
+def _read_shards(
+    here: Path, folder: Path, split: str, shards: Sequence[Path], lengths: Sequence[int]
+) -> Iterator[_Result]:
+    """Read a split from where it is on this machine; what is told of it names the folder that was given."""
+    source = tfds.builder_from_directory(here).as_data_source(split)
+    for start in range(0, len(source), _TFDS_EXAMPLES):
+        stop = min(start + _TFDS_EXAMPLES, len(source))
+        try:
+            examples = source.__getitems__(range(start, stop))
+        except Exception:  # One of them is corrupt: they are read one by one.
+            yield from _read_apart(source, range(start, stop), shards, lengths)
+            continue
+        for number, example in enumerate(examples, start + 1):
+            yield _Result(folder, number, example, _decoded(example))
 
 
 def _read_apart(
@@ -299,14 +356,14 @@ def _read_apart(
     ends = list(itertools.accumulate(lengths))
     for number in numbers:
         shard = bisect.bisect_right(ends, number)
-        place = shards[shard], number + 1 - (ends[shard] - lengths[shard])
+        where = shards[shard], number + 1 - (ends[shard] - lengths[shard])
         try:
             (example,) = source.__getitems__([number])
         except Exception as e:
             problem = f"is damaged ({_first_line(e)})"
-            yield _Result(*place, None, DataError(problem, fix="write the data set again, or pass --skip-bad"))
+            yield _Result(*where, None, DataError(problem, fix="write the data set again, or pass --skip-bad"))
         else:
-            yield _Result(*place, example, _decoded(example))
+            yield _Result(*where, example, _decoded(example))
 
 
 def _decoded(example: Mapping[str, Any]) -> PreferenceGroup | DataError:

@@ -1,6 +1,7 @@
 """Files of records: JSON lines (plain or gzipped) and Parquet, one record at a time, whatever the files hold."""
 
 import gzip
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 
 from crome_jax.errors import DataError
+from crome_jax.files import is_remote
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 """The names by which a folder's files of records are known."""
@@ -57,12 +59,13 @@ def read_records(path: Path, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterat
         DataError: where the file as a whole, or its rest from here on, cannot be read.
     """
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as stream:
+            file = stream if hasattr(stream, "peek") else io.BufferedReader(stream)  # An object in a bucket.
             head = file.peek(4)[:4]  # Not read: a pipe cannot go back.
             if not head:
                 raise DataError("is empty", file=str(path), fix="check how it was made")
             if head == b"PAR1" or path.name.endswith(".parquet"):
-                yield from _read_parquet(path, max_record_bytes)
+                yield from _read_parquet(stream if is_remote(path) else path, path, max_record_bytes)
             elif head[:2] == b"\x1f\x8b":
                 yield from _read_gzip(file, path, max_record_bytes)
             elif path.name.endswith(".gz"):
@@ -157,10 +160,10 @@ def _read_gzip(file: BinaryIO, path: Path, max_record_bytes: int) -> Iterator[Re
         raise DataError(f"is damaged ({e})", file=str(path), fix=_WHOLE_FILE) from None
 
 
-def _read_parquet(path: Path, max_record_bytes: int) -> Iterator[Record]:
+def _read_parquet(source: Path | BinaryIO, path: Path, max_record_bytes: int) -> Iterator[Record]:
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
+        with pyarrow.parquet.ParquetFile(source) as file:
             for batch in file.iter_batches(_PARQUET_ROWS):
                 for row in range(batch.num_rows):
                     number += 1

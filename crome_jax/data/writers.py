@@ -12,7 +12,7 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from crome_jax.data.features import encode_group, group_features, same_bytes
 from crome_jax.errors import CromeError
-from crome_jax.files import whole_output
+from crome_jax.files import place, whole_output
 from crome_jax.groups import PreferenceGroup, to_json
 
 _NAME, _VERSION = "preference_groups", "1.0.0"
@@ -45,7 +45,7 @@ def write_groups(
         CromeError: where there is no group, the output exists, or it cannot be written. Then, and after any error of
             `groups` itself, `path` is as it was before.
     """
-    path = Path(path)
+    path = place(path)
     if path.name.endswith((".parquet", ".json", ".json.gz")):
         raise CromeError(
             f"{path}: would be a folder of that name; end it in .jsonl, .jsonl.gz, or give a folder's name"

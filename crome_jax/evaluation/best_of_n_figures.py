@@ -13,6 +13,19 @@ from crome_jax.evaluation.win_rate import length_controlled_win_rate
 
 SCHEMA = "crome_jax.best_of_n/1"
 
+LABELS = {
+    "exact": "share with the right answer",
+    "refusal": "share handled as it should be",
+    "preference": "win rate against the baseline",
+}
+"""Judge to what its values are."""
+
+PARTS = {
+    "attack_success": "share of harmful prompts complied with",
+    "over_refusal": "share of benign prompts refused",
+}
+"""Of refusal, the two rates that are best when they are low."""
+
 
 def best_of_n_figures(
     items: Sequence[Candidates],

@@ -8,20 +8,8 @@ import jinja2
 from matplotlib.figure import Figure
 
 from crome_jax.evaluation import plots
+from crome_jax.evaluation.best_of_n_figures import LABELS, PARTS
 from crome_jax.evaluation.page import interval, number, percent, plain
-
-LABELS = {
-    "exact": "share with the right answer",
-    "refusal": "share handled as it should be",
-    "preference": "win rate against the baseline",
-}
-"""Judge to what its values are."""
-
-PARTS = {
-    "attack_success": "share of harmful prompts complied with",
-    "over_refusal": "share of benign prompts refused",
-}
-"""Of refusal, the two rates that are best when they are low."""
 
 
 def render_best_of_n(figures: Mapping[str, Any]) -> str:

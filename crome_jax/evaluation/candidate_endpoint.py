@@ -8,18 +8,19 @@ from crome_jax.augment.oracles.base import Declined
 from crome_jax.augment.oracles.chat.client import ChatClient
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings
-from crome_jax.data.conversations import find_prompt
 from crome_jax.errors import CromeError, DataError
+from crome_jax.evaluation.candidates import Candidates
 
 _VERSION = "candidates-1"
 """Stands where the oracle's requests have the version of their prompts: what a kept reply is found by."""
 
 
 def ask_candidates(
-    records: Sequence[dict[str, Any]],
+    items: Sequence[Candidates],
     settings: ChatSettings,
     samples: int,
     done: Callable[[int], None] = lambda replies: None,
+    on_bad: Callable[[Candidates, DataError], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Have a model answer prompts, several times each, with the client of the chat oracle.
 
@@ -27,39 +28,50 @@ def ask_candidates(
     is in the settings' cache: after a kill the same call goes on from there.
 
     Args:
-        records: with a prompt each; their other fields are kept.
+        items: of read_prompts.
         settings: of the endpoint; `structured` must be "none".
         samples: candidates of each prompt.
         done: called with 1 as each comes in.
+        on_bad: called with a record to whose prompt the endpoint refuses or leaves out an answer; without it the error
+            is raised.
 
     Returns:
-        The records, in order, with `candidates`.
+        The records, in order, with `candidates`; without those that on_bad was called with.
 
     Raises:
-        DataError: where a record has no prompt, or the endpoint refuses or leaves out the answer to one; `record`
-            counts from 1.
+        DataError: as on_bad gets it.
         CromeError: where the endpoint cannot be used.
     """
-    asked = []
-    for number, record in enumerate(records, 1):
-        if not isinstance(record, dict):
-            raise DataError(f"is {type(record).__name__}, not an object with fields", record=number)
-        prompt = find_prompt(record)
-        if prompt is None:
-            raise DataError("is missing", record=number, field="prompt")
-        asked.append(Rendered("candidate", tuple({"role": m.role, "content": m.content} for m in prompt)))
-    texts = asyncio.run(_ask(asked, settings, samples, done))
-    return [{**record, "candidates": found} for record, found in zip(records, texts, strict=True)]
+    asked = [
+        Rendered("candidate", tuple({"role": m.role, "content": m.content} for m in item.prompt)) for item in items
+    ]
+    failed: dict[int, DataError] = {}
+    texts = asyncio.run(_ask(asked, settings, samples, done, failed, on_bad is None))
+    for number, error in sorted(failed.items()):
+        on_bad(items[number], error)
+    return [
+        {**item.raw, "candidates": found}
+        for number, (item, found) in enumerate(zip(items, texts, strict=True))
+        if number not in failed
+    ]
 
 
 async def _ask(
-    asked: Sequence[Rendered], settings: ChatSettings, samples: int, done: Callable[[int], None]
+    asked: Sequence[Rendered],
+    settings: ChatSettings,
+    samples: int,
+    done: Callable[[int], None],
+    failed: dict[int, DataError],
+    stop: bool,
 ) -> list[list[str]]:
+    """Return the answers to each prompt; one that fails is noted in `failed`, or, with `stop`, is the end."""
     client = ChatClient(settings, _VERSION)
 
     async def one(number: int, rendered: Rendered, sample: int) -> str:
         reason = ""
         for again in range(settings.resamples + 1):
+            if number in failed:  # The others' answers would be paid for, and left out.
+                return ""
             reply = await client.complete(rendered, sample + again * samples)
             if isinstance(reply, Declined):
                 reason = reply.reason
@@ -68,17 +80,20 @@ async def _ask(
                 done(1)
                 return reply.content
             reason = f"the endpoint gave no text ({reply.finish})"
-        fix = "drop the record, or try another model"
-        raise DataError(f"has no answer: {reason}", record=number, field="prompt", fix=fix)
+        fix = "drop the record, pass --skip-bad, or try another model"
+        failed[number] = DataError(f"has no answer: {reason}", record=number + 1, field="prompt", fix=fix)
+        if stop:
+            raise failed[number]
+        return ""
 
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [
                 [group.create_task(one(number, rendered, sample)) for sample in range(samples)]
-                for number, rendered in enumerate(asked, 1)
+                for number, rendered in enumerate(asked)
             ]
-    except* CromeError as failed:
-        raise failed.exceptions[0] from None
+    except* CromeError as errors:
+        raise errors.exceptions[0] from None
     finally:
         await client.close()
     return [[task.result() for task in some] for some in tasks]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
+from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.page import interval, percent, shown_names, signed
 
 
@@ -14,7 +16,9 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
     """
     labels, comparison = shown_names(figures), figures["comparison"]
     methods = list(labels)
-    parts = [f"# {figures['title']}", *(f"- {statement}" for statement in figures["statements"]), "## Accuracy"]
+    statements = [f"- {said}" for said in figures["statements"]]
+    statements += [f"- **{warning}**" for warning in comparison["warnings"]]
+    parts = [f"# {figures['title']}", *statements, "## Accuracy"]
     rows = []
     for split in figures["settings"]["splits"]:
         cells = [figures["methods"][method]["splits"].get(split) for method in methods]
@@ -38,7 +42,7 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         first = next(iter(found["methods"].values()))
         rows = [
             (
-                "overall" if line["level"] == "overall" else line["name"],
+                overall_name(found["methods"]) if line["level"] == "overall" else line["name"],
                 *(
                     _score(found["methods"][m]["rows"][n]["score"], found["methods"][m]["rows"][n]["interval"])
                     if m in found["methods"]
@@ -54,8 +58,7 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
                 lines = zip(table["styles"], matrix, strict=True)
                 rows = [(style, *(percent(share) for share in shares)) for style, shares in lines]
                 parts.append(_table((f"{labels[method]}: right, against wrong", *table["styles"]), rows))
-        if first["missing"]:
-            parts.append(f"Not the whole benchmark: there was no example of {', '.join(first['missing'])}.")
+        parts += benchmark_notes(found, labels)
         if published := comparison["published"].get(name):
             parts.append(
                 _table(
@@ -66,9 +69,21 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
                     ],
                 )
             )
-    for method, curve in comparison["best_of_n"].items():
-        rows = [(point["n"], _score(point["value"], point["interval"]), percent(point["oracle"])) for point in curve]
-        parts += [f"## Best of N: {labels[method]}", _table(("N", "reward model", "an oracle"), rows)]
+    for panel in best_of_n_panels(comparison["best_of_n"]):
+        rows = [
+            (n, *(_score(point["value"], point["interval"]) if point else "–" for point in points))
+            for n, points in panel.lines
+        ]
+        header = ("N", *(labels[method] for method in panel.curves))
+        parts += [f"## Best of N: {panel.title}", _table(header, rows)]
+    if effects := comparison["effects"]:
+        rows = [
+            (name.replace("_", " "), kind, *(_effect(found[kind].get(name)) for found in effects.values()))
+            for kind in ("causal", "spurious")
+            for name in dict.fromkeys(name for found in effects.values() for name in found[kind])
+        ]
+        header = ("attribute", "kind", *(labels[method] for method in effects))
+        parts += ["## Effects of attributes on reward (nats, two rewrites)", _table(header, rows)]
     if scoring := figures["facts"]["scoring"]:
         prints = {row["data"]: row.get("sha256", "–") for row in figures["facts"]["data"]}
         rows = [
@@ -81,6 +96,12 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
 
 def _score(score: float | None, bounds: Sequence[float] | None) -> str:
     return percent(score) + ("" if bounds is None else f" ({interval(bounds)})")
+
+
+def _effect(effect: Mapping[str, Any] | None) -> str:
+    found = effect["double"] if effect else {"ate": None, "ate_interval": None}
+    bounds = found["ate_interval"]
+    return signed(found["ate"]) + (f" ({signed(bounds[0])} to {signed(bounds[1])})" if bounds else "")
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -13,9 +13,12 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.calibration import fit_scale
 from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
 from crome_jax.evaluation.figures import split_figures
+from crome_jax.evaluation.leads import Judged, is_pairwise, lead
 from crome_jax.evaluation.length_control import measure_length_control
 from crome_jax.evaluation.rewrites import CAUSAL, SPURIOUS, Rewritten, causal_rewrites, style_rewrites
-from crome_jax.groups import PreferenceGroup, Response
+from crome_jax.evaluation.style_attributes import ATTRIBUTES as STYLES
+from crome_jax.evaluation.trivial_scorers import score_constant
+from crome_jax.groups import Comparison, PreferenceGroup, Response
 
 SCHEMA = "crome_jax.diagnosis/1"
 LEAST_IN_STRATUM = 10
@@ -30,6 +33,7 @@ def diagnose(
     *,
     oracle: Oracle | None,
     attributes: Sequence[str] = (),
+    spurious: Sequence[str] = tuple(style.name for style in STYLES),
     seed: int = 0,
     bootstrap: Bootstrap | None = None,
 ) -> dict[str, Any]:
@@ -37,9 +41,11 @@ def diagnose(
 
     Args:
         groups: with comparisons that prefer one side; augmented ones also tell of causal and neutral comparisons.
-        score: from groups to one array [R] of rewards for each.
+        score: from groups to one array [R] of rewards for each, or, by a pairwise model, log-odds [R, R] of at least
+            their comparisons, to which those of rewrites with what they are set against are added.
         oracle: who raises and lowers causal attributes; None measures effects of spurious ones alone.
         attributes: the causal ones.
+        spurious: those of style, by rule.
 
     Returns:
         `accuracy` as split_figures gives it; `length_control`; `calibration_scale`; `worst_stratum`; `effects.causal`
@@ -49,21 +55,24 @@ def diagnose(
         CromeError: where no comparison prefers one side, or rewards are not finite.
     """
     bootstrap = bootstrap or Bootstrap()
-    rewritten = list(style_rewrites(groups))
+    # Before the oracle is paid and the model runs.
+    if not len(pairwise_outcomes(groups, score_constant(groups)).decided()):
+        raise CromeError("no comparison of the data prefers one side; give data with better and worse responses")
+    rewritten = list(style_rewrites(groups, spurious))
     if oracle is not None:
         rewritten += causal_rewrites(groups, oracle, attributes, seed)
     extended, places = _extend(groups, rewritten)
     rewards = check_rewards(extended, score(extended))
-    own = [reward[: len(group.responses)] for group, reward in zip(groups, rewards, strict=True)]
+    own = [_of_first(reward, len(group.responses)) for group, reward in zip(groups, rewards, strict=True)]
     decided = pairwise_outcomes(groups, own).decided()
-    if not len(decided):
-        raise CromeError("no comparison of the data prefers one side; give data with better and worse responses")
     figures = split_figures(groups, own, bootstrap)
     found: dict[str, dict[str, list[RewriteRewards]]] = {CAUSAL: {}, SPURIOUS: {}}
     for item, (once, twice) in zip(rewritten, places, strict=True):
+        # Of a pairwise model what counts is the lead over the first rewrite, which stands for the zero of rewards.
         reward = rewards[item.group]
-        back = None if twice is None else float(reward[twice])
-        row = RewriteRewards(item.group, item.treated, float(reward[item.response]), float(reward[once]), back)
+        original = lead(reward, item.response, once)
+        back = None if twice is None else lead(reward, twice, once)
+        row = RewriteRewards(item.group, item.treated, original, 0.0, back)
         found[item.kind].setdefault(item.attribute, []).append(row)
     effects = {
         kind: {name: measure_effect(rows, bootstrap) for name, rows in by_name.items()}
@@ -72,7 +81,7 @@ def diagnose(
     scale = float(np.std(np.concatenate([decided.difference, -decided.difference])))
     return {
         "schema": SCHEMA,
-        "settings": {**dataclasses.asdict(bootstrap), "attributes": list(attributes)},
+        "settings": {**dataclasses.asdict(bootstrap), "attributes": [*attributes, *spurious]},
         "accuracy": figures,
         "length_control": measure_length_control(groups, decided, bootstrap),
         "calibration_scale": fit_scale(decided),
@@ -102,18 +111,31 @@ def worst_stratum(figures: Mapping[str, Any]) -> dict[str, Any] | None:
     return min(held, key=lambda measured: measured["accuracy"], default=None)
 
 
+def _of_first(judged: Judged, count: int) -> Judged:
+    return judged[:count, :count] if is_pairwise(judged) else judged[:count]
+
+
 def _extend(
     groups: Sequence[PreferenceGroup], rewritten: Sequence[Rewritten]
 ) -> tuple[list[PreferenceGroup], list[tuple[int, int | None]]]:
-    """Add rewrites to their groups' responses, and return where each one is."""
+    """Add rewrites to their groups' responses, compared with what they are set against; return where each one is."""
     texts = [{response.text: r for r, response in enumerate(group.responses)} for group in groups]
     places = []
     for item in rewritten:
         held = texts[item.group]
         once = held.setdefault(item.once, len(held))
         places.append((once, None if item.twice is None else held.setdefault(item.twice, len(held))))
+    compared: list[dict[tuple[int, int], None]] = [{} for _ in groups]
+    for item, (once, twice) in zip(rewritten, places, strict=True):
+        compared[item.group][item.response, once] = None
+        if twice is not None:
+            compared[item.group][twice, once] = None
     extended = [
-        dataclasses.replace(group, responses=(*group.responses, *map(Response, list(held)[len(group.responses) :])))
-        for group, held in zip(groups, texts, strict=True)
+        dataclasses.replace(
+            group,
+            responses=(*group.responses, *map(Response, list(held)[len(group.responses) :])),
+            comparisons=(*group.comparisons, *(Comparison(*pair, target=0.5) for pair in pairs)),
+        )
+        for group, held, pairs in zip(groups, texts, compared, strict=True)
     ]
     return extended, places

@@ -15,18 +15,25 @@ from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup, prompt_text
 
 OUTCOMES = "outcomes.jsonl.gz"
+_FIELDS = {"data", "group", "category", "prompt", "chosen", "rejected", "rewards"}
+_AGAIN = "run `crome evaluate` again"
 CHARACTERS = 1500
 """Of a text, as many are kept: enough to see what two models disagree about."""
 
 
 def write_outcomes(
-    folder: Path, evaluations: Mapping[str, Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]]
+    folder: Path,
+    evaluations: Mapping[str, Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]],
+    cut: Mapping[str, Mapping[str, Sequence[np.ndarray]]],
 ) -> Path:
     """Write OUTCOMES into a folder, in place of an older one: a line for each comparison that prefers one side.
 
-    A line is `{data, group, comparison, category, prompt, chosen, rejected, rewards}`; `rewards` is method to those of
-    the chosen and the rejected response (nats), of a pairwise model half of its log-odds to either. Texts are cut to
-    CHARACTERS.
+    A line is `{data, group, comparison, category, prompt, chosen, rejected, cut, rewards}`; `rewards` is method to
+    those of the chosen and the rejected response (nats), of a pairwise model half of its log-odds to either; `cut` says
+    whether a method saw one of the two cut to fit a row. Texts are cut to CHARACTERS.
+
+    Args:
+        cut: method to data to one array [R] for each group: which responses were cut.
 
     Raises:
         CromeError: where it cannot be written.
@@ -41,7 +48,7 @@ def write_outcomes(
     ):
         for split in splits:
             held = {method: by_split[split] for method, by_split in evaluations.items() if split in by_split}
-            for line in _lines(split, held):
+            for line in _lines(split, held, [cut[method][split] for method in held]):
                 out.write(json.dumps(line) + "\n")
     return path
 
@@ -54,16 +61,23 @@ def read_outcomes(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / OUTCOMES
     try:
-        with gzip.open(path, "rt", encoding="ascii") as lines:
-            return [json.loads(line) for line in lines]
+        with path.open("rb") as packed, gzip.open(packed, "rt", encoding="ascii") as lines:
+            found = [json.loads(line) for line in lines]
     except FileNotFoundError:
         raise CromeError(f"{folder}: holds no {OUTCOMES}; give the folder (--out) of a `crome evaluate`") from None
     except (OSError, EOFError, ValueError) as e:
-        raise DataError(f"is damaged ({e})", file=str(path), fix="run `crome evaluate` again") from None
+        raise DataError(f"is damaged ({e})", file=str(path), fix=_AGAIN) from None
+    for number, line in enumerate(found, 1):
+        lacking = _FIELDS - line.keys() if isinstance(line, dict) else _FIELDS
+        if lacking:
+            raise DataError(f"lacks {min(lacking)!r}", file=str(path), record=number, fix=_AGAIN)
+    return found
 
 
 def _lines(
-    split: str, held: Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]]
+    split: str,
+    held: Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]],
+    cut: Sequence[Sequence[np.ndarray]],
 ) -> Iterator[dict[str, Any]]:
     groups = next(iter(held.values()))[0]
     for g, group in enumerate(groups):
@@ -82,5 +96,6 @@ def _lines(
                 "prompt": prompt_text(group.prompt)[:CHARACTERS],
                 "chosen": group.responses[better].text[:CHARACTERS],
                 "rejected": group.responses[worse].text[:CHARACTERS],
+                "cut": any(bool(flags[g][better] or flags[g][worse]) for flags in cut),
                 "rewards": {method: list(sides(rewards[g], better, worse)) for method, (_, rewards) in held.items()},
             }

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from crome_jax.evaluation import plots
 from crome_jax.evaluation.accuracy import TIE_TOLERANCE
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
+from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.counterfactuals import Counterfactual
 from crome_jax.evaluation.strata import EQUAL_LENGTH
 from crome_jax.evaluation.style_matrix import plot_style_matrix
@@ -79,6 +81,9 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
         pictures=_pictures(figures, by_split),
         series=plots.SERIES,
         cut=_responses_cut(figures),
+        notes={name: benchmark_notes(found, shown_names(figures)) for name, found in figures["benchmarks"].items()},
+        overall_names={name: overall_name(found["methods"]) for name, found in figures["benchmarks"].items()},
+        panels=best_of_n_panels(figures["comparison"]["best_of_n"]) if "comparison" in figures else [],
         tie_tolerance=TIE_TOLERANCE,
         equal_length=EQUAL_LENGTH,
     )
@@ -241,8 +246,10 @@ def _pictures(figures: Mapping[str, Any], by_split: Mapping[str, Mapping[str, An
         figure = plots.plot_intervals(_benchmark_rows(found), methods, **told)
         benchmarks[name] = plots.to_inline_svg(figure, f"benchmark{b}", f"{found['title']} by section")
     comparison = figures.get("comparison") or {}
-    curves = {methods[method]: curve for method, curve in comparison.get("best_of_n", {}).items()}
-    best_of_n = plots.plot_curves(curves, "value of the pick") if curves else None
+    best_of_n = {}
+    for b, panel in enumerate(best_of_n_panels(comparison.get("best_of_n", {}))):
+        figure = plots.plot_curves({methods[method]: curve for method, curve in panel.curves.items()}, panel.title)
+        best_of_n[panel.title] = plots.to_inline_svg(figure, f"best{b}", f"Best of N: {panel.title}")
     rows = _effect_rows(comparison.get("effects", {}))
     effects = plots.plot_effects(rows, methods, "average effect on reward (nats)") if rows else None
     training = plots.plot_training({method: figures["methods"][method]["training"] for method in methods}, methods)
@@ -253,7 +260,7 @@ def _pictures(figures: Mapping[str, Any], by_split: Mapping[str, Mapping[str, An
         "lengths": lengths,
         "benchmarks": benchmarks,
         "matrices": matrices,
-        "best_of_n": best_of_n and plots.to_inline_svg(best_of_n, "best", "Best of N"),
+        "best_of_n": best_of_n,
         "effects": effects and plots.to_inline_svg(effects, "effects", "Effects of attributes on reward"),
         "training": training and plots.to_inline_svg(training, "training", "Metrics of training against the step"),
     }
@@ -265,7 +272,7 @@ def _benchmark_rows(found: Mapping[str, Any]) -> list[plots.Row]:
     for method, measured in found["methods"].items():
         for line in measured["rows"]:
             if line["level"] != "subset" and line["score"] is not None:
-                name = "overall" if line["level"] == "overall" else line["name"]
+                name = overall_name(found["methods"]) if line["level"] == "overall" else line["name"]
                 cell = {"accuracy": line["score"], "interval": line["interval"], "comparisons": line["examples"]}
                 by_row.setdefault(name, {})[method] = cell
     return _rows(by_row)

@@ -103,9 +103,11 @@ def score_pairs(
     refuse = None if on_bad is None else distinct.pass_on(groups, on_bad)
     items: list[TokenizedGroup] = []
     judged = [np.full((len(group.responses),) * 2, np.nan, np.float32) for group in distinct.groups]
+    flags = [np.zeros(len(group.responses), bool) for group in distinct.groups]
     cut = equal = 0
     for item in tokenize_groups(merged, model.tokenizer, model.shape, pairs=BOTH, on_bad=refuse):
         np.fill_diagonal(judged[item.index], 0.0)
+        flags[item.index][list(item.cut_at)] = True
         cut += item.cut
         equal += item.equal
         if item.responses:
@@ -117,7 +119,7 @@ def score_pairs(
         _gather(rows, values, asked, judged)
     places = [(at, np.ix_(responses, responses)) for at, responses in distinct.places]
     log_odds = [judged[at][where] for at, where in places]
-    return Scores(log_odds, cut, *count_tokens(model, packed, rows_at_once), equal)
+    return Scores(log_odds, cut, *count_tokens(model, packed, rows_at_once), equal, distinct.spread(flags))
 
 
 def pack_pairs(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape, *, name: str) -> Rows:

@@ -35,7 +35,7 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.counterfactuals import Counterfactual, sample_counterfactuals
 from crome_jax.evaluation.figures import split_differences, split_figures
 from crome_jax.evaluation.page import METHOD_LABELS, interval, percent, plot_accuracy, render_page
-from crome_jax.files import whole_output
+from crome_jax.files import place, whole_output
 from crome_jax.groups import PreferenceGroup, Scalar
 
 SCHEMA = "crome_jax.report/1"
@@ -145,7 +145,7 @@ def write_report(report: Report, folder: str | Path) -> tuple[Path, Path]:
     Raises:
         CromeError: where they cannot be written; each is then as it was before.
     """
-    texts = {Path(folder) / "report.html": report.to_html(), Path(folder) / "report.json": report.to_json()}
+    texts = {place(folder) / "report.html": report.to_html(), place(folder) / "report.json": report.to_json()}
     for path, text in texts.items():
         with whole_output(path, overwrite=True) as partial:
             # A command line that is no valid UTF-8 comes from the system as lone surrogates.
@@ -178,11 +178,11 @@ def split_statement(split: str, measured: Mapping[str, Any], differences: Mappin
         if figures and figures["accuracy"] is not None:
             scores[method] = f"{percent(figures['accuracy'])}% ({interval(figures['interval'])})"
     names = {method: METHOD_LABELS.get(method, method) for method in scores}
-    place = f"On the {split.replace('_', '-')} split"
+    where = f"On the {split.replace('_', '-')} split"
     if not scores:
-        return f"{place} no comparison prefers one side."
+        return f"{where} no comparison prefers one side."
     if not differences:
-        return f"{place} {', '.join(f'{names[method]} scores {scores[method]}' for method in scores)}."
+        return f"{where} {', '.join(f'{names[method]} scores {scores[method]}' for method in scores)}."
     best = max(differences, key=lambda method: differences[method]["difference"])
     found = differences[best]
     baseline, bounds = found["baseline"], found["interval"]
@@ -190,7 +190,7 @@ def split_statement(split: str, measured: Mapping[str, Any], differences: Mappin
     amount = f"{percent(abs(found['difference']))} points {'more' if found['difference'] >= 0 else 'less'}"
     if bounds is not None:
         amount += f" ({interval(bounds)}{'' if bounds[0] > 0 or bounds[1] < 0 else ', zero included'})"
-    return f"{place} {names[baseline]} scores {scores[baseline]}; {names[best]}{rank} scores {scores[best]}, {amount}."
+    return f"{where} {names[baseline]} scores {scores[baseline]}; {names[best]}{rank} scores {scores[best]}, {amount}."
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

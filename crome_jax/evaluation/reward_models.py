@@ -12,16 +12,21 @@ from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.data.vocabularies import read_folder_vocabulary
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
+from crome_jax.files import resolved
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, read_card
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.metrics import read_curve
 from crome_jax.training.placing import place_params
 from crome_jax.training.train import load_run
-from crome_jax.weights.backbones import context_length, load_backbone
-from crome_jax.weights.folder_configs import read_folder_config
+from crome_jax.weights.backbones import backbone_path, check_here, context_length, load_backbone
+from crome_jax.weights.folder_configs import FolderConfig, read_folder_config
+from crome_jax.weights.safetensors_files import TensorFiles, check_tensors
 
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
 """Chat templates that can be named; any other is given as a file."""
+
+ROW_TOKENS = 2048
+"""Tokens of the longest packed row of a Hugging Face folder, which says nothing of rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,25 +59,56 @@ def model_name(path: Path) -> str:
     Raises:
         CromeError: where the folder holds none.
     """
-    return read_card(path).method if is_run(path) else path.resolve().name
+    return read_card(path).method if is_run(path) else resolved(path).name
 
 
-def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int = 2048) -> Measured:
+def check_reward_model(path: Path, *, chat_template: str | None = None) -> bool:
+    """Check all of a reward model that is seen without reading its weights: its head, its template, its files' names.
+
+    Args:
+        path, chat_template: as of open_reward_model, which raises the same.
+
+    Returns:
+        Whether it is a pairwise model.
+
+    Raises:
+        CromeError: where the folder is no reward model, or lacks a checkpoint, a backbone or a chat template, or its
+            curve is damaged.
+    """
+    if is_run(path):
+        _check_no_template(path, chat_template)
+        card = read_card(path)
+        Checkpoints(path, read_only=True).newest()
+        try:
+            backbone_path(card.backbone)
+        except CromeError as e:
+            raise CromeError(f"{path}: its backbone cannot be loaded: {e}") from None
+        read_curve(path)
+        return card.head == "pairwise"
+    config = _classifier_config(path)
+    check_tensors(TensorFiles(path), path, config.decoder, config.classifier)
+    _tokenizer(path, chat_template)
+    return config.pairwise
+
+
+def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int | None = None) -> Measured:
     """Load a reward model.
 
     Args:
         path: the folder of a `crome train` run, or of a sequence classifier with one label.
         chat_template: for a folder that ships none: a name of TEMPLATES, or a file that holds one.
-        row_tokens: of a folder, tokens of the longest packed row, at most the model's context.
+        row_tokens: tokens of the longest packed row, at most the model's context: what is longer is cut. None takes
+            those of a run's training, and ROW_TOKENS of a folder.
 
     Raises:
         CromeError: where the folder is no reward model, lacks a chat template that is not given either, or is damaged.
     """
     if is_run(path):
-        if chat_template is not None:
-            raise CromeError(f"{path}: a run is measured with the chat template it was trained with; take out the flag")
+        _check_no_template(path, chat_template)
         card = read_card(path)
         model = load_run(path)
+        if row_tokens is not None:
+            model = dataclasses.replace(model, shape=_shape(row_tokens, card.backbone))
         facts = {
             "run": str(path),
             "backbone": card.backbone,
@@ -82,15 +118,15 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
             "tokenizer and chat template": card.tokenizer_fingerprint,
         }
         step = Checkpoints(path).latest
-        return Measured(card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step), read_curve(path))
-    config = read_folder_config(path)
-    if not config.classifier:
-        raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
+        return Measured(
+            card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step, model.shape), read_curve(path)
+        )
+    config = _classifier_config(path)
     tokenizer = _tokenizer(path, chat_template)
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
     trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
-    shape = RowShape(min(row_tokens, context_length(str(path))), comparisons=1)  # Scoring compares none.
+    shape = _shape(row_tokens or ROW_TOKENS, str(path))
     facts = {
         "run": str(path),
         "backbone": base.cfg.family,
@@ -101,7 +137,24 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     }
     model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
     key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
-    return Measured(path.resolve().name, model, facts, key, [])
+    return Measured(resolved(path).name, model, facts, key, [])
+
+
+def _check_no_template(run: Path, chat_template: str | None) -> None:
+    if chat_template is not None:
+        raise CromeError(f"{run}: a run is measured with the chat template it was trained with; take out the flag")
+
+
+def _classifier_config(path: Path) -> FolderConfig:
+    check_here(path)
+    config = read_folder_config(path)
+    if not config.classifier:
+        raise CromeError(f"{path}: is no sequence classifier, so it has no reward head; give a reward model")
+    return config
+
+
+def _shape(row_tokens: int, backbone: str) -> RowShape:
+    return RowShape(min(row_tokens, context_length(backbone)), comparisons=1)  # Scoring compares none.
 
 
 def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
@@ -120,4 +173,4 @@ def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
 
 
 def _key(path: Path, *parts: Any) -> str:
-    return hashlib.sha256("\n".join(map(str, (path.resolve(), *parts))).encode()).hexdigest()
+    return hashlib.sha256("\n".join(map(str, (resolved(path), *parts))).encode()).hexdigest()

@@ -9,13 +9,13 @@ import numpy as np
 from crome_jax.data.loading import fingerprint_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.leads import is_pairwise
-from crome_jax.files import whole_output
+from crome_jax.files import place, whole_output
 from crome_jax.groups import PreferenceGroup
 
 
 def rewards_path(run: Path | str, groups: Sequence[PreferenceGroup]) -> Path:
     """Return where the rewards of these groups are kept: in the run's folder, under the groups' own fingerprint."""
-    return Path(run) / "rewards" / f"{fingerprint_groups(groups)[:32]}.npz"
+    return place(run) / "rewards" / f"{fingerprint_groups(groups)[:32]}.npz"
 
 
 def write_rewards(run: Path | str, groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarray]) -> None:

@@ -4,10 +4,12 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
-from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Oracle
+from crome_jax.augment.oracles.base import Declined, Direction, Intervention, Oracle, Rewrite
+from crome_jax.augment.rubrics import RUBRICS
 from crome_jax.augment.seeds import derive_seed
+from crome_jax.errors import DataError
 from crome_jax.evaluation.style_attributes import ATTRIBUTES, rewrite
-from crome_jax.groups import Kind, PreferenceGroup
+from crome_jax.groups import Kind, PreferenceGroup, check_response_text
 
 CAUSAL, SPURIOUS = "causal", "spurious"
 _BORROWED = 4
@@ -34,13 +36,13 @@ class Rewritten:
     twice: str | None
 
 
-def style_rewrites(groups: Sequence[PreferenceGroup]) -> Iterator[Rewritten]:
-    """Rewrite every original response along every attribute of style."""
+def style_rewrites(groups: Sequence[PreferenceGroup], names: Sequence[str]) -> Iterator[Rewritten]:
+    """Rewrite every original response along every attribute of style that is named."""
     for g, group in enumerate(groups):
         for r in _compared(group):
             text = group.responses[r].text
             for attribute in ATTRIBUTES:
-                if found := rewrite(attribute, text):
+                if attribute.name in names and (found := rewrite(attribute, text)):
                     yield Rewritten(g, r, SPURIOUS, attribute.name, attribute.present(text), *found)
 
 
@@ -71,9 +73,7 @@ def causal_rewrites(
         for g, _, attribute, treated, text, other in first
     )
     once = [
-        (*case, reply.text)
-        for case, reply in zip(first, oracle.rewrite(asked), strict=True)
-        if not isinstance(reply, Declined) and reply.text.strip() and reply.text != case[4]
+        (*case, reply.text) for case, reply in zip(first, oracle.rewrite(asked), strict=True) if _usable(reply, case[4])
     ]
     back = (
         _request(groups, g, attribute, Direction.UPGRADE if treated else Direction.DEGRADE, moved, text, seed + 1)
@@ -81,8 +81,18 @@ def causal_rewrites(
     )
     for case, reply in zip(once, oracle.rewrite(back), strict=True):
         g, r, attribute, treated, _, _, moved = case
-        usable = not isinstance(reply, Declined) and reply.text.strip() and reply.text != moved
-        yield Rewritten(g, r, CAUSAL, attribute, treated, moved, reply.text if usable else None)
+        yield Rewritten(g, r, CAUSAL, attribute, treated, moved, reply.text if _usable(reply, moved) else None)
+
+
+def _usable(reply: Rewrite | Declined, source: str) -> bool:
+    """Tell whether a reply can be scored as a rewrite: it is a text that a response may have, and another one."""
+    if isinstance(reply, Declined) or reply.text == source:
+        return False
+    try:
+        check_response_text(reply.text, "text")
+    except DataError:
+        return False
+    return True
 
 
 def _pairs(group: PreferenceGroup) -> list[tuple[int, int]]:
@@ -116,5 +126,6 @@ def _request(
         text=text,
         reference=reference,
         elsewhere=elsewhere,
+        definition=RUBRICS[attribute].definition if attribute in RUBRICS else "",
         seed=derive_seed("diagnose", seed, groups[g].id, str(direction), attribute, text),
     )

@@ -10,16 +10,18 @@ import numpy as np
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
-from crome_jax.evaluation.outcome_files import read_outcomes
+from crome_jax.evaluation.outcome_files import OUTCOMES, read_outcomes
 from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
 from crome_jax.evaluation.published import PUBLISHED
 from crome_jax.evaluation.report import SCHEMA, split_statement
+from crome_jax.evaluation.run_additions import Addition, read_additions
 from crome_jax.files import read_json_object
 
 DISAGREEMENTS = 12
 """Of two models, as many disagreements are shown."""
 
-_BESIDE = {"best_of_n": "best_of_n.json", "effects": "diagnosis.json"}
+_NEEDED = ("methods", "settings", "facts", "benchmarks")
+_OF_BEST_OF_N = ("judge", "prompts", "candidates", "curve", "attack_success", "over_refusal", "length_controlled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +32,15 @@ class Evaluated:
         folder: that holds it.
         figures: of its report.json.
         outcomes: of its comparisons.
-        beside: best-of-N and effects, of those that are in the folder or beside it.
+        additions: best-of-N and diagnosis reports of its models.
+        warnings: of what lies there and is not shown.
     """
 
     folder: Path
     figures: Mapping[str, Any]
     outcomes: Sequence[Mapping[str, Any]]
-    beside: Mapping[str, Any]
+    additions: Sequence[Addition] = ()
+    warnings: Sequence[str] = ()
 
 
 def read_evaluated(run: Path) -> Evaluated:
@@ -51,12 +55,16 @@ def read_evaluated(run: Path) -> Evaluated:
     figures = read_json_object(folder / "report.json")
     if figures.get("schema") != SCHEMA:
         raise CromeError(f"{folder / 'report.json'}: is of schema {figures.get('schema')!r}, not {SCHEMA}")
-    beside = {}
-    for name, file in _BESIDE.items():
-        places = [place / file for place in (folder, run, run / "best_of_n", run / "diagnosis")]
-        if found := next((place for place in places if place.is_file()), None):
-            beside[name] = read_json_object(found)
-    return Evaluated(folder, figures, read_outcomes(folder), beside)
+    if missing := [name for name in _NEEDED if name not in figures]:
+        raise CromeError(f"{folder / 'report.json'}: lacks {missing[0]!r}; run `crome evaluate` again")
+    outcomes = read_outcomes(folder)
+    if unknown := {method for line in outcomes for method in line["rewards"]} - figures["methods"].keys():
+        raise CromeError(
+            f"{folder}: {OUTCOMES} has rewards of {min(unknown)!r}, which report.json does not know: they are of two "
+            "evaluations; run `crome evaluate` again"
+        )
+    additions, warnings = read_additions([folder, run], figures["facts"].get("runs", ()))
+    return Evaluated(folder, figures, outcomes, additions, warnings)
 
 
 def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) -> dict[str, Any]:
@@ -67,7 +75,8 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
     Returns:
         What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
         `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
-        `rejected` and `differences` by method; `published.<benchmark>`; `best_of_n.<method>` and `effects.<method>`.
+        `rejected`, `cut` and `differences` by method; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
+        best_of_n_figures gives it; `effects.<method>`; and `warnings`, sentences.
 
     Raises:
         CromeError: where there is no run.
@@ -103,6 +112,7 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
                 disagreements.append(
                     {
                         **{name: line[name] for name in ("data", "category", "prompt", "chosen", "rejected")},
+                        "cut": line.get("cut", False),
                         "differences": {baseline: float(theirs[n]), method: float(ours[n])},
                     }
                 )
@@ -131,20 +141,46 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
             "published": {
                 name: [entry._asdict() for entry in PUBLISHED[name]] for name in benchmarks if name in PUBLISHED
             },
-            **{
-                kind: {
-                    names[r, next(iter(run.figures["methods"]))]: _part(kind, run.beside[kind])
-                    for r, run in enumerate(runs)
-                    if kind in run.beside
-                }
-                for kind in _BESIDE
+            "best_of_n": _best_of_n(runs, names),
+            "effects": {
+                names[r, found.method]: found.figures["effects"]
+                for r, run in enumerate(runs)
+                for found in run.additions
+                if found.kind == "diagnosis"
             },
+            "warnings": [*(warning for run in runs for warning in run.warnings), *_other_data(runs)],
         },
     }
 
 
-def _part(kind: str, figures: Mapping[str, Any]) -> Any:
-    return figures["curve"] if kind == "best_of_n" else figures["effects"]
+def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return judge to method to what best_of_n_figures found; of two reports by one judge the first counts."""
+    by_judge: dict[str, dict[str, dict[str, Any]]] = {}
+    for r, run in enumerate(runs):
+        for found in run.additions:
+            if found.kind == "best_of_n":
+                held = {name: found.figures[name] for name in _OF_BEST_OF_N if name in found.figures}
+                held["sha256"] = found.figures["facts"].get("sha256")
+                by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
+    return by_judge
+
+
+def _other_data(runs: Sequence[Evaluated]) -> list[str]:
+    """Return a warning for every data set and judge's candidates of one name that are not the same in all runs."""
+    seen: dict[str, set[str]] = {}
+    for run in runs:
+        for row in run.figures["facts"].get("data", ()):
+            seen.setdefault(f"data set {row['data']}", set()).add(row["sha256"])
+        for found in run.additions:
+            if found.kind == "best_of_n":
+                said = found.figures["facts"].get("sha256", "")
+                seen.setdefault(f"best of N by judge {found.figures['judge']}", set()).add(said)
+    return [
+        f"{name}: its runs were measured on {len(prints)} versions of it, so their scores do not compare; only paired "
+        "tests are on what they share"
+        for name, prints in seen.items()
+        if len(prints) > 1
+    ]
 
 
 def _names(runs: Sequence[Evaluated]) -> dict[tuple[int, str], str]:
@@ -175,7 +211,10 @@ def _merge_benchmarks(runs: Sequence[Evaluated], names: Mapping[tuple[int, str],
     for r, run in enumerate(runs):
         for name, figures in run.figures.get("benchmarks", {}).items():
             into = merged.setdefault(name, {**figures, "methods": {}})
-            into["methods"] |= {names[r, method]: table for method, table in figures["methods"].items()}
+            tables = {
+                method: {**table, "left_out": figures["left_out"]} for method, table in figures["methods"].items()
+            }
+            into["methods"] |= {names[r, method]: table for method, table in tables.items()}
     for figures in merged.values():
         tables = [*figures["methods"].values(), *figures["reference"].values()]
         order = list(dict.fromkeys(key for table in tables for key in _keyed(table)))

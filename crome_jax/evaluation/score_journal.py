@@ -1,34 +1,35 @@
 """What a scoring run has done so far, on disk: after a kill the same command goes on from there."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crome_jax.errors import CromeError
-from crome_jax.files import spoken_for, unwritable
+from crome_jax.files import is_remote, spoken_for, unwritable
 
 
 class ScoreJournal:
     """Batches of rewards, appended one by one.
 
     Args:
-        path: of its file.
-        job: what is scored by what; a journal of another job is begun anew.
+        folder: of its file, which is named by the job: the jobs of a run may come in another order, or be fewer.
+        job: what is scored by what.
     """
 
-    def __init__(self, path: Path, job: Mapping[str, Any]):
-        self._path = path
+    def __init__(self, folder: Path, job: Mapping[str, Any]):
         self._head = json.dumps(dict(job), sort_keys=True)
+        self._path = folder / f"{hashlib.sha256(self._head.encode()).hexdigest()[:32]}.jsonl"
         self._known: dict[str, np.ndarray] = {}
         self._begun = False
         try:
-            head, *lines = path.read_text(encoding="ascii").split("\n")
+            head, *lines = self._path.read_text(encoding="ascii").split("\n")
         except (OSError, UnicodeDecodeError):
             return
         if head != self._head:
@@ -79,13 +80,15 @@ class ScoreJournal:
 def journal_beside(out: Path) -> Iterator[Path]:
     """Yield a hidden folder beside an output for the journals of its run.
 
-    It goes when the run ends, well or with an error that the user must mend; a kill or Ctrl-C leaves it.
+    It goes when the output is whole. A kill, Ctrl-C and every error leave it: what was scored is not scored again once
+    the user has mended what was wrong. Beside an output in a bucket, where no file grows, there is none: journals are
+    on this machine, and a killed run begins anew.
     """
+    if is_remote(out):
+        with tempfile.TemporaryDirectory(prefix="crome-") as folder:
+            yield Path(folder)
+        return
     folder = out.resolve().with_name(f".{out.resolve().name[:64]}.scores")
-    try:
-        with spoken_for(folder, out):
-            yield folder
-    except CromeError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with spoken_for(folder, out):
+        yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -86,10 +86,13 @@ class ScoredFile:
 
 
 @contextlib.contextmanager
-def scored_output(out: Path, *, overwrite: bool) -> Iterator[Path]:
+def scored_output(out: Path, *, overwrite: bool, resumable: bool) -> Iterator[Path]:
     """Yield the hidden folder in which an output's lines are kept; they become `out` when the block ends well.
 
-    After an error that the user must mend nothing is left; a kill or Ctrl-C leaves the folder for the next run.
+    A kill and Ctrl-C leave the folder for the next run, and so does an error once a chunk is finished.
+
+    Args:
+        resumable: whether a next run can go on, since its input can be read again.
 
     Raises:
         CromeError: where `out` exists and `overwrite` is false, or it cannot be written.
@@ -100,6 +103,7 @@ def scored_output(out: Path, *, overwrite: bool) -> Iterator[Path]:
             yield folder
             os.replace(folder / _LINES, partial)
     except CromeError:
-        shutil.rmtree(folder, ignore_errors=True)
+        if not (resumable and (folder / _STATE).is_file()):
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)

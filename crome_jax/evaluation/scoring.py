@@ -35,6 +35,11 @@ _SHORTEST_ROW = 256
 _CPU_TOKENS = 2048
 """Tokens of one call on a CPU: more are no faster there, and the last call of each length of row has more to fill."""
 
+NO_REWARDS = (
+    "a pairwise model says which of two answers is better, and gives none a reward of its own; give it to "
+    "`crome evaluate`, `crome score --data`, `crome best_of_n` or `crome diagnose`, and here a reward model"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class RewardModel:
@@ -73,13 +78,15 @@ class Scores:
             the rest of each distinct response once.
         padding: tokens besides that went through the model: rows that are not full, batches that are not.
         equal: comparisons whose answers are equal once cut, so that no model can tell them apart.
+        cut: of each group [R], which responses were cut: of a pairwise model, in one of their pairs at least.
     """
 
     rewards: list[np.ndarray]
     truncated: int
     tokens: int
     padding: int
-    equal: int = 0
+    equal: int
+    cut: list[np.ndarray]
 
 
 @functools.lru_cache(maxsize=8)  # One compilation, however often and from wherever a model is asked.
@@ -125,7 +132,7 @@ def score_groups(
         lengths = np.array([len(ids) for ids in item.responses], np.int64)
         cut[item.index] = len(item.prompt) + lengths > model.shape.tokens
         same[item.index] = _equal_once_cut(item, cut[item.index], model.shape.tokens - len(item.prompt))
-        items.append(item if cut[item.index].any() else _beginning_once(item))
+        items.append(item if cut[item.index].any() else share_beginning(item))
     packed = pack_tightly(items, row_shapes(model.shape))
     if not packed:
         raise DataError("holds nothing to score", fix="give records with responses, whose prompts fit a row")
@@ -135,16 +142,17 @@ def score_groups(
             rewards[rows.groups[row, slot]][rows.responses[row, slot]] = values[row, slot]
     # What was refused is NaN, too: a model that gives it must not pass for that.
     check_rewards([distinct.groups[item.index] for item in items], [rewards[item.index] for item in items])
-    truncated = sum(int(flags.sum()) for flags in distinct.spread(cut))
+    flags = distinct.spread(cut)
+    truncated = sum(int(some.sum()) for some in flags)
     equal = sum(
         int(as_cut[c.left] == as_cut[c.right])
         for group, as_cut in zip(groups, distinct.spread(same), strict=True)
         for c in group.comparisons
     )
-    return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once), equal)
+    return Scores(distinct.spread(rewards), truncated, *count_tokens(model, packed, rows_at_once), equal, flags)
 
 
-def _beginning_once(item: TokenizedGroup) -> TokenizedGroup:
+def share_beginning(item: TokenizedGroup) -> TokenizedGroup:
     """Move what all responses of a group begin with into its prompt: every token sees what it saw, at the same place.
 
     A last token of its own is left to each, which is the one that is scored. Edits and solutions begin alike.
@@ -173,10 +181,7 @@ def _equal_once_cut(item: TokenizedGroup, cut: np.ndarray, room: int) -> np.ndar
 def check_rewarding(model: RewardModel) -> None:
     """Raise CromeError where a model gives no rewards."""
     if model.pairwise:
-        raise CromeError(
-            "a pairwise model says which of two answers is better, and gives none a reward of its own; give it to "
-            "`crome evaluate`, `crome score --data` or `crome best_of_n`, and here a reward model"
-        )
+        raise CromeError(NO_REWARDS)
 
 
 def score_packed(

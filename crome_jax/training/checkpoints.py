@@ -22,15 +22,21 @@ from crome_jax.files import is_remote, place, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head, Params
 from crome_jax.training.digests import DigestedObjects, DigestedPath, find_damage
-from crome_jax.training.processes import first_goes_ahead, on_any_process
+from crome_jax.training.processes import first_goes_ahead, first_word, is_first
 from crome_jax.training.step import TrainState
 from crome_jax.weights.runs import MODEL_FILE
+
+_AGAIN = "train again in another folder"
 
 DTYPES = ("float32", "bfloat16")
 """What activations may be."""
 
-# Orbax logs, with a traceback each, what its threads fail at; it raises all of it too, and that is told in one line.
+# Orbax logs, with a traceback each, what its threads fail at, and what was still being written then finds their event
+# loop closed; it raises all of it too, and that is told in one line.
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+logging.getLogger("asyncio").addFilter(lambda record: "/orbax/" not in record.getMessage())
+_told_elsewhere, _tell = "Event loop is closed", sys.unraisablehook
+sys.unraisablehook = lambda what: None if str(what.exc_value) == _told_elsewhere else _tell(what)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +149,19 @@ def read_card(run: Path | str) -> ModelCard:
         raise CromeError(f"{path}: damaged ({e}); restore it from a copy, or train again") from None
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which reads what was measured at every step before it can be asked anything."""
+
+    def metrics(self, step: int) -> Any:
+        """Return what was measured; None where that is damaged, too, which the digests tell of whoever restores it."""
+        try:
+            return super().metrics(step)
+        except (ValueError, RecursionError):
+            return None
+
+
 class DamagedCheckpoint(CromeError):
-    """A checkpoint that cannot be read back."""
+    """A checkpoint whose files are not as they were written; every process is told so together."""
 
 
 class Checkpoints:
@@ -175,7 +192,8 @@ class Checkpoints:
             raise CromeError(f"{self._folder}: is no folder; move it away")
         if read_only and not self._folder.is_dir():
             raise self._none_whole()
-        self._manager = ocp.CheckpointManager(
+        self._read_only = read_only
+        self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=None if read_only else _kept(keep, rank),
@@ -221,6 +239,16 @@ class Checkpoints:
         except Exception as e:
             raise self._not_saved(e) from e
 
+    def newest(self) -> int:
+        """Return the newest step that was saved whole.
+
+        Raises:
+            CromeError: where there is none.
+        """
+        if self.latest is None:
+            raise self._none_whole()
+        return self.latest
+
     def newest_before(self, step: int | None) -> int | None:
         """Return the newest step that was saved whole, before `step` where one is given; None where there is none."""
         return max((saved for saved in self._manager.all_steps() if step is None or saved < step), default=None)
@@ -231,7 +259,7 @@ class Checkpoints:
         Raises:
             CromeError: where there is none, it is damaged, or it is of another architecture.
         """
-        step = self._newest() if step is None else step
+        step = self.newest() if step is None else step
         self._check(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
@@ -240,32 +268,43 @@ class Checkpoints:
     def restore_newest(self, like: TrainState, before: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
         """Restore the newest step that is not damaged, before `before` where that is given; None where none was saved.
 
-        One that is damaged is named on stderr and moved to `damaged/` in the run's folder, and the one before it taken:
-        a run that was left to itself goes on, and what was damaged can be looked at.
+        One that is damaged is named on stderr and moved to `damaged/` in the run's folder (unless nothing there is to
+        be changed), and the one before it taken: a run that was left to itself goes on, and what was damaged can be
+        looked at.
 
         Raises:
-            CromeError: where none is whole, or one is of another architecture.
+            CromeError: where none is whole, one cannot be read now, or one is of another architecture.
         """
         while (step := self.newest_before(before)) is not None:
-            problem = None
             try:
-                restored = self.restore(like, step)
+                return self.restore(like, step)
             except DamagedCheckpoint as e:
+                if self.newest_before(step) is None:
+                    raise
                 problem = e
-            # Each process reads its own part, and all must take the same step.
-            if not on_any_process(problem is not None):
-                return restored
-            problem = problem or DamagedCheckpoint(f"{self._folder}/{step}: damaged on another host")
-            if self.newest_before(step) is None:
-                raise problem
-            aside = self._folder.parent / "damaged" / f"{step}-{time.time_ns()}"
-            with first_goes_ahead("damaged") as first:
-                if first:
-                    aside.parent.mkdir(exist_ok=True)
-                    (self._folder / str(step)).rename(aside)
-                    print(f"{problem}\nmoved to {aside}; the checkpoint before it is taken", file=sys.stderr)
-            self._manager.reload()
+            if is_first():
+                print(f"{problem}\nthe checkpoint before it is taken", file=sys.stderr)
+            before = step
+            if not self._read_only:
+                self._move_aside(step)
         return None
+
+    def is_whole(self, step: int) -> bool:
+        """Tell whether the files of a step are those that were written; all processes ask, and are told the same.
+
+        Raises:
+            CromeError: where one cannot be read now.
+        """
+        return self._find_damage(step) is None
+
+    def _move_aside(self, step: int) -> None:
+        aside = self._folder.parent / "damaged" / f"{step}-{time.time_ns()}"
+        with first_goes_ahead("damaged") as first:
+            if first:
+                aside.parent.mkdir(exist_ok=True)
+                (self._folder / str(step)).rename(aside)
+                print(f"it was moved to {aside}", file=sys.stderr)
+        self._manager.reload()
 
     def restore_trained(self, like: Params, step: int | None = None) -> tuple[Params, int]:
         """Restore only the trained parameters of a step, the newest unless told which, and its number.
@@ -273,7 +312,7 @@ class Checkpoints:
         Raises:
             CromeError: as `restore` does, and where there is no such step.
         """
-        step = self._newest() if step is None else step
+        step = self.newest() if step is None else step
         if step not in self._manager.all_steps():
             saved = ", ".join(map(str, self._manager.all_steps()))
             raise CromeError(f"{self._folder}: holds no step {step}; it holds {saved}")
@@ -296,7 +335,7 @@ class Checkpoints:
         Raises:
             CromeError: as `restore` does.
         """
-        step = self._newest()
+        step = self.newest()
         self._check(step, like)
 
         def read(name: str) -> np.ndarray:
@@ -326,18 +365,16 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
-    def _newest(self) -> int:
-        if self.latest is None:
-            raise self._none_whole()
-        return self.latest
-
     def _none_whole(self) -> CromeError:
         return CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
 
     def _check(self, step: int, wanted: Params) -> None:
         """Whoever reads a step comes by here: its files are those that were written, its parameters this model's."""
-        if problem := find_damage(self._folder / str(step)):
-            raise self._damaged(step, problem)
+        if problem := self._find_damage(step):
+            older = sorted((s for s in self._manager.all_steps() if s < step), reverse=True)
+            whole = next((s for s in older if self.is_whole(s)), None)
+            fix = _AGAIN if whole is None else f"delete it to go on from step {whole}, which is whole"
+            raise DamagedCheckpoint(f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or {fix}")
         there = _by_name(self._read(step, lambda: self._manager.item_metadata(step)["state"]["trained"]))
         here = _by_name(wanted)
         for name in sorted(there.keys() | here.keys()):
@@ -348,22 +385,28 @@ class Checkpoints:
                     "own backbone and trainable"
                 )
 
+    def _find_damage(self, step: int) -> str | None:
+        """Each process reads its share of the files, and all say the same: one that went on alone would wait for ever.
+
+        A file that cannot be read now may well be whole: nothing is told by it.
+        """
+        share = jax.process_index(), jax.process_count()
+        return first_word(self._read(step, lambda: find_damage(self._folder / str(step), *share)))
+
     def _read(self, step: int, read: Callable[[], Any]) -> Any:
         try:
             return read()
-        except Exception as e:  # Orbax and TensorStore raise whatever comes, bare Exceptions too.
+        except Exception as e:  # Orbax, TensorStore and buckets raise whatever comes, bare Exceptions too.
             problem = _first_line(e)
         # Past the handler nothing holds what Orbax began to read. Freed now, and silently: at exit, every array of it
         # would print a traceback of its own below the one line that the user needs.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         gc.collect()
         sys.unraisablehook = hook
-        raise self._damaged(step, problem)
-
-    def _damaged(self, step: int, problem: str) -> DamagedCheckpoint:
-        older = [s for s in self._manager.all_steps() if s < step and not find_damage(self._folder / str(s))]
-        fix = f"delete it to go on from step {max(older)}, which is whole" if older else "train again in another folder"
-        return DamagedCheckpoint(f"{self._folder}/{step}: damaged ({problem}); restore it from a copy, or {fix}")
+        raise CromeError(
+            f"{self._folder}/{step}: cannot be read now ({problem}); nothing was changed: see to the cause and run the "
+            "same command again"
+        )
 
     def _not_saved(self, error: Exception) -> CromeError:
         return CromeError(

@@ -27,6 +27,7 @@ def differentiate(
     micro_batches: int,
     dtype: DTypeLike,
     how: Execution = Execution(),  # noqa: B008
+    seed: int = 0,
 ) -> tuple[tuple[Float[Array, ""], Metrics], Params]:
     """Compute the loss of a batch, divided by the weight of its comparisons, its metrics, and its gradient.
 
@@ -41,8 +42,7 @@ def differentiate(
         micro_batches: divides the batch's rows.
         dtype: of activations.
         how: the decoder is run.
-
-    With cfg.lora.dropout the masks follow from the step's number.
+        seed: of the masks where cfg.lora.dropout is set, which follow from it and the step's number.
 
     Returns:
         (loss, metrics), and the gradient in the tree of `trained`.
@@ -53,7 +53,7 @@ def differentiate(
 
     def scored_of(trained: Params, part: Batch, number: Int[Array, ""]):
         # Of the step and the part alone: run again, a part draws the same masks.
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), step), number) if drops else None
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), number) if drops else None
         return score({**frozen, **trained}, part, cfg, dtype, how, dropout_key=key)
 
     def loss_of(scored: Any, part: Batch):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crome_jax.files import Lines, whole_output
+from crome_jax.files import Lines, unwritable, whole_output
 from crome_jax.training.metrics import read_lines
 from crome_jax.training.processes import is_first
 
@@ -36,7 +36,11 @@ class Incidents:
                 partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def add(self, step: int, kind: str, loss: float, grad_norm: float) -> None:
-        """Take one incident."""
+        """Take one incident.
+
+        Raises:
+            CromeError: where it cannot be written.
+        """
         records = list(self.records(step))
         what = "its update is skipped" if kind == "skipped" else "a spike"
         if is_first():
@@ -46,9 +50,12 @@ class Incidents:
             line = {"step": step, "kind": kind} | {
                 name: value if math.isfinite(value) else str(value) for name, value in numbers.items()
             }
-            lines = Lines(self._path)
-            lines.add(json.dumps(line | {"records": records}))
-            lines.close()
+            try:
+                lines = Lines(self._path)
+                lines.add(json.dumps(line | {"records": records}))
+                lines.close()
+            except OSError as e:
+                raise unwritable(self._path, e) from None
 
     def name(self, first: int, last: int) -> str:
         """Return which records were in play from one step to another, the first few of each."""

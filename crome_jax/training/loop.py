@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import grain
@@ -15,9 +16,11 @@ from crome_jax.data.loading import put
 from crome_jax.errors import Diverged, Preempted
 from crome_jax.models.weights import Params
 from crome_jax.training.checkpoints import Checkpoints
+from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.mesh import spread
 from crome_jax.training.metrics import KINDS, summarize
+from crome_jax.training.preemption import Preemption
 from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.spikes import SpikeDetector
@@ -53,12 +56,13 @@ def fit(
     log_every: int = 10,
     checkpoints: Checkpoints | None = None,
     checkpoint_every: int = 100,
-    validate: Callable[[Params], dict[str, float]] | None = None,
+    before_save: Callable[[], None] = lambda: None,
+    validate: Callable[[Params, Callable[[], bool]], dict[str, float] | None] | None = None,
     max_skipped: int = 5,
     incidents: Incidents | None = None,
-    preempted: Callable[[int], bool] = lambda step: False,
+    preempted: Preemption | None = None,
     trace: Trace | None = None,
-    launched: float | None = None,
+    goodput: Goodput | None = None,
     attributes: Sequence[str] = (),
 ) -> tuple[TrainState, Throughput]:
     """Train from the state's step up to `steps`.
@@ -73,14 +77,14 @@ def fit(
         checkpoints: where state and iterator are saved together; None saves nothing.
         checkpoint_every: steps between two checkpoints; the last step is always saved. One that is due after a skipped
             step waits for the next good one, so that a resumed run counts skipped steps as the uninterrupted one does.
+        before_save: called before a step is saved; what was logged up to there is to be there as well.
         validate: from the trained parameters to what is measured whenever they are saved, kept with the checkpoint and
-            logged as validation/...; not before an end that was asked for.
+            logged as validation/...; not before an end that was asked for, and None where that was asked meanwhile.
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
         incidents: told of every skipped step and every spike of the loss.
-        preempted: asked after each step whether this is the one to save and stop at; see `preemption.Preemption`.
+        preempted: asked after each step, and while it is measured, whether to save and stop there; None never is.
         trace: steps to record for XProf; None records nothing.
-        launched: when the run was started, on time.monotonic's clock, None for now: the beginning of goodput, which is
-            the share of the time since then that was spent in steps that were not skipped, compilation left out.
+        goodput: told when each step began and ended; its figures are logged.
         attributes: names of those that batches number from 1; see `tell_commonest_apart`.
 
     Raises:
@@ -94,18 +98,18 @@ def fit(
     sums: dict[str, Any] = {}
     summed = skipped = in_a_row = 0
     started = time.monotonic()
-    launched = started if launched is None else launched
-    saving, missed = 0.0, 0  # Seconds, and steps that were skipped.
+    goodput, preempted = goodput or Goodput(), preempted or Preemption()
     seen = {"tokens": 0.0, "comparisons": 0.0}
 
-    def take(at: int, metrics: dict[str, Any]) -> None:
-        nonlocal sums, summed, skipped, in_a_row, started, missed
+    def take(at: int, metrics: dict[str, Any], dispatched: float, finished: Future[float]) -> None:
+        nonlocal sums, summed, skipped, in_a_row, started
         values = {k: v if np.ndim(v) else float(v) for k, v in jax.device_get(metrics).items()}
         loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
             started = time.monotonic()
+        goodput.take(dispatched, finished.result(), counts=not bad and at > done + 1)  # The first step compiles.
         if bad:
-            skipped, in_a_row, missed = skipped + 1, in_a_row + 1, missed + 1
+            skipped, in_a_row = skipped + 1, in_a_row + 1
             progress.close()
             incidents.add(at, "skipped", loss, grad_norm)
         else:
@@ -122,26 +126,28 @@ def fit(
         progress.update(at, _facts(summarize(sums, summed), rates))
         # By the step's number, so that a resumed run writes its lines where the uninterrupted one would.
         if at % log_every == 0 or at == steps:
-            useful = (elapsed - saving) * (1 - missed / (at - done))
-            rates["goodput"] = max(useful, 0.0) / max(time.monotonic() - launched, 1e-9)
-            log(at, {**summarize(sums, summed, attributes), **({"skipped": skipped} if skipped else {}), **rates})
+            told = {"skipped": skipped} if skipped else {}
+            log(at, {**summarize(sums, summed, attributes), **told, **rates, **goodput.figures()})
             sums, summed, skipped = {}, 0, 0
 
-    late: tuple[int, dict] | None = None
+    late: tuple[int, dict, float, Future[float]] | None = None
     good = iterator.get_state()  # After the last step that was not skipped, as far as is known.
     due = False
     for number in range(done + 1, steps + 1):
         before = iterator.get_state()
         with trace.recording(number) if trace else contextlib.nullcontext():
-            state, metrics = step(state, frozen, put(next(iterator), mesh))
+            batch = put(next(iterator), mesh)
+            dispatched = time.monotonic()
+            state, metrics = step(state, frozen, batch)
+            finished = goodput.watch(metrics)
             if trace and trace.first <= number <= trace.last:
                 jax.block_until_ready(metrics)
         if late is not None:
             take(*late)
             if not in_a_row:
                 good = before
-        late = (number, metrics)
-        stop = checkpoints is not None and preempted(number) and number < steps
+        late = (number, metrics, dispatched, finished)
+        stop = checkpoints is not None and preempted() and number < steps
         due = checkpoints is not None and (due or stop or number % checkpoint_every == 0 or number == steps)
         if due or in_a_row or not max_skipped:
             take(*late)
@@ -149,24 +155,29 @@ def fit(
             if in_a_row > max_skipped:
                 progress.close()
                 first = number - in_a_row + 1
+                before_save()
                 _save_before(first, state, good, checkpoints)
                 raise Diverged(_too_many(first, number, metrics, incidents))
             if not in_a_row:
                 good = iterator.get_state()
         if due and (not in_a_row or number == steps):
-            began = time.monotonic()
-            measured = validate(state.trained) if validate is not None and not stop else None
+            measured = validate(state.trained, preempted) if validate is not None and not stop else None
             if measured is not None:
                 log(number, {f"validation/{name}": value for name, value in measured.items()})
+            before_save()
             checkpoints.save(state, iterator.get_state(), measured)
-            saving += time.monotonic() - began
             due = False
+            stop = stop or (number < steps and preempted())  # Once more: measuring takes long.
         if stop:
             if in_a_row:
+                before_save()
                 _save_before(number - in_a_row + 1, state, good, checkpoints)
             checkpoints.wait()
             progress.close()
-            raise Preempted(f"asked to end: saved at step {checkpoints.latest}; the same command goes on from there")
+            raise Preempted(
+                f"asked to end: saved at step {checkpoints.latest}, {preempted.seconds:.1f} s after it was asked; the "
+                "same command goes on from there"
+            )
     if late is not None:
         take(*late)
     if checkpoints is not None:

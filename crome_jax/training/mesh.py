@@ -45,7 +45,9 @@ def make_mesh(
     the devices are of several TPU slices, no axis but replica crosses from one to another.
 
     Args:
-        data: -1 takes what the others leave.
+        data: copies of the weights within a slice, which share its rows; -1 takes what the others leave.
+        fsdp: parts that every matrix is stored in, gathered when used; they share the rows, too.
+        tensor: parts that heads and feed-forward are computed in.
         replica: of several slices, their number or a multiple of it.
 
     Raises:
@@ -167,6 +169,16 @@ def rows_of_process(mesh: Mesh, rows: int) -> np.ndarray:
         )
     places = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
     return np.unique(np.concatenate([np.arange(rows)[place] for place in places]))
+
+
+def check_parts(mesh: Mesh, rows: int, micro_batches: int) -> None:
+    """Raise CromeError where a step's rows do not give every device an equal share of each micro-batch."""
+    shards = row_shards(mesh)
+    if rows % (shards * micro_batches):
+        raise CromeError(
+            f"rows_per_step is {rows}, in {micro_batches} micro-batches over replica x data x fsdp = {shards} devices; "
+            f"take a multiple of {shards * micro_batches}"
+        )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -71,6 +71,9 @@ class MetricsLog:
         run: the run's folder.
         resumed_at: the step training goes on from; lines after it, left by a run that was killed, are dropped.
 
+    Attributes:
+        latest: what was logged last by each name, before the run was resumed.
+
     Raises:
         CromeError: where a file cannot be written (in `write` and `close`, too), or metrics.jsonl is damaged.
     """
@@ -78,6 +81,7 @@ class MetricsLog:
     def __init__(self, run: Path, resumed_at: int = 0):
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
+        self.latest: dict[str, Any] = {name: value for line in kept for name, value in line.items()}
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._lines, self._events = Lines(self._path), None
@@ -97,6 +101,11 @@ class MetricsLog:
             self._events.write_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
             self._events.flush()
         self._folder = folder
+
+    def flush(self) -> None:
+        """See to it that every line is there: in a bucket they are otherwise written now and then."""
+        with _explained(self._path):
+            self._lines.flush()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Append one step's numbers."""

@@ -28,6 +28,8 @@ def adamw(
         warmup_fraction: of the steps, rising linearly from 0.
         final_fraction: of the peak rate, reached at the last step.
         weight_decay: decoupled; matrices only, since shrinking a norm's scale serves nothing.
+        beta1, beta2: how much of the first and second moment stays at each step.
+        epsilon: added to the root of the second moment.
         clip_norm: largest global norm of the gradient that is passed on unscaled.
     """
     return optax.chain(

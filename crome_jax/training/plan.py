@@ -103,7 +103,7 @@ def plan(
         topology: how the chips lie, as "8x8"; of GPUs, how many.
         mesh: called with the slice's devices; GPUs always share the weights among all of them.
         layers: only so many; None takes the model's.
-        trainable, row_shape, rows_per_step, micro_batches, dtype, attention, remat: as of `train`.
+        method, trainable, row_shape, rows_per_step, micro_batches, dtype, attention, remat: as of `train`.
         optimizer: called with `steps`.
         tokens_per_comparison: real tokens that are encoded for one comparison, as packing reports it of the data.
         padding: part of the rows' tokens that is none, likewise.

@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
-from crome_jax.errors import CromeError, Preempted
+from crome_jax.errors import CromeError, NotTogether, Preempted
 
 PORT = 8476
 """Of the coordinator, where the environment names its host alone."""
@@ -83,11 +83,11 @@ def find_cluster(where: str, environ: Mapping[str, str]) -> Cluster:
 
 
 def first_host(nodes: str) -> str:
-    """Return the first host of a SLURM node list: `a[003-005,9],b` begins with `a003`."""
-    found = re.match(r"([^,\[]+)(?:\[([^\],-]+)[^\]]*\])?([^,\[]*)", nodes)
-    if not found:
+    """Return the first host of a SLURM node list: `a[003-005,9]-[1-2],b` begins with `a003-1`."""
+    first = re.match(r"(?:[^,\[\]]|\[[^\[\]]+\])+", nodes)
+    if not first:
         raise CromeError(f"SLURM_STEP_NODELIST is {nodes!r}, no list of hosts")
-    return "".join(part or "" for part in found.groups())
+    return re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", first[0])
 
 
 def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, patience: int = 300) -> None:
@@ -100,7 +100,8 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         patience: seconds to wait for all to come.
 
     Raises:
-        CromeError: where the environment does not say who takes part, or they do not come in time.
+        CromeError: where the environment does not say who takes part.
+        NotTogether: where they do not come in time.
     """
     if where == "none":
         return
@@ -125,7 +126,7 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         )
     except (RuntimeError, ValueError) as e:
         what = str(e).splitlines()[0][:200]
-        raise CromeError(
+        raise NotTogether(
             f"the processes did not come together within {patience} s ({what}); check that all were started, that "
             f"process 0 can be reached, and that no port is taken"
         ) from None
@@ -153,25 +154,35 @@ def is_first() -> bool:
 
 _barriers = itertools.count()
 
+_PATIENCE = 7 * 24 * 3600  # Seconds; reading and packing large data takes hours.
+_WORD = 500  # Bytes.
 
-def wait_for_all(what: str, patience: int = 3600) -> None:
-    """Wait until every process is here, however unequal their work was.
+
+def wait_for_all(what: str) -> None:
+    """Wait until every process is here, however unequal their work was; the heartbeat tells of those that died.
 
     By the coordination service: a collective between CPUs gives up after 30 seconds.
 
     Args:
         what: is waited for; errors name it.
-        patience: in seconds.
     """
     if jax.process_count() > 1:
-        multihost.get_barrier_sync_fn()(key=f"crome-{next(_barriers)}-{what}", timeout_ms=1000 * patience)
+        multihost.get_barrier_sync_fn()(key=f"crome-{next(_barriers)}-{what}", timeout_ms=1000 * _PATIENCE)
 
 
-def on_any_process(here: bool) -> bool:
-    """Tell whether something is so on any process; all of them ask."""
+def first_word(here: str | None) -> str | None:
+    """Return what the first process that says something says, on every process; all of them ask.
+
+    Args:
+        here: what this process says, of which so many bytes travel; None says nothing.
+    """
     if jax.process_count() == 1:
         return here
-    return bool(multihost_utils.process_allgather(np.array(here)).any())
+    wait_for_all("first-word")  # However long one had to look for what it says.
+    mine = (here or "").encode()[:_WORD].ljust(_WORD, b"\0")
+    said = multihost_utils.process_allgather(np.frombuffer(mine, np.uint8))
+    words = (bytes(word).rstrip(b"\0").decode(errors="ignore") for word in np.asarray(said, np.uint8))
+    return next((word for word in words if word), None)
 
 
 @contextlib.contextmanager
@@ -209,8 +220,10 @@ def ends_with_the_others() -> Iterator[None]:
         elif not isinstance(e, jax.errors.JaxRuntimeError):  # What is wrong is here, not elsewhere.
             traceback.print_exc()
             status = 1
+        elif "RESOURCE_EXHAUSTED" in (what := (str(e).strip() or type(e).__name__).splitlines()[0][:300]):
+            print(f"crome: error: {me}: out of memory ({what}); see what fits with `crome plan`", file=sys.stderr)
+            status = 2
         else:
-            what = (str(e).strip() or type(e).__name__).splitlines()[0][:300]
             print(
                 f"crome: error: {me}: stopped, since another process of the run died or cannot be reached ({what}); "
                 "start all of them again with the same command: the run goes on from its newest checkpoint",

@@ -16,6 +16,7 @@ from crome_jax.data.loading import put
 from crome_jax.data.packing import Rows
 from crome_jax.data.row_files import RowFiles
 from crome_jax.models.config import DecoderConfig
+from crome_jax.models.execution import Execution
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Objective
 from crome_jax.training.gradients import differentiate
@@ -45,8 +46,11 @@ def replay(
     cfg: DecoderConfig,
     mesh: Mesh,
     *,
+    how: Execution,
+    micro_batches: int = 1,
     dtype: DTypeLike = jnp.float32,
     hidden: np.ndarray | None = None,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Differentiate a step's batch as the step does, then each of its rows by itself; nothing is trained.
 
@@ -56,6 +60,7 @@ def replay(
         state: as it was before the step.
         numbers: of the step's rows.
         records: from the number of a row to the ids of its records.
+        how, micro_batches, dtype, seed: as the run's own steps are computed.
 
     Returns:
         {step, loss, grad_norm, rows: [{row, loss, grad_norm, finite, records}]}; loss in nats per comparison. Numbers
@@ -63,10 +68,19 @@ def replay(
     """
     mine = rows_of_process(mesh, len(numbers))
 
-    @jax.jit
-    def measure(trained: Params, batch: Any):
+    @jax.jit  # Weights are given, not closed over: those of several hosts cannot be constants of a program.
+    def measure(trained: Params, frozen: Params, step: Any, batch: Any):
         (loss, _), gradient = differentiate(
-            trained, frozen, batch, objective, cfg, step=state.step, micro_batches=1, dtype=dtype
+            trained,
+            frozen,
+            batch,
+            objective,
+            cfg,
+            step=step,
+            micro_batches=micro_batches,
+            dtype=dtype,
+            how=how,
+            seed=seed,
         )
         return loss, optax.tree.norm(gradient)
 
@@ -74,7 +88,7 @@ def replay(
         batch = rows.take(at[mine])
         if hidden is not None:
             batch["hidden"] = np.asarray(hidden[at[mine]])
-        loss, grad_norm = (float(value) for value in measure(state.trained, put(batch, mesh)))
+        loss, grad_norm = (float(value) for value in measure(state.trained, frozen, state.step, put(batch, mesh)))
         told = {"loss": loss, "grad_norm": grad_norm}
         finite = all(np.isfinite(value) for value in told.values())
         return {name: value if np.isfinite(value) else str(value) for name, value in told.items()} | {"finite": finite}

@@ -68,6 +68,7 @@ def make_train_step(
     dtype: DTypeLike = jnp.float32,
     attention: Attention = "auto",
     remat: Remat = "none",
+    seed: int = 0,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Build the jitted step (state, frozen, batch) -> (state, metrics); the given state's memory is reused.
 
@@ -77,6 +78,7 @@ def make_train_step(
         dtype: of activations; master weights, gradients and optimizer stay in float32.
         attention: which implementation.
         remat: what of a block of layers is kept for the gradient.
+        seed: of dropout.
 
     Returns:
         The step; its attribute `compiled` gives the jitted function for a state, from which a plan is made. What the
@@ -105,6 +107,7 @@ def make_train_step(
             micro_batches=micro_batches,
             dtype=dtype,
             how=how,
+            seed=seed,
         )
         updates, opt_state = optimizer.update(grads, state.optimizer, state.trained, **further)
         trained = optax.apply_updates(state.trained, updates)

@@ -24,19 +24,21 @@ from crome_jax.data.loading import (
     count_comparisons,
     fingerprint,
     fingerprint_groups,
+    fitting_groups,
     pack_groups,
     select_kinds,
 )
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape, packing_facts
-from crome_jax.data.readers import read_groups
+from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.readers import check_shards, read_groups
 from crome_jax.errors import CromeError, Diverged
 from crome_jax.evaluation.accuracy import pairwise_outcomes
-from crome_jax.evaluation.pair_scoring import gather_pairs, pack_pairs
+from crome_jax.evaluation.pair_scoring import BOTH, gather_pairs, pack_pairs
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.rewards_files import write_rewards
 from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_scoring, score_rows
-from crome_jax.files import check_not_read, whole_output
+from crome_jax.files import check_not_read, check_writable, whole_output
 from crome_jax.groups import Origin, PreferenceGroup
 from crome_jax.models.weights import HEADS, Params, Trainable
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, write_card
@@ -83,6 +85,7 @@ def study(
     seed: int = 0,
     hidden_cache: str | None = None,
     hidden_cache_bytes: float = 8e9,
+    quarantine: Quarantine | None = None,
     operative_config: Callable[[], str] = lambda: "",
 ) -> Path:
     """Train every method from the same backbone with the same steps and the same search, and report them together.
@@ -110,10 +113,11 @@ def study(
         optimizer: called with `steps` and `learning_rate`, traced numbers: one compiled step serves the whole search.
         mesh: called without arguments.
         dtype: of activations.
-        seed: of the data order, and of which answer stands first for a pairwise head.
+        seed: of the data order, of heads that are drawn, and of which answer stands first for a pairwise head.
         hidden_cache: folder in which the frozen layers' output is kept for other studies (4 x D bytes for each token);
             None keeps it for this one only. What is found there is the same to rounding.
         hidden_cache_bytes: that the folder may hold; what was not used for the longest time makes room.
+        quarantine: where records go that cannot be used; None makes the first one an error.
         operative_config: called when a method's run is saved; its text is saved beside it.
 
     Returns:
@@ -132,14 +136,19 @@ def study(
     for method in methods:
         check_method(method, steps, trainable)
         _check_replaceable(Path(out) / method.name, inputs=(data, groups, backbone))
+    check_writable(Path(out))
+    check_shards(groups)
+    for split in (validation_split, *test_splits):
+        check_shards(data, split=split)
     started = time.monotonic()
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
-    training_groups = list(read_groups(groups))
+    readings = list(dict.fromkeys(method.head == "pairwise" for method in methods))  # Of pairs, or of responses.
+    read = functools.partial(bench.read, quarantine=quarantine, readings=readings)
+    training_groups = read(groups)
     store = None
     if hidden_cache is not None:
         store = HiddenStore(hidden_cache, bench.base, trainable, bench.dtype, hidden_cache_bytes)
-    held_out = list(read_groups(data, split=validation_split))
-    readings = list(dict.fromkeys(method.head == "pairwise" for method in methods))  # Of pairs, or of responses.
+    held_out = read(data, validation_split)
     validation = {pairs: bench.prepare_scoring(held_out, data, store, pairs=pairs) for pairs in readings}
     folder = Path(out)
     best, search, packing = {}, [], []
@@ -186,7 +195,7 @@ def study(
         search += [trial.facts(method.name, kept=trial is chosen) for trial in trials]
         bench.save(folder / method.name, method, prepared.rows, chosen, operative_config)
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
-    tests = {split: list(read_groups(data, split=split)) for split in test_splits}
+    tests = {split: read(data, split) for split in test_splits}
     merged = merge_prompts(itertools.chain(*tests.values()))
     known = store
     if False in readings and len(merged) < sum(map(len, tests.values())):
@@ -346,6 +355,16 @@ class _Bench:
         trunk, scorer = make_trunk(base.cfg, dtype), make_scorer(base.cfg, dtype)
         return cls(base, trainable, shape, rows_at_once, mesh, dtype, trained, frozen, trunk, scorer)
 
+    def read(
+        self, path: str, split: str | None = None, *, quarantine: Quarantine | None, readings: Sequence[bool]
+    ) -> list[PreferenceGroup]:
+        """Read groups; where there is a quarantine, what no row has room for goes there, too."""
+        groups = list(read_groups(path, split=split, quarantine=quarantine))
+        if quarantine is None:
+            return groups
+        forms = [BOTH if pairs else None for pairs in readings]
+        return fitting_groups(groups, self.base.tokenizer, self.shape, quarantine, forms=forms, name=path)
+
     def prepare(
         self, groups: Sequence[PreferenceGroup], rows: Rows, known: KnownHidden | None, *, pairs: bool
     ) -> _Prepared:
@@ -416,7 +435,7 @@ class _Bench:
         """
         # A copy: the step reuses its state's memory, and the next trial starts from the same weights.
         layers = {name: weight for name, weight in self.trained.items() if name not in HEADS}
-        trained = jax.tree.map(jnp.copy, layers) | place_head(self.base, self.mesh, method.head)
+        trained = jax.tree.map(jnp.copy, layers) | place_head(self.base, self.mesh, method.head, seed=seed)
         state = init_state(trained, optimizer)
         iterator = batches(data.rows, rows_per_step=rows_per_step, seed=seed, hidden=data.hidden, mesh=self.mesh)
         curve: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 
 from crome_jax.errors import CromeError
+from crome_jax.files import whole_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,8 @@ class Trace:
 
     Args:
         first, last: steps; a resumed run records those that it still takes.
-        folder: each step gets a folder of its own in it, which `tensorboard --logdir` with the XProf plugin shows.
+        folder: each step gets a folder of its own in it, and there each of several processes, which
+            `tensorboard --logdir` with the XProf plugin shows; in a bucket it is put there when the step is over.
 
     Raises:
         CromeError: where there is no such step.
@@ -38,5 +40,8 @@ class Trace:
         if not self.first <= step <= self.last:
             yield
             return
-        with jax.profiler.trace(str(self.folder / f"step-{step}")):
+        place = self.folder / f"step-{step}"
+        if jax.process_count() > 1:
+            place /= f"process-{jax.process_index()}"
+        with whole_output(place, overwrite=True) as partial, jax.profiler.trace(str(partial)):
             yield

@@ -20,11 +20,12 @@ from jax.sharding import Mesh
 from crome_jax.data.loading import batches, rows_of_step
 from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.quarantine import Quarantine, list_beside
+from crome_jax.data.readers import check_shards
 from crome_jax.data.row_files import RowFiles
 from crome_jax.data.training_data import open_training_data, read_training_data
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
-from crome_jax.files import is_remote, place, unwritable, whole_output
+from crome_jax.files import check_writable, place, unwritable, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.execution import Remat
 from crome_jax.models.weights import (
@@ -34,9 +35,10 @@ from crome_jax.models.weights import (
 )
 from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
+from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import Throughput, fit
-from crome_jax.training.mesh import Attention, execution_on, make_mesh
+from crome_jax.training.mesh import Attention, check_parts, execution_on, make_mesh
 from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw
@@ -116,7 +118,8 @@ def train(
         remat: "none", "projections", "attention" or "full": what is kept for the gradient (see `models.execution`).
         cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
             every step.
-        seed: of the data order, and of which answer stands first for a pairwise head.
+        seed: of the data order, of heads and adapters that are drawn, of dropout, and of which answer stands first for
+            a pairwise head.
         log_every, checkpoint_every: in steps.
         keep_checkpoints: how many of the newest stay.
         validation: held-out records, on which the run is measured whenever it is saved; None measures nothing.
@@ -158,23 +161,25 @@ def train(
             f"{', '.join(SIGN)}"
         )
     run = _place_run(out)
+    if replay is not None:
+        read_card(run)  # Of a run that is not there nothing can be replayed.
     launched = time.monotonic()
     if len(trace_steps) not in (0, 2):
         raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
-    if is_remote(out) and (skip_bad or trace_steps):
-        raise CromeError(
-            f"{out}: skip_bad and trace_steps write files beside the run; give a folder, or leave them out"
-        )
     trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
     sources = {data: 1.0} if isinstance(data, str) else dict(data)
     if not sources or min(sources.values()) <= 0:
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
+    for source in sources if is_first() else ():  # Of several processes the others do not read it.
+        check_shards(source)
+    check_writable(run)
     devices = mesh()
-    execution_on(devices, attention, remat)
+    how = execution_on(devices, attention, remat)
+    check_parts(devices, rows_per_step, micro_batches)
     if cache_frozen and jax.process_count() > 1:
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
-    trained, frozen = place_params(base, trainable, devices, method.head)
+    trained, frozen = place_params(base, trainable, devices, method.head, seed=seed)
     # Open until the card is written: a refused folder keeps the list of its own run.
     aside = list_beside(run) if skip_bad and is_first() else None
     several = jax.process_count() > 1
@@ -212,9 +217,11 @@ def train(
     if validation is not None and replay is None:
         model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
         validate = make_validation(validation, model)
-    checkpoints = Checkpoints(run, keep_checkpoints, rank=functools.partial(rank, keep_best) if keep_best else None)
+    ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
-    if replay is None and checkpoints.latest is not None and checkpoints.latest >= steps:
+    checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, read_only=replay is not None)
+    finished = replay is None and checkpoints.latest is not None and checkpoints.latest >= steps
+    if finished and checkpoints.is_whole(checkpoints.latest):
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
@@ -239,13 +246,14 @@ def train(
         dtype=jnp.dtype(dtype),
         attention=attention,
         remat=remat,
+        seed=seed,
     )
     in_play = functools.partial(rows_of_step, rows=len(trained_on.rows), **order)
     if replay is not None:
         state = run_up_to(replay, state, frozen, step, iterator, devices)
         told = replay_step(
             state, frozen, trained_on.rows, in_play(replay), trained_on.records, method.objective, base.cfg, devices,
-            dtype=jnp.dtype(dtype), hidden=hidden,
+            how=how, micro_batches=micro_batches, dtype=jnp.dtype(dtype), hidden=hidden, seed=seed,
         )  # fmt: skip
         if is_first():
             print(json.dumps(told, indent=1))
@@ -253,6 +261,7 @@ def train(
     if is_first():
         _write_operative_config(run, operative_config())
     log = MetricsLog(run, resumed_at=int(state.step)) if is_first() else None
+    flush = log.flush if log else lambda: None
     with Preemption().listening() as preempted:
         state, throughput = fit(
             state,
@@ -265,11 +274,12 @@ def train(
             log_every=log_every,
             checkpoints=checkpoints,
             checkpoint_every=checkpoint_every,
+            before_save=flush,
             validate=validate,
             max_skipped=max_skipped,
             preempted=preempted,
             trace=trace,
-            launched=launched,
+            goodput=Goodput(launched, log.latest if log else {}),
             attributes=trained_on.attributes,
             incidents=Incidents(
                 run if is_first() else None,
@@ -277,7 +287,7 @@ def train(
                 lambda step: [record for row in in_play(step) for record in trained_on.records(row)],
             ),
         )
-    if keep_best and is_first():
+    if keep_best and is_first() and checkpoints.best is not None:  # Asked to end, a run may have measured nothing.
         value = checkpoints.measured(checkpoints.best)[keep_best]
         print(f"{run}: the best {keep_best}, {value:.4g}, is that of step {checkpoints.best}", file=sys.stderr)
     checkpoints.close()

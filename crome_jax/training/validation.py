@@ -16,7 +16,7 @@ SIGN = {"accuracy": 1.0, "loss": -1.0}
 """What is measured, and whether more of it is better."""
 
 
-def make_validation(path: str, model: RewardModel) -> Callable[[Params], dict[str, float]]:
+def make_validation(path: str, model: RewardModel) -> Callable[[Params, Callable[[], bool]], dict[str, float] | None]:
     """Read and pack what a run is measured on.
 
     Args:
@@ -24,8 +24,9 @@ def make_validation(path: str, model: RewardModel) -> Callable[[Params], dict[st
         model: as it is before training; the trained parameters are given to what is returned.
 
     Returns:
-        A function of the trained parameters. It returns `accuracy`, the fraction of the comparisons with a preferred
-        side that it gets right, and `loss`, their mean -log sigmoid(difference of rewards) in nats.
+        A function of the trained parameters, and of what tells after each batch whether to give up; it then returns
+        None. Else it returns `accuracy`, the fraction of the comparisons with a preferred side that it gets right, and
+        `loss`, their mean -log sigmoid(difference of rewards) in nats.
 
     Raises:
         CromeError: where the data cannot be read, or no comparison in it has a preferred side.
@@ -37,19 +38,34 @@ def make_validation(path: str, model: RewardModel) -> Callable[[Params], dict[st
     rows = pack(groups, model.tokenizer, model.shape, name=path)
     scorer = make_scorer(model.cfg, model.dtype)
 
-    def measure(trained: Params) -> dict[str, float]:
-        values = score_rows(
-            scorer,
-            {**model.params, **trained},
-            rows,
-            model.mesh,
-            progress=Progress("validation", rows.batch.tokens.size, "token", silent=True),
-        )
+    def measure(trained: Params, give_up: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
+        progress = _Unless(give_up, rows.batch.tokens.size)
+        try:
+            values = score_rows(scorer, {**model.params, **trained}, rows, model.mesh, progress=progress)
+        except _GivenUp:
+            return None
         outcomes = pairwise_outcomes(groups, gather(rows, values, groups)).decided()
         loss = -np.log(np.maximum(outcomes.probability, 1e-12)).mean()
         return {"accuracy": float(outcomes.correct.mean()), "loss": float(loss)}
 
     return measure
+
+
+class _GivenUp(Exception):
+    pass
+
+
+class _Unless(Progress):
+    """Says nothing of how far it is, and goes on unless it is told not to."""
+
+    def __init__(self, give_up: Callable[[], bool], tokens: int):
+        super().__init__("validation", tokens, "token", silent=True)
+        self._give_up = give_up
+
+    def advance(self, by: int, facts: str = "") -> None:
+        super().advance(by, facts)
+        if self._give_up():
+            raise _GivenUp
 
 
 def rank(by: str, metrics: dict[str, float] | None) -> float:

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crome_jax.augment.oracles.choice import OFFLINE, ORACLES, Augmentation
+from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
+from crome_jax.files import is_remote, place
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
+from crome_jax.verbs.oracles import add_oracle, configured
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
@@ -31,16 +33,12 @@ if TYPE_CHECKING:
     from crome_jax.augment.account import Account
     from crome_jax.augment.card import Card
 
-BASE, LOCAL = "gin/augment/base.gin", "gin/augment/local.gin"
-"""Read where no other gin file is given; the second for the oracle of that name, which 64 requests would be too much
-for."""
-
 _RECIPE_FLAGS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="preference data to read (required)")
+    parser.add_argument("--data", required=True, type=place, metavar="PATH", help="preference data to read (required)")
     parser.add_argument(
         "--split",
         metavar="S",
@@ -49,16 +47,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=Path,
+        type=place,
         metavar="PATH",
         help="a name that ends in .jsonl or .jsonl.gz is a file of JSON lines; any other a TFDS folder (required)",
     )
-    parser.add_argument(
-        "--oracle",
-        choices=sorted(ORACLES),
-        help="who rewrites answers: rules, a model behind an OpenAI-compatible endpoint, a small one that this machine "
-        "serves, or recorded replies (default: what the gin file says, else offline)",
-    )
+    add_oracle(parser, "who rewrites answers")
     add_gin_flags(parser)
     parser.add_argument(
         "--dry-run",
@@ -75,7 +68,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--beam",
         choices=("dataflow", "direct", "flink", "spark"),
         help="augment as an Apache Beam graph on this runner, range by range of a TFDS folder, with memory that does "
-        "not grow; the same command goes on after a crash (default: in this process, all in memory)",
+        "not grow; the same command goes on after a crash. Workers of one machine keep the budgets and limits of "
+        "ChatSettings together; of several each machine has them, and a cache, to itself: give each its part "
+        "(default: in this process, all in memory)",
     )
     parser.add_argument(
         "--beam-option",
@@ -169,7 +164,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.data.merging import merge_prompts
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
-    from crome_jax.files import check_not_read
+    from crome_jax.files import absolute, check_not_read
 
     chosen = _chosen(args)
     if chosen.baseline is not None:
@@ -187,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
     def augmented() -> Iterator[PreferenceGroup]:
         # A generator: nothing is read before the output was seen to be writable.
         groups = read()
-        with chosen.open(groups) as oracle:
+        with chosen.open(groups, absolute(args.out)) as oracle:
             made = augment_groups(groups, oracle=oracle, recipe=chosen.recipe, seed=args.seed, account=account)
             if chosen.baseline is not None:
                 made = _unsure(made, chosen, account)
@@ -195,6 +190,8 @@ def run(args: argparse.Namespace) -> None:
                 card.add(group)
                 yield group
             facts.update(oracle_facts(oracle))
+        if account.groups:  # Else there is no output; before it appears, so that none is ever without its card.
+            write_card(args.out, card.figures(facts), card.sample)
 
     if args.beam is not None:
         _run_beam(args, chosen)
@@ -214,12 +211,14 @@ def run(args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     _report(args.out, card, facts)
+    chosen.finish(absolute(args.out))
 
 
 def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
     """Do the same as a Beam graph."""
     try:
-        from crome_jax.augment.pipeline import Job, estimate_pipeline, run_pipeline
+        from crome_jax.augment.job import Job
+        from crome_jax.augment.pipeline import estimate_pipeline, run_pipeline
     except ModuleNotFoundError as e:
         if not (e.name or "").startswith("apache_beam"):
             raise
@@ -232,12 +231,17 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
         say(estimate_pipeline(job, options=args.beam_option))
         return
     check_card(args.out)
-    card, facts = run_pipeline(job, runner=args.beam, options=args.beam_option)
+    card, facts = run_pipeline(
+        job,
+        runner=args.beam,
+        options=args.beam_option,
+        report=lambda card, facts: write_card(args.out, card.figures(facts), card.sample),
+    )
     _report(args.out, card, facts)
+    chosen.finish(job.run)
 
 
 def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
-    write_card(out, card.figures(facts), card.sample)
     say(card.account)
     if "requests sent" in facts:
         cost = f"${facts['dollars']:,.4f}" if "dollars" in facts else "no price given"
@@ -250,16 +254,7 @@ def _chosen(args: argparse.Namespace) -> Augmentation:
     given = {name: getattr(args, name) for name in _RECIPE_FLAGS if hasattr(args, name)}
     if given.get("max_pairs_per_group") == 0:
         given["max_pairs_per_group"] = None
-    settings = Augmentation()
-    if args.gin_file or args.bindings or args.oracle not in (None, OFFLINE):
-        from crome_jax.augment.oracles.choice import augmentation
-        from crome_jax.configuration import configure
-
-        bindings = list(args.bindings)
-        if args.oracle is not None:
-            bindings.append(("augmentation.oracle", repr(args.oracle)))
-        files = args.gin_file or [LOCAL if args.oracle == "local" else BASE]
-        settings = configure(augmentation, files, bindings, allow_imports=args.allow_gin_imports)()
+    settings = configured(args)
     baseline = args.baseline if args.baseline is not None else settings.baseline
     return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **given), baseline=baseline)
 
@@ -285,8 +280,8 @@ def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) ->
 
 
 def _card_path(out: Path, suffix: str) -> Path:
-    place = out.resolve() if out.name in ("", "..") else out
-    return place.with_name(f"{place.name}.card.{suffix}")
+    named = out.resolve() if not is_remote(out) and out.name in ("", "..") else out
+    return named.with_name(f"{named.name}.card.{suffix}")
 
 
 def check_card(out: Path) -> None:

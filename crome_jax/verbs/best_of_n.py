@@ -4,11 +4,15 @@
 
 A record is {prompt, candidates[]} with what its judge reads: `answer` for exact (GSM8K), `harmful` and perhaps
 `refused[]` for refusal (WildGuardTest), `baseline`, `preferences[]` and perhaps `instruction_difficulty` for preference
-(AlpacaEval 2). With --endpoint the candidates come from an OpenAI-compatible server, asked as `crome augment --oracle
-chat` does: every reply is kept in .cache/oracle, where the same command finds it again, and all of them are in
-OUT/candidates.jsonl; its key, if it wants one, is in the environment variable of --endpoint-key. A pairwise model sets
-every two candidates of a prompt against each other; it picks of N the one with the highest mean probability to beat
-another of all the prompt's candidates. Writes OUT/best_of_n.html and OUT/best_of_n.json.
+(AlpacaEval 2). --judge-by FILE.py:FUNCTION is a judge of your own, WildGuard behind a server, say: called as
+FUNCTION(record, candidates), it returns for each candidate whether it is right (exact), whether it refuses (refusal),
+or the probability that it is better than the baseline (preference).
+
+With --endpoint the candidates come from an OpenAI-compatible server, asked as `crome augment --oracle chat` does: every
+reply is kept in .cache/oracle, where the same command finds it again, and all of them are in OUT/candidates.jsonl; its
+key, if it wants one, is in the environment variable of --endpoint-key. A pairwise model sets every two candidates of a
+prompt against each other; it picks of N the one with the highest mean probability to beat another of all the prompt's
+candidates. Writes OUT/best_of_n.html and OUT/best_of_n.json.
 """
 
 import argparse
@@ -16,10 +20,10 @@ import json
 from pathlib import Path
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.verbs.evaluate import add_model_flags
+from crome_jax.files import place, resolved
+from crome_jax.verbs.evaluate import add_model_flags, check_models
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
-from crome_jax.verbs.terms import say_terms
 
 JUDGE_NAMES = ("exact", "refusal", "preference")
 
@@ -29,19 +33,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        type=Path,
+        type=place,
         metavar="PATH",
         help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier (required)",
     )
     parser.add_argument(
         "--candidates",
         required=True,
-        type=Path,
+        type=place,
         metavar="FILE",
         help="JSON lines or Parquet of prompts with candidates; with --endpoint, of prompts (required)",
     )
     parser.add_argument("--judge", required=True, choices=JUDGE_NAMES, help="what a candidate is worth (required)")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the report (required)")
+    parser.add_argument(
+        "--judge-by",
+        metavar="FILE.py:FUNCTION",
+        help="your own function for the judge's verdicts; the file is run (default: a rule, or the records' fields)",
+    )
+    parser.add_argument("--out", required=True, type=place, metavar="DIR", help="folder of the report (required)")
     parser.add_argument(
         "--most", type=at_least(1), metavar="N", help="largest N (default: the fewest candidates of a prompt)"
     )
@@ -78,52 +87,51 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Get candidates, score and judge them, write the report and print the curve."""
-    import numpy as np
-
     from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
     from crome_jax.evaluation.best_of_n_page import render_best_of_n
     from crome_jax.evaluation.bootstrap import Bootstrap
-    from crome_jax.evaluation.candidate_judges import JUDGES
-    from crome_jax.evaluation.candidates import read_candidates
-    from crome_jax.evaluation.pair_scoring import score_candidates
+    from crome_jax.evaluation.candidate_judges import judge_candidates, load_judge
+    from crome_jax.evaluation.candidates import check_most, read_candidates
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
-    from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.evaluation.scoring import score_groups
+    from crome_jax.evaluation.score_journal import journal_beside
     from crome_jax.files import whole_output
-    from crome_jax.training.checkpoints import read_card
 
     name = model_name(args.model)
+    if args.endpoint and args.most and args.most > args.samples:
+        raise CromeError(f"--most {args.most} needs as many candidates; give --samples {args.most} or a smaller N")
+    own = load_judge(args.judge_by) if args.judge_by else None
     aside = set_aside(args.out, args.skip_bad, inputs=[args.candidates], overwrite=True)
-    with aside as quarantine, journal_beside(args.out) as place:
-        path = _written(args) if args.endpoint else args.candidates
-        items = read_candidates(path, quarantine)
-        values = JUDGES[args.judge](items)  # Before scoring, which takes longer than to find a bad record.
-        if is_run(args.model):
-            say_terms(read_card(args.model).backbone)
+    with aside as quarantine, journal_beside(args.out) as journals:
+        check_models([args.model], args.chat_template)
+        path = _written(args, quarantine) if args.endpoint else args.candidates
+        values = {}
+
+        def judge(item) -> None:  # Before scoring, which takes longer than to find a bad record.
+            values[item.id] = judge_candidates(args.judge, item, own)
+
+        items = read_candidates(path, judge, quarantine)
+        check_most(items, args.most)
         found = open_reward_model(
             args.model,
             chat_template=None if is_run(args.model) else args.chat_template,
             row_tokens=args.row_tokens,
         )
-        groups = [item.to_group() for item in items]
-        job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
-        journal = ScoreJournal(place / "scores.jsonl", job)
-        score = score_candidates if found.model.pairwise else score_groups
-        scores = score(found.model, groups, rows_at_once=args.rows_at_once, journal=journal, name=name)
-        rewards = []
-        for item, group, reward in zip(items, groups, scores.rewards, strict=True):
-            by_text = {response.text: value for response, value in zip(group.responses, reward, strict=True)}
-            rewards.append(np.array([by_text[text] for text in item.texts], np.float64))
+        items, rewards, cut, tokens = _scored(args, found, items, path, quarantine, journals, name)
         figures = plain_json(
             {
-                **best_of_n_figures(items, rewards, values, args.judge, Bootstrap(), args.most),
+                **best_of_n_figures(
+                    items, rewards, [values[item.id] for item in items], args.judge, Bootstrap(), args.most
+                ),
                 "title": f"Best of N by {name}",
+                "cut": cut,
                 "facts": {
                     "model": str(args.model),
                     "candidates": str(path),
-                    "sha256": _fingerprint(groups),
-                    "responses cut": scores.truncated,
+                    "sha256": _fingerprint([item.to_group() for item in items]),
+                    "judged by": args.judge_by or f"the rule or the records' fields ({args.judge})",
+                    "responses cut": sum(len(record["candidates"]) for record in cut),
+                    "tokens encoded": tokens,
                     "chat template": found.model.tokenizer.chat_template,
                 },
             }
@@ -142,14 +150,57 @@ def run(args: argparse.Namespace) -> None:
     print(f"report: {args.out / 'best_of_n.html'}")
 
 
-def _written(args: argparse.Namespace) -> Path:
+def _scored(args, found, items, path, quarantine, place, name):
+    """Return the records that could be scored, the rewards of each one's candidates, which were cut, and tokens."""
+    import numpy as np
+
+    from crome_jax.evaluation.pair_scoring import score_candidates
+    from crome_jax.evaluation.score_journal import ScoreJournal
+    from crome_jax.evaluation.scoring import score_groups
+
+    groups = [item.to_group() for item in items]
+    by_id = {item.id: item for item in items}
+    refused = set()
+
+    def refuse(group, error):
+        placed = error.at(str(path), by_id[group.id].number)
+        if quarantine is None:
+            raise placed
+        if group.id not in refused:
+            refused.add(group.id)
+            quarantine.add(placed, by_id[group.id].raw)
+
+    job = {"model": found.key, "data": _fingerprint(groups), "rows at once": args.rows_at_once}
+    score = score_candidates if found.model.pairwise else score_groups
+    journal = ScoreJournal(place, job)
+    scores = score(found.model, groups, rows_at_once=args.rows_at_once, on_bad=refuse, journal=journal, name=name)
+    kept, rewards, cut = [], [], []
+    for item, group, reward, flags in zip(items, groups, scores.rewards, scores.cut, strict=True):
+        if item.id in refused:
+            continue
+        at = {response.text: r for r, response in enumerate(group.responses)}
+        kept.append(item)
+        rewards.append(np.array([reward[at[text]] for text in item.texts], np.float64))
+        if flags.any():
+            cut.append({"id": item.id, "candidates": [n for n, text in enumerate(item.texts) if flags[at[text]]]})
+    return kept, rewards, cut, scores.tokens
+
+
+def _written(args: argparse.Namespace, quarantine) -> Path:
     """Have the endpoint write candidates, and return the file that they are in."""
     from crome_jax.augment.oracles.chat.settings import ChatSettings
-    from crome_jax.data.records import read_records
     from crome_jax.evaluation.candidate_endpoint import ask_candidates
+    from crome_jax.evaluation.candidate_judges import JUDGES
+    from crome_jax.evaluation.candidates import read_prompts
     from crome_jax.files import whole_output
     from crome_jax.training.progress import Progress
 
+    judge = JUDGES[args.judge]
+    if judge.written and not args.judge_by:
+        raise CromeError(
+            f"--judge {args.judge} reads {judge.written!r} of candidates, and these are yet to be written; judge them "
+            "with --judge-by FILE.py:FUNCTION, or write the candidates first and give them without --endpoint"
+        )
     settings = ChatSettings(
         model=args.endpoint_model,
         base_url=args.endpoint,
@@ -160,18 +211,19 @@ def _written(args: argparse.Namespace) -> Path:
         timeout_s=600.0,
     )
     path = args.out / "candidates.jsonl"
-    if path.resolve() == args.candidates.resolve():
+    if resolved(path) == resolved(args.candidates):
         raise CromeError(f"{path}: is where candidates go, and the prompts are read from it; name another --out")
-    records = []
-    for record in read_records(args.candidates):
-        if record.error is not None:
-            raise record.error.at(str(args.candidates), record.number)
-        records.append(record.value)
-    progress = Progress("candidates", len(records) * args.samples, "answer")
+    # What the judge needs is looked for before a candidate is paid for.
+    items = read_prompts(args.candidates, lambda item: judge.check(item.facts), quarantine)
+
+    def refuse(item, error):
+        quarantine.add(error.at(str(args.candidates), item.number), item.raw)
+
+    progress = Progress("candidates", len(items) * args.samples, "answer")
     try:
-        written = ask_candidates(records, settings, args.samples, progress.advance)
+        written = ask_candidates(items, settings, args.samples, progress.advance, refuse if quarantine else None)
     except DataError as error:
-        raise error.at(str(args.candidates)) from None
+        raise error.at(str(args.candidates), items[error.record - 1].number) from None
     finally:
         progress.close()
     with whole_output(path, overwrite=True) as partial:

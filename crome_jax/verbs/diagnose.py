@@ -4,20 +4,30 @@
 
 PATH is a `crome train` run or the Hugging Face folder of a sequence classifier; the data are preference data in any
 shape that is read. Responses are rewritten along causal attributes (by an oracle) and spurious ones (bullets, bold,
-openings, padding, ...: by rule), once and back again (RATE). Writes OUT/diagnosis.html and OUT/diagnosis.json: average
-treatment effects, sensitivity against leakage, accuracy with length held equal, calibration, the worst stratum.
+openings, padding, ...: by rule), once and back again (RATE). Of a pairwise model, which gives no rewards, effects are
+those on the log-odds that it prefers one text to the other. Writes OUT/diagnosis.html and OUT/diagnosis.json: average
+treatment effects, sensitivity against leakage, accuracy with length held equal, calibration, the worst stratum; prints
+the main ones.
+
+With a language model as oracle, asked as `crome augment` asks it (every reply is kept, and found again after a kill):
+
+  crome diagnose ... --oracle chat --gin.MODEL="'NAME'" --gin.ChatSettings.base_url="'http://host/v1'"
 """
 
 import argparse
+import contextlib
 import json
-from pathlib import Path
+from collections.abc import Sequence
 
-from crome_jax.verbs.evaluate import add_model_flags, data_set
+from crome_jax.errors import CromeError
+from crome_jax.files import place
+from crome_jax.verbs.evaluate import add_model_flags, check_models, data_set
+from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
+from crome_jax.verbs.oracles import add_oracle, configured
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
-from crome_jax.verbs.terms import say_terms
 
-ORACLE_NAMES = ("offline", "none")
+NONE = "none"
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -25,20 +35,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         required=True,
-        type=Path,
+        type=place,
         metavar="PATH",
         help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier (required)",
     )
     parser.add_argument(
         "--data", required=True, type=data_set, metavar="[NAME=]PATH[@SPLIT]", help="preference data (required)"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: MODEL/diagnosis)")
+    parser.add_argument("--out", type=place, metavar="DIR", help="folder of the report (default: MODEL/diagnosis)")
+    add_oracle(
+        parser, "who raises and lowers causal attributes; none measures the effects of spurious ones alone", NONE
+    )
+    add_gin_flags(parser)
     parser.add_argument(
-        "--oracle",
-        choices=ORACLE_NAMES,
-        default="offline",
-        help="who raises and lowers causal attributes; none measures the effects of spurious ones alone "
-        "(default: %(default)s)",
+        "--attributes",
+        nargs="+",
+        metavar="NAME",
+        help="attributes whose effects are measured: causal ones, of which a model as oracle takes any name, and "
+        "spurious ones (default: all that are known)",
     )
     parser.add_argument(
         "--prompts",
@@ -54,57 +68,60 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Rewrite, score, measure, write the report and print its summary."""
+    from crome_jax.augment.oracles.facts import oracle_facts
     from crome_jax.augment.seeds import derive_seed
     from crome_jax.data.loading import fingerprint_groups
     from crome_jax.data.readers import read_groups
     from crome_jax.evaluation.diagnosis import diagnose
     from crome_jax.evaluation.diagnosis_page import render_diagnosis
+    from crome_jax.evaluation.pair_scoring import judge_groups
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.evaluation.scoring import check_rewarding, score_groups
     from crome_jax.files import whole_output
-    from crome_jax.training.checkpoints import read_card
 
     out = args.out or args.model / "diagnosis"
     name = model_name(args.model)
+    chosen = None if args.oracle == NONE else configured(args)
+    causal, spurious = _attributes(args.attributes, chosen and chosen.oracle)
     aside = set_aside(out, args.skip_bad, inputs=[args.data.path], overwrite=True)
     with aside as quarantine, journal_beside(out) as journals:
+        check_models([args.model], args.chat_template)
         groups = list(read_groups(args.data.path, split=args.data.split, quarantine=quarantine))
         if args.prompts:
             groups = sorted(groups, key=lambda group: derive_seed(args.seed, "prompt", group.id))[: args.prompts]
-        if is_run(args.model):
-            say_terms(read_card(args.model).backbone)
         found = open_reward_model(
             args.model,
             chat_template=None if is_run(args.model) else args.chat_template,
             row_tokens=args.row_tokens,
         )
-        check_rewarding(found.model)
         groups = _fitting(groups, found.model, args.data.name, quarantine)
-        counts = {}
+        counts, cut = {}, []
 
         def score(extended):
             job = {"model": found.key, "data": fingerprint_groups(extended), "rows at once": args.rows_at_once}
-            journal = ScoreJournal(journals / "scores.jsonl", job)
-            scores = score_groups(found.model, extended, rows_at_once=args.rows_at_once, journal=journal, name=name)
+            journal = ScoreJournal(journals, job)
+            scores = judge_groups(found.model, extended, rows_at_once=args.rows_at_once, journal=journal, name=name)
             counts.update({"responses scored": sum(len(group.responses) for group in extended)})
             counts.update({"responses cut": scores.truncated, "tokens encoded": scores.tokens})
+            counted = zip(extended, scores.cut, strict=True)
+            cut.extend({"id": group.id, "responses": int(flags.sum())} for group, flags in counted if flags.any())
             return scores.rewards
 
-        oracle, attributes = _oracle(args.oracle, groups)
-        figures = diagnose(groups, score, oracle=oracle, attributes=attributes, seed=args.seed)
+        with contextlib.nullcontext() if chosen is None else chosen.open(groups) as oracle:
+            figures = diagnose(groups, score, oracle=oracle, attributes=causal, spurious=spurious, seed=args.seed)
+            asked = {"oracle": NONE} if oracle is None else oracle_facts(oracle)
         facts = {
             "model": str(args.model),
             "data": str(args.data.path),
             "data sha256": fingerprint_groups(groups),
             "prompts": len(groups),
             **counts,
-            "oracle": args.oracle,
+            **asked,
             "tokenizer and chat template": found.facts["tokenizer and chat template"],
             "chat template": found.model.tokenizer.chat_template,
         }
-        figures = plain_json({**figures, "title": f"What {name} rewards", "facts": facts})
+        figures = plain_json({**figures, "title": f"What {name} rewards", "facts": facts, "cut": cut})
         for file, text in (
             ("diagnosis.html", render_diagnosis(figures)),
             ("diagnosis.json", json.dumps(figures, ensure_ascii=False, indent=1, allow_nan=False) + "\n"),
@@ -115,9 +132,38 @@ def run(args: argparse.Namespace) -> None:
     print(f"report: {out / 'diagnosis.html'}")
 
 
+def _attributes(given: Sequence[str] | None, oracle: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the causal and the spurious attributes to measure.
+
+    Args:
+        given: names, None for all.
+        oracle: who moves the causal ones, None for nobody.
+
+    Raises:
+        CromeError: where nobody can move one that is named.
+    """
+    from crome_jax.augment.oracles.choice import OFFLINE
+    from crome_jax.augment.oracles.offline.editor import ATTRIBUTES as KNOWN
+    from crome_jax.evaluation.style_attributes import ATTRIBUTES as STYLES
+
+    styles = [style.name for style in STYLES]
+    if given is None:
+        return (tuple(KNOWN) if oracle else ()), tuple(styles)
+    causal = tuple(name for name in given if name not in styles)
+    movable = {None: (), OFFLINE: tuple(KNOWN)}.get(oracle, causal)
+    if unmoved := [name for name in causal if name not in movable]:
+        known = ", ".join((*movable, *styles))
+        raise CromeError(
+            f"--attributes {unmoved[0]}: --oracle {oracle or NONE} cannot move it; known are {known}, and a model as "
+            "oracle (--oracle chat) takes any name"
+        )
+    return causal, tuple(name for name in styles if name in given)
+
+
 def _fitting(groups, model, name, quarantine):
     """Return the groups whose prompts leave room in a row; the others are set aside or an error."""
     from crome_jax.data.loading import tokenize_groups
+    from crome_jax.evaluation.pair_scoring import BOTH
     from crome_jax.groups import to_json
 
     refused = set()
@@ -126,24 +172,16 @@ def _fitting(groups, model, name, quarantine):
         refused.add(group.id)
         quarantine.add(error.at(f"group {group.id!r} of {name}"), to_json(group))
 
-    for _ in tokenize_groups(groups, model.tokenizer, model.shape, on_bad=refuse if quarantine else None):
+    pairs = BOTH if model.pairwise else None
+    for _ in tokenize_groups(groups, model.tokenizer, model.shape, pairs=pairs, on_bad=refuse if quarantine else None):
         pass
     return [group for group in groups if group.id not in refused]
 
 
-def _oracle(name, groups):
-    if name == "none":
-        return None, ()
-    from crome_jax.augment.oracles import OfflineEditor
-    from crome_jax.augment.oracles.offline.editor import ATTRIBUTES
-
-    return OfflineEditor.of(groups), tuple(ATTRIBUTES)
-
-
 def _summary(figures) -> str:
-    lines = []
-    accuracy, control = figures["accuracy"], figures["length_control"]
-    lines.append(f"accuracy {accuracy['accuracy']:.1%} of {accuracy['comparisons']:,} comparisons")
+    """Return the main figures, a line for each."""
+    accuracy, control, summary = figures["accuracy"], figures["length_control"], figures["summary"]
+    lines = [f"accuracy {accuracy['accuracy']:.1%} of {accuracy['comparisons']:,} comparisons"]
     if control["accuracy"] is not None:
         lines.append(f"accuracy with length held equal {control['accuracy']:.1%}")
     for kind, by_name in figures["effects"].items():
@@ -153,4 +191,16 @@ def _summary(figures) -> str:
                 bounds = double["ate_interval"]
                 said = f" ({bounds[0]:+.3f} to {bounds[1]:+.3f})" if bounds else ""
                 lines.append(f"effect of {attribute} ({kind}) {double['ate']:+.3f} nats{said}")
+    for name, said in (("sensitivity", "along causal attributes"), ("leakage", "along spurious attributes")):
+        if summary[name] is not None:
+            lines.append(f"{name} {said} {summary[name]:.3f} of the spread of reward differences")
+    if summary["selectivity"] is not None:
+        lines.append(f"selectivity {summary['selectivity']:.1%}: the causal share of what moves the reward")
+    if figures["calibration_scale"] is not None:
+        lines.append(f"calibrated when rewards are multiplied by {figures['calibration_scale']:.2f}")
+    if worst := figures["worst_stratum"]:
+        place = f"{worst['family']} is {worst['stratum']}".replace("_", " ")
+        lines.append(f"worst where {place}: {worst['accuracy']:.1%} of {worst['comparisons']:,} comparisons")
+    if cut := figures["facts"]["responses cut"]:
+        lines.append(f"{cut:,} responses were cut to fit a row; diagnosis.json names their prompts")
     return "\n".join(lines)

@@ -35,7 +35,7 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
 @contextlib.contextmanager
 def joined(args: argparse.Namespace) -> Iterator[None]:
     """Join the other processes, if there are any, for what the block does."""
-    from crome_jax.training.processes import Cluster, ends_with_the_others, join
+    from crome_jax.training.processes import Cluster, ends_with_the_others, join, wait_for_all
 
     given = (args.coordinator, args.processes, args.process)
     if args.distributed == "none" and any(value is not None for value in given):
@@ -46,3 +46,4 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     join(args.distributed, cluster=cluster, heartbeat=args.heartbeat)
     with ends_with_the_others():
         yield
+        wait_for_all("done")  # Who has nothing more to do would be missed by those who have.

@@ -2,7 +2,8 @@
 
 Prints a table. Writes OUT/report.html, one page to read, OUT/report.json, which holds every figure of it
 (`methods.<name>.splits.<data set>.accuracy`, `.interval`, `.comparisons`; `benchmarks.<name>.methods.<name>.score`),
-and OUT/outcomes.jsonl.gz, every comparison with its rewards, which `crome report` reads. Benchmarks are read from
+and OUT/outcomes.jsonl.gz, every comparison with its rewards and whether an answer was cut, which `crome report` reads.
+Benchmarks are read from
 --manual_dir, or downloaded from the public hub; their scores are computed as their own code does. Run again after a
 kill, the same command goes on from where it was.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
+from crome_jax.files import folder_here, is_remote, place
 from crome_jax.groups import Origin, PreferenceGroup, to_json
 from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -26,7 +28,6 @@ from crome_jax.verbs.terms import say_terms
 if TYPE_CHECKING:
     from crome_jax.data.quarantine import Quarantine
     from crome_jax.data.tokenizers import Tokenizer
-    from crome_jax.evaluation.report import Report
     from crome_jax.evaluation.scoring import Scores
 
 
@@ -53,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=Path,
+        type=place,
         nargs="+",
         metavar="RUN",
         help="folders of `crome train` runs, or Hugging Face folders of sequence classifiers; of several the first is "
@@ -71,7 +72,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_benchmark_flags(parser)
     add_model_flags(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the report (default: RUN/evaluation; needed for several RUN)"
+        "--out",
+        type=place,
+        metavar="DIR",
+        help="folder of the report (default: RUN/evaluation; needed for several RUN)",
     )
     add_ensemble(parser, "several RUN as one more method beside each of them")
     add_rows_at_once(parser)
@@ -100,13 +104,16 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--manual_dir",
-        type=Path,
-        metavar="DIR",
-        help="folder with the benchmarks' files (default: they are downloaded)",
+        type=manual_folder,
+        nargs="+",
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folder with a benchmark's files: NAME=DIR of benchmark NAME; DIR of all others, DIR/NAME of each where "
+        "that is there, else DIR itself (default: they are downloaded)",
     )
     parser.add_argument(
         "--data_dir",
-        type=Path,
+        type=folder_here,
         default=Path("~/tensorflow_datasets"),
         metavar="DIR",
         help="where TFDS keeps what it downloads (default: %(default)s)",
@@ -129,23 +136,52 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--row-tokens",
         type=at_least(64),
-        default=2048,
         metavar="N",
-        help="tokens of the longest packed row, for a Hugging Face folder; what is longer is cut and counted "
-        "(default: %(default)s)",
+        help="tokens of the longest packed row; what is longer is cut and counted (default: of a run those it was "
+        "trained with, of a Hugging Face folder 2048)",
     )
+
+
+def manual_folder(text: str) -> tuple[str | None, Path]:
+    """Read `[NAME=]DIR`; what is no benchmark's name is part of the path."""
+    name, equals, rest = text.partition("=")
+    return (name, folder_here(rest)) if equals and name in BENCHMARK_NAMES else (None, folder_here(text))
+
+
+def manual_folders(benchmarks: Sequence[str], given: Sequence[tuple[str | None, Path]]) -> dict[str, Path | None]:
+    """Return the folder of each benchmark's files, None where they are downloaded.
+
+    Args:
+        given: what `--manual_dir` was given, as manual_folder reads it.
+
+    Raises:
+        CromeError: where a folder is of a benchmark that is not measured, or two are of the same.
+    """
+    names = [name for name, _ in given]
+    for name in names:
+        if name is not None and name not in benchmarks:
+            raise CromeError(f"--manual_dir {name}=...: {name} is not measured; add --benchmark {name}")
+        if names.count(name) > 1:
+            raise CromeError(f"--manual_dir names {names.count(name)} folders for {name or 'all benchmarks'}; give one")
+    folders = dict(given)
+    whole = folders.get(None)
+    found = {}
+    for name in benchmarks:
+        own = whole / name if whole is not None and (whole / name).is_dir() else whole
+        found[name] = folders.get(name, own)
+    return found
 
 
 def data_set(text: str) -> DataSet:
     """Read `[NAME=]PATH[@SPLIT]`; a text that is the name of something on disk is all path."""
     name, equals, rest = text.partition("=")
-    if not equals or Path(text).exists():
+    if not equals or is_remote(text) or Path(text).exists():
         name, rest = "", text
     path, at, split = rest.rpartition("@")
-    if not at or Path(rest).exists():
+    if not at or place(rest).exists():
         path, split = rest, ""
-    place = Path(path)
-    return DataSet(name or split or place.name.partition(".")[0] or path, place, split or None)
+    found = place(path)
+    return DataSet(name or split or found.name.partition(".")[0] or path, found, split or None)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -159,13 +195,15 @@ def run(args: argparse.Namespace) -> None:
 def _measure(args: argparse.Namespace) -> None:
     import jax
 
+    from crome_jax.evaluation.accuracy import pairwise_outcomes
     from crome_jax.evaluation.benchmark_figures import benchmark_figures
     from crome_jax.evaluation.outcome_files import write_outcomes
     from crome_jax.evaluation.pair_scoring import judge_groups
+    from crome_jax.evaluation.printed_tables import accuracy_table, benchmark_table
     from crome_jax.evaluation.report import build_report, write_report
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.training.checkpoints import read_card
+    from crome_jax.evaluation.trivial_scorers import score_constant
     from crome_jax.training.processes import is_first
 
     if not args.data and not args.benchmark:
@@ -180,25 +218,27 @@ def _measure(args: argparse.Namespace) -> None:
         raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
     methods = _method_names({folder: model_name(folder) for folder in args.checkpoint})
     # A report replaces an earlier one, and so does its list of bad records; it appears after the report.
-    inputs = [data.path for data in args.data] + ([args.manual_dir] if args.manual_dir else [])
+    folders = manual_folders(args.benchmark, args.manual_dir)
+    inputs = [data.path for data in args.data] + [folder for folder in folders.values() if folder]
     with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine, journal_beside(out) as journals:
-        groups = _read(args.data, quarantine) | _read_benchmarks(args, quarantine)
+        # Whatever can be seen to fail fails here, and not after hours of scoring.
+        check_models(args.checkpoint, args.chat_template, _no_pairwise(args))
+        groups = _read(args.data, quarantine) | _read_benchmarks(args, folders, quarantine)
+        for some in groups.values():
+            pairwise_outcomes(some, score_constant(some))  # Raises what the report would.
         # One for all runs: a group that several have no room for is one bad record.
-        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in _all_data(args)}
-        data = [_data_facts(data, groups[data.name]) for data in _all_data(args)]
+        measured = [*args.data, *(DataSet(name, at or args.data_dir, None) for name, at in folders.items())]
+        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in measured}
+        data = [_data_facts(data, groups[data.name]) for data in measured]
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing, curves = [], [], {}
         several = jax.process_count() > 1  # Which go through the same batches together.
-        for number, (folder, method) in enumerate(methods.items()):
-            if is_run(folder):
-                say_terms(read_card(folder).backbone)
+        for folder, method in methods.items():
             found = open_reward_model(
                 folder,
                 chat_template=None if is_run(folder) else args.chat_template,
                 row_tokens=args.row_tokens,
             )
-            if args.ensemble and found.model.pairwise:
-                raise CromeError(f"{folder}: --ensemble is of rewards, and a pairwise model gives none; leave it out")
             template = found.model.tokenizer.chat_template
             runs.append({"method": method, **found.facts, "chat template": template})
             curves[method] = found.curve
@@ -206,7 +246,7 @@ def _measure(args: argparse.Namespace) -> None:
             for at, (name, some) in enumerate(groups.items()):
                 started = time.monotonic()
                 job = {"model": found.key, "data": data[at]["sha256"], "rows at once": args.rows_at_once}
-                journal = None if several else ScoreJournal(journals / f"{number}-{at}.jsonl", job)
+                journal = None if several else ScoreJournal(journals, job)
                 scores = judge_groups(
                     found.model,
                     some,
@@ -233,7 +273,7 @@ def _measure(args: argparse.Namespace) -> None:
                 | {"tokens encoded": scores.tokens, "tokens of padding": scores.padding}
                 for name, scores in scored[together].items()
             ]
-        evaluations, edited = _usable(groups, scored)
+        evaluations, edited, cut = _usable(groups, scored)
         benchmarks = {
             name: benchmark_figures(
                 name,
@@ -261,11 +301,43 @@ def _measure(args: argparse.Namespace) -> None:
             benchmarks=benchmarks,
         )
         page, _ = write_report(report, out)
-        write_outcomes(out, evaluations)
-    say(_table(report, packing))
+        write_outcomes(out, evaluations, cut)
+    say(accuracy_table(report.figures, packing))
     if benchmarks:
-        say(_benchmark_table(benchmarks))
+        say(benchmark_table(benchmarks))
     say(f"report: {page}")
+
+
+def check_models(folders: Sequence[Path], chat_template: str | None, no_pairwise: str | None = None) -> None:
+    """Say the terms of models' backbones, and check all that is seen of them without reading their weights.
+
+    Args:
+        chat_template: of the Hugging Face folders among them.
+        no_pairwise: why none of them may be a pairwise model, None where they may.
+
+    Raises:
+        CromeError: naming a folder that cannot be measured.
+    """
+    from crome_jax.evaluation.reward_models import check_reward_model, is_run
+    from crome_jax.training.checkpoints import read_card
+
+    runs = [folder for folder in folders if is_run(folder)]
+    given = set(folders) if len(runs) == len(folders) else set(folders) - set(runs)  # Of runs alone it is a mistake.
+    for backbone in dict.fromkeys(read_card(run).backbone for run in runs):
+        say_terms(backbone)
+    for folder in folders:
+        pairwise = check_reward_model(folder, chat_template=chat_template if folder in given else None)
+        if pairwise and no_pairwise:
+            raise CromeError(f"{folder}: {no_pairwise}")
+
+
+def _no_pairwise(args: argparse.Namespace) -> str | None:
+    """Return why no pairwise model can be measured so, None where one can."""
+    from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS
+
+    if args.ensemble:
+        return "--ensemble is of rewards, and a pairwise model gives none; leave it out"
+    return next((why for name in args.benchmark if (why := BENCHMARKS[name].no_pairwise)), None)
 
 
 def check_distinct(names: Sequence[str], what: str, fix: str) -> None:
@@ -287,20 +359,19 @@ def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict
     return {data.name: list(read_groups(data.path, split=data.split, quarantine=quarantine)) for data in data_sets}
 
 
-def _read_benchmarks(args: argparse.Namespace, quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
-    from crome_jax.data.datasets.benchmarks.registry import read_benchmark
+def _read_benchmarks(
+    args: argparse.Namespace, folders: Mapping[str, Path | None], quarantine: "Quarantine | None"
+) -> dict[str, list[PreferenceGroup]]:
+    from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, read_benchmark
 
-    place = args.data_dir.expanduser()
+    data_dir = args.data_dir.expanduser()
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
-    return {
-        name: read_benchmark(name, args.manual_dir, place, quarantine, config.get(name, "hub"))
-        for name in args.benchmark
-    }
-
-
-def _all_data(args: argparse.Namespace) -> list[DataSet]:
-    place = args.manual_dir or args.data_dir
-    return [*args.data, *(DataSet(name, place, None) for name in args.benchmark)]
+    found = {}
+    for name, folder in folders.items():
+        found[name] = read_benchmark(name, folder, data_dir, quarantine, config.get(name, "hub"))
+        if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
+            BENCHMARKS[name].check(found[name])
+    return found
 
 
 def _refuse(
@@ -321,6 +392,8 @@ def _refuse(
 
 def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "Scores"]:
     """Return data set to the members' rewards combined; what any of them cut is cut, and all their tokens count."""
+    import numpy as np
+
     from crome_jax.evaluation.ensembles import combine
     from crome_jax.evaluation.scoring import Scores
 
@@ -331,6 +404,7 @@ def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "
             sum(member[name].tokens for member in members),
             sum(member[name].padding for member in members),
             max(member[name].equal for member in members),
+            [np.any(same, axis=0) for same in zip(*(member[name].cut for member in members), strict=True)],
         )
         for name in members[0]
     }
@@ -338,15 +412,16 @@ def _combine(members: Sequence[Mapping[str, "Scores"]], how: str) -> dict[str, "
 
 def _usable(
     groups: Mapping[str, list[PreferenceGroup]], scored: Mapping[str, Mapping[str, "Scores"]]
-) -> tuple[dict[str, dict[str, tuple]], tuple[list, dict[str, list]] | None]:
+) -> tuple[dict[str, dict[str, tuple]], tuple[list, dict[str, list]] | None, dict[str, dict[str, list]]]:
     """Line groups up with their rewards, leaving out the groups that some method has no room for.
 
     Returns:
-        What build_report takes as `evaluations` and as `counterfactuals`.
+        What build_report takes as `evaluations` and as `counterfactuals`, and write_outcomes as `cut`.
     """
     from crome_jax.evaluation.leads import was_judged
 
     evaluations: dict[str, dict[str, tuple]] = {method: {} for method in scored}
+    cut: dict[str, dict[str, list]] = {method: {} for method in scored}
     edited: list[PreferenceGroup] = []
     edited_rewards: dict[str, list] = {method: [] for method in scored}
     for name, some in groups.items():
@@ -356,8 +431,9 @@ def _usable(
         for method, by_data in scored.items():
             rewards = by_data[name].rewards
             evaluations[method][name] = ([some[g] for g in kept], [rewards[g] for g in kept])
+            cut[method][name] = [by_data[name].cut[g] for g in kept]
             edited_rewards[method] += [rewards[g] for g in shown]
-    return evaluations, (edited, edited_rewards) if edited else None
+    return evaluations, (edited, edited_rewards) if edited else None, cut
 
 
 def _data_facts(data: DataSet, groups: Sequence[PreferenceGroup]) -> dict[str, Any]:
@@ -400,52 +476,3 @@ def _tokens_alone(groups: Sequence[PreferenceGroup], tokenizer: "Tokenizer") -> 
         lengths = [len(ids) for ids in tokenizer.encode_responses(r.text for r in group.responses)]
         total += sum(2 * prompt + lengths[c.left] + lengths[c.right] for c in group.comparisons)
     return total
-
-
-def _table(report: "Report", packing: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out accuracy with intervals, by data set and method."""
-    rows = [("data", "method", "accuracy", "95% interval", "comparisons", "responses cut", "equal once cut")]
-    for fact in packing:
-        figures = report.figures["methods"][fact["method"]]["splits"][fact["data"]]
-        known = figures["accuracy"] is not None
-        rows.append(
-            (
-                fact["data"],
-                fact["method"],
-                f"{figures['accuracy']:.1%}" if known else "-",
-                " to ".join(f"{bound:.1%}" for bound in figures["interval"]) if known else "-",
-                f"{figures['comparisons']:,}",
-                f"{fact['responses cut']:,}",
-                f"{fact['equal once cut']:,}",
-            )
-        )
-    return _columns(rows)
-
-
-def _benchmark_table(benchmarks: Mapping[str, Any]) -> str:
-    """Lay out the overall score and the sections of every benchmark, by model."""
-    rows = [("benchmark", "", "method", "score", "95% interval", "examples")]
-    for figures in benchmarks.values():
-        shown = {**figures["methods"], **{f"({name})": table for name, table in figures["reference"].items()}}
-        for method, measured in shown.items():
-            for line in measured["rows"]:
-                if line["level"] == "subset" or line["score"] is None:
-                    continue
-                name = "" if line["level"] == "section" else figures["title"] + ("" if measured["complete"] else " *")
-                part = line["name"] if line["level"] == "section" else "overall"
-                bounds = " to ".join(f"{100 * bound:.1f}" for bound in line["interval"])
-                rows.append((name, part, method, f"{100 * line['score']:.1f}", bounds, f"{line['examples']:,}"))
-    notes = [
-        f"* {figures['title']}: no example of {', '.join(measured['missing'])}; the score is of the rest"
-        for figures in benchmarks.values()
-        for measured in list(figures["methods"].values())[:1]
-        if measured["missing"]
-    ]
-    return "\n".join([_columns(rows), *notes])
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

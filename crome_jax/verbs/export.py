@@ -9,7 +9,6 @@ template, and README.md: data, configuration and, where `crome evaluate` left on
 import argparse
 import functools
 import sys
-from pathlib import Path
 
 from crome_jax.files import place
 from crome_jax.verbs.numbers import at_least
@@ -25,7 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of a `crome train` run, also in a bucket, gs://... (required)",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write (required)")
+    parser.add_argument("--out", required=True, type=place, metavar="DIR", help="folder to write (required)")
     parser.add_argument(
         "--dtype",
         default="float32",

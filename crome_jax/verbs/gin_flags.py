@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from crome_jax.verbs.gin_help import ShowGinArguments
+
 _PREFIX = "--gin."
 
 
@@ -35,6 +37,12 @@ def add_gin_flags(parser: argparse.ArgumentParser) -> None:
         metavar="VALUE",
         help="override one value of the gin files: a macro (--gin.STEPS=200) or an argument "
         "(--gin.adamw.learning_rate=5e-5); text in quotes of its own (--gin.OUT=\"'runs/x'\") (default: none)",
+    )
+    parser.add_argument(
+        "--gin_help",
+        action=ShowGinArguments,
+        default=argparse.SUPPRESS,
+        help="list every argument that --gin.NAME can set, with its own default, and end (default: go on)",
     )
 
 

@@ -2,20 +2,22 @@
 
   crome report runs/plain runs/x --out runs/compared
 
-A RUN is a folder of a `crome evaluate`, or one with `evaluation/` in it; the first is the baseline. Best-of-N and
-diagnosis reports that lie there too are shown. Writes OUT/comparison.html, one page that needs no network,
-OUT/comparison.md and OUT/comparison.json.
+A RUN is a folder of a `crome evaluate`, or one with `evaluation/` in it; the first is the baseline. Shown are also the
+reports of `crome best_of_n` and `crome diagnose` on the models that were evaluated, where they lie in RUN or in a
+model's own folder, or in best_of_n/ or diagnosis/ of either. Writes OUT/comparison.html, one page that needs no
+network, OUT/comparison.md and OUT/comparison.json.
 """
 
 import argparse
 import json
-from pathlib import Path
+
+from crome_jax.files import place
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of evaluations (required)")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the report (required)")
+    parser.add_argument("runs", type=place, nargs="+", metavar="RUN", help="folders of evaluations (required)")
+    parser.add_argument("--out", required=True, type=place, metavar="DIR", help="folder of the report (required)")
 
 
 def run(args: argparse.Namespace) -> None:

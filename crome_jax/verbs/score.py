@@ -3,10 +3,10 @@
   crome score --checkpoint runs/x < prompt_response.jsonl > scored.jsonl
 
 A record is {prompt, response}, the prompt as text or messages, or {messages} ending with the response. Rewards of
-responses to one prompt can be compared; a `reward` that a record has already is replaced. --data also takes preference
-data, Parquet, and folders, TFDS or of files: each response of a pair or group is then written as {id, index, prompt,
-response, reward}, its group's id and its place there first. Killed, a run with --data and --out goes on where it was
-when the same command is given again.
+responses to one prompt can be compared; a `reward` that a record has already is replaced. A response that was cut to
+fit a row has `cut`, true, besides. --data also takes preference data, Parquet, and folders, TFDS or of files: each
+response of a pair or group is then written as {id, index, prompt, response, reward}, its group's id and its place there
+first. Killed, a run with --data and --out goes on where it was when the same command is given again.
 
 A pairwise model (PairPM) compares the responses of a pair or group from --data, each two in either order, and writes
 in the place of `reward`, as means over the others, `tie_probability`: that neither of the two is the better, and
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
+from crome_jax.files import folder_here, place, stamp
 from crome_jax.groups import Message, PreferenceGroup, Response
-from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, data_set
+from crome_jax.verbs.evaluate import DataSet, add_ensemble, add_model_flags, check_models, data_set
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
-from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        type=Path,
+        type=place,
         nargs="+",
         metavar="RUN",
         help="folder of a `crome train` run, or Hugging Face folder of a sequence classifier; several with --ensemble "
@@ -78,7 +78,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=folder_here,
         metavar="FILE",
         help="where they are written, whole or not at all (default: standard output, as they are scored)",
     )
@@ -100,7 +100,6 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.reward_models import is_run, open_reward_model
     from crome_jax.evaluation.scored_file import ScoredFile, scored_output
     from crome_jax.files import check_not_read
-    from crome_jax.training.checkpoints import read_card
 
     if (len(args.checkpoint) > 1) != (args.ensemble is not None):
         raise CromeError("several runs are scored with --ensemble mean or --ensemble worst, and one run without it")
@@ -108,23 +107,22 @@ def run(args: argparse.Namespace) -> None:
     inputs = [args.data.path] if args.data else []
     if args.out is not None and args.overwrite:
         check_not_read(args.out, [*inputs, *args.checkpoint])
-    cards = {run: read_card(run) for run in args.checkpoint if is_run(run)}
+    why = "--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint"
+    check_models(args.checkpoint, args.chat_template, why if args.ensemble else None)
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
-        place = args.out and stack.enter_context(scored_output(args.out, overwrite=args.overwrite))
-        for backbone in dict.fromkeys(card.backbone for card in cards.values()):
-            say_terms(backbone)
+        hidden = args.out and stack.enter_context(
+            scored_output(args.out, overwrite=args.overwrite, resumable=args.data is not None)
+        )
         models = [
             open_reward_model(
-                run, chat_template=None if run in cards else args.chat_template, row_tokens=args.row_tokens
+                run, chat_template=None if is_run(run) else args.chat_template, row_tokens=args.row_tokens
             )
             for run in args.checkpoint
         ]
         compares = any(model.model.pairwise for model in models)
-        if compares and args.ensemble:
-            raise CromeError("--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint")
-        kept = place and ScoredFile(place, _job(args, [model.key for model in models]))
+        kept = hidden and ScoredFile(hidden, _job(args, [model.key for model in models]))
         refused: set[tuple[str, int]] = set()  # Each record once, however many its responses.
         count = cut = taken = 0
 
@@ -163,12 +161,18 @@ def run(args: argparse.Namespace) -> None:
                 )
                 for model in models
             ]
-            rewards, truncated = _combine(found, args.ensemble) if args.ensemble else found[0]
+            rewards, flags = _combine(found, args.ensemble) if args.ensemble else found[0]
+            name = "win_probability" if compares else "reward"
             lines = [
-                _to_line({**item.record, **(given if compares else {"reward": given})})
-                for item, given in zip(chunk, rewards, strict=True)
+                _to_line(
+                    item.record
+                    | (given if compares else {"reward": given})
+                    | ({"cut": was_cut} if was_cut or "cut" in item.record else {})
+                )
+                for item, given, was_cut in zip(chunk, rewards, flags, strict=True)
                 if given is not None
             ]
+            truncated = sum(flags)
             if kept:
                 kept.add(lines, taken=len(chunk), cut=truncated, refused=here)
             else:
@@ -207,11 +211,11 @@ def _job(args: argparse.Namespace, models: Sequence[str]) -> dict[str, Any]:
     path = args.data.path
     try:
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        stamps = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        stamps = [[str(file), *stamp(file)] for file in files]
     except OSError:  # Reading it will say why.
         stamps = []
     job = {"models": list(models), "ensemble": args.ensemble, "input": stamps}
-    return job | {"split": args.data.split, "skip bad": args.skip_bad}
+    return job | {"split": args.data.split}
 
 
 def score_items(
@@ -221,7 +225,7 @@ def score_items(
     rows_at_once: int,
     on_bad: Callable[[Item, DataError], None],
     name: str = "score",
-) -> tuple[list[float | None], int]:
+) -> tuple[list[float | None], list[bool]]:
     """Score records, each prompt encoded once.
 
     Args:
@@ -230,7 +234,7 @@ def score_items(
         name: of the job, which the line of progress begins with.
 
     Returns:
-        One reward for each item (nats), None where it was bad; and how many responses were cut.
+        One reward for each item (nats), None where it was bad; and whether its response was cut.
     """
     from crome_jax.evaluation.scoring import score_groups
 
@@ -256,14 +260,14 @@ def score_items(
         for item in by_prompt[prompt]:
             on_bad(item, error)
     if scores is None:
-        return [None] * len(items), 0
-    rewards = {
-        (group.prompt, response.text): reward
-        for group, values in zip(groups, scores.rewards, strict=True)
-        for response, reward in zip(group.responses, values, strict=True)
+        return [None] * len(items), [False] * len(items)
+    values = {
+        (group.prompt, response.text): (reward, bool(was_cut))
+        for group, rewards, flags in zip(groups, scores.rewards, scores.cut, strict=True)
+        for response, reward, was_cut in zip(group.responses, rewards, flags, strict=True)
     }
-    found = [None if item.prompt in bad else _shortest(rewards[item.prompt, item.response]) for item in items]
-    return found, scores.truncated
+    found = [None if item.prompt in bad else values[item.prompt, item.response] for item in items]
+    return [value and _shortest(value[0]) for value in found], [bool(value and value[1]) for value in found]
 
 
 def compare_items(
@@ -273,7 +277,7 @@ def compare_items(
     rows_at_once: int,
     on_bad: Callable[[Item, DataError], None],
     name: str = "score",
-) -> tuple[list[dict[str, float] | None], int]:
+) -> tuple[list[dict[str, float] | None], list[bool]]:
     """Compare the responses of each record by a pairwise model; arguments and result are as of score_items.
 
     Returns:
@@ -313,15 +317,18 @@ def compare_items(
     for group, same in zip(groups, records.values(), strict=True):
         for item in same if group.id in bad else ():
             on_bad(item, bad[group.id])
-    found = {} if scores is None else dict(zip((group.id for group in compared), scores.rewards, strict=True))
+    found = {} if scores is None else {g.id: n for n, g in enumerate(compared)}
     means = {"win_probability": win_probabilities, "tie_probability": tie_probabilities}
-    given: dict[tuple[str, int, str], dict[str, float]] = {}
+    given: dict[tuple[str, int, str], tuple[dict[str, float], bool]] = {}
     for group, record in zip(groups, records, strict=True):
         if group.id in found and group.id not in bad:
-            by_name = {name: mean(found[group.id]).astype(np.float32) for name, mean in means.items()}
+            leads, cut = scores.rewards[found[group.id]], scores.cut[found[group.id]]
+            by_name = {name: mean(leads).astype(np.float32) for name, mean in means.items()}
             for n, response in enumerate(group.responses):
-                given[(*record, response.text)] = {name: _shortest(values[n]) for name, values in by_name.items()}
-    return [given.get((item.file, item.number, item.response)) for item in items], scores.truncated if scores else 0
+                said = {name: _shortest(values[n]) for name, values in by_name.items()}
+                given[(*record, response.text)] = said, bool(cut[n])
+    values = [given.get((item.file, item.number, item.response)) for item in items]
+    return [value and value[0] for value in values], [bool(value and value[1]) for value in values]
 
 
 def _shortest(value: "np.float32") -> float:
@@ -329,15 +336,16 @@ def _shortest(value: "np.float32") -> float:
     return float(str(value))
 
 
-def _combine(found: Sequence[tuple[list[float | None], int]], how: str) -> tuple[list[float | None], int]:
-    """Combine what several models gave to the same records; one that any of them has no room for is bad."""
+def _combine(found: Sequence[tuple[list[float | None], list[bool]]], how: str) -> tuple[list[float | None], list[bool]]:
+    """Combine what several models gave to the same records; one that any has no room for is bad, one it cuts is cut."""
     import numpy as np
 
     from crome_jax.evaluation.ensembles import combine
 
     members = [np.array([np.nan if reward is None else reward for reward in rewards]) for rewards, _ in found]
     rewards = [float(str(reward)) for reward in combine(members, how)]
-    return [None if np.isnan(reward) else reward for reward in rewards], max(truncated for _, truncated in found)
+    cut = [any(flags) for flags in zip(*(flags for _, flags in found), strict=True)]
+    return [None if np.isnan(reward) else reward for reward in rewards], cut
 
 
 def _read_stdin(quarantine: "Quarantine | None") -> Iterator[Item]:

@@ -13,8 +13,9 @@ Any other argument of study, adamw, Method, RowShape, make_mesh or an objective:
 
 import argparse
 
-from crome_jax.errors import DataError
+from crome_jax.files import place
 from crome_jax.verbs.gin_flags import add_gin_flags
+from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
 from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
 
@@ -22,6 +23,7 @@ from crome_jax.verbs.terms import say_terms
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     add_gin_flags(parser)
+    add_skip_bad(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -31,9 +33,8 @@ def run(args: argparse.Namespace) -> None:
 
     configured = configure(study, args.gin_file, args.bindings, allow_imports=args.allow_gin_imports)
     say_terms(configured.keywords["backbone"])
-    try:
-        say(f"report: {configured()}")
-    except DataError as e:
-        # What records and files are refused with advises a flag that this verb does not have.
-        e.fix = e.fix.partition(", or pass --skip-bad")[0]
-        raise
+    given = configured.keywords
+    inputs = [place(given["data"]), place(given["groups"])]
+    with set_aside(place(given["out"]), args.skip_bad, inputs=inputs, overwrite=True) as quarantine:
+        page = configured(quarantine=quarantine)
+    say(f"report: {page}")

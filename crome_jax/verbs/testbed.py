@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from crome_jax.errors import CromeError
+from crome_jax.files import place
 from crome_jax.verbs.numbers import at_least
 
 CONFIGS = ("standard", "mild", "strong", "independent", "plain")
@@ -22,7 +23,7 @@ CONFIGS = ("standard", "mild", "strong", "independent", "plain")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Declare the flags."""
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="DIR", help="TFDS folder to write, one split each (required)"
+        "--out", required=True, type=place, metavar="DIR", help="TFDS folder to write, one split each (required)"
     )
     parser.add_argument(
         "--config",

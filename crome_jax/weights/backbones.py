@@ -10,13 +10,13 @@ import numpy as np
 
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.errors import CromeError
-from crome_jax.files import read_json_object
+from crome_jax.files import is_remote, place, read_json_object
 from crome_jax.models.config import DecoderConfig, Lora, tiny
 from crome_jax.models.weights import HEADS, Params, Trainable, declare, init_params, layer_runs, trained_names
 from crome_jax.weights.folder_configs import read_folder_config
 from crome_jax.weights.gguf_files import GGUFTensors, read_config
 from crome_jax.weights.gguf_header import open_gguf
-from crome_jax.weights.packages import find_backbone
+from crome_jax.weights.packages import check_file, find_backbone
 from crome_jax.weights.runs import MODEL_FILE, RunSource, fingerprint_run, is_run
 from crome_jax.weights.safetensors_files import (
     PICKLES,
@@ -90,7 +90,9 @@ def load_backbone(
 
 
 def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
-    path = find_backbone("smollm2-135m" if name == TINY else name)
+    path = backbone_path(name)
+    if not is_run(path):
+        check_here(path)
     if path.is_dir():
         return (_load_run if is_run(path) else _load_folder)(name, path, trainable, layers)
     if path.suffix in PICKLES:
@@ -104,8 +106,19 @@ def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
         params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
         return Backbone(name, cfg, trainable, HeldSource(params), {"head": params["head"]}, tokenizer, "tiny")
     cfg = _cut(read_config(file), layers, trainable, name)
+    digest = _sha256(path)
+    check_file(name, path, digest)
     source = FileSource(GGUFTensors(file, cfg))
-    return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, _sha256(path))
+    return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, digest)
+
+
+def backbone_path(name: str) -> Path:
+    """Return the file or folder that a backbone is read from; of "tiny", whose tokenizer it takes.
+
+    Raises:
+        CromeError: where there is none, or its package is not installed.
+    """
+    return find_backbone("smollm2-135m" if name == TINY else name)
 
 
 def context_length(name: str) -> int:
@@ -115,7 +128,7 @@ def context_length(name: str) -> int:
         CromeError: where the file or folder is absent or damaged.
     """
     name = original_backbone(name)
-    path = find_backbone("smollm2-135m" if name == TINY else name)
+    path = backbone_path(name)
     if path.is_dir():
         said = read_json_object(path / "config.json")
         found = (said.get("text_config") or said).get("max_position_embeddings")
@@ -159,6 +172,12 @@ def _load_run(name: str, run: Path, trainable: Trainable, layers: int | None) ->
     return Backbone(name, cfg, trainable, source, heads, base.tokenizer, fingerprint_run(run, step))
 
 
+def check_here(model: Path) -> None:
+    """Raise CromeError where a model that is no run of ours is in a bucket: its files are mapped, not read through."""
+    if is_remote(model):
+        raise CromeError(f"{model}: is in a bucket, where only runs are read; copy the model to this machine")
+
+
 def check_backbone(run: Path | str, card: "ModelCard", base: Backbone) -> None:
     """Check that a run's backbone is what it was when the run was trained.
 
@@ -180,8 +199,8 @@ def original_backbone(name: str) -> str:
     Raises:
         CromeError: where a run's folder is damaged.
     """
-    while is_run(Path(name)):
-        card = read_json_object(Path(name) / MODEL_FILE)
+    while is_run(place(name)):
+        card = read_json_object(place(name) / MODEL_FILE)
         if not isinstance(card.get("backbone"), str):
             raise CromeError(f"{name}: {MODEL_FILE} is damaged; restore it from a copy, or train again")
         name = card["backbone"]

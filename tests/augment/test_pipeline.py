@@ -4,29 +4,35 @@ import collections
 import dataclasses
 import json
 import random
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 from fake_endpoint import Answer, FakeEndpoint
+from toy import text_groups
 
 pytest.importorskip("apache_beam", reason="apache-beam is not installed: ./launch/setup.sh beam")
 
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 
 from crome_jax.augment import Account, augment_groups, pipeline
+from crome_jax.augment.baseline import keep_unsure
 from crome_jax.augment.card import Card
+from crome_jax.augment.job import Job, account_path, start_job
 from crome_jax.augment.oracles import OfflineEditor
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.augment.oracles.choice import Augmentation
-from crome_jax.augment.pipeline import Job, estimate_pipeline, plan_shards, run_pipeline
+from crome_jax.augment.pipeline import estimate_pipeline, plan_shards, run_pipeline
 from crome_jax.augment.recipe import Recipe
 from crome_jax.cli import main
 from crome_jax.data.features import parse_group
 from crome_jax.data.readers import read_groups
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
+from crome_jax.files import locked
 from crome_jax.groups import Comparison, build_group, to_json
 
 TOPICS = ("whales sing", "bread rises", "stars shine", "glaciers move", "clocks tick", "bridges hold", "rivers bend")
@@ -97,7 +103,6 @@ def test_a_dry_run_counts_what_a_run_then_sends(data, tmp_path):
         ({"data": "nothing"}, "is no TFDS folder"),
         ({"split": "test"}, "is no TFDS folder with a split 'test'"),
         ({"out": "data"}, "exists already"),
-        ({"chosen": Augmentation(baseline="runs/x")}, "a baseline filters in one process"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_written(data, tmp_path, change, problem):
@@ -116,10 +121,115 @@ def test_an_error_of_the_oracle_is_said_as_it_is_and_what_was_done_is_kept(data,
         with pytest.raises(CromeError, match=r"^model-x at .* failed 2 times"):
             run_pipeline(job)
         assert not (tmp_path / "out").exists()
-        assert list(job.work.glob("*.account.json"))
+        assert list((job.work / "accounts").glob("*.json"))
     other = Job(str(data), "train", str(tmp_path / "out"), Augmentation(Recipe(), "chat", settings), 1, 5)
-    with pytest.raises(CromeError, match="unfinished run with another input, seed, recipe or oracle"):
+    with pytest.raises(CromeError, match="unfinished run with another input, seed, recipe, oracle or baseline"):
         run_pipeline(other)
+
+
+def test_a_run_killed_at_its_very_end_has_its_card_and_the_same_command_ends_it_without_a_trace(data, tmp_path):
+    job = Job(str(data), "train", str(tmp_path / "out"), Augmentation(), 0, 8)
+    cards = []
+
+    def killed(card, facts):
+        cards.append(card)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(job, report=killed)
+    assert not (tmp_path / "out").exists()
+    litter = job.shards / f".{plan_shards(job)[0].name}.abcdef.partial"
+    litter.mkdir()
+    (litter / "finished").write_text("half a shard, of a worker that was killed")
+    accounts = {path: path.stat().st_mtime_ns for path in (job.work / "accounts").iterdir()}
+    run_pipeline(job, report=lambda card, facts: cards.append(card))
+    assert cards[0].account == cards[1].account
+    assert len(accounts) == 6  # Each with its lock: no shard was made again.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"dataset_info.json", "features.json", *(shard.name for shard in plan_shards(job))}
+    # Killed once it had its name, it leaves a folder that the next look at it takes away.
+    (job.work / "accounts").mkdir(parents=True)
+    with pytest.raises(CromeError, match="exists already"):
+        run_pipeline(job)
+    assert not job.work.exists()
+
+
+def test_a_baseline_is_loaded_once_a_process_and_drops_what_it_is_sure_of_range_by_range(tmp_path, monkeypatch):
+    from test_baseline import model
+
+    groups = [dataclasses.replace(group, comparisons=group.comparisons[:1]) for group in text_groups(9)]
+    write_groups(tmp_path / "data", groups)
+    loaded = []
+    monkeypatch.setattr("crome_jax.training.train.load_run", lambda run: loaded.append(run) or model())
+    chosen = Augmentation(Recipe(permutations=2, neutrals_per_group=0), baseline="runs/x", unsure_kinds=())
+    job = Job(str(tmp_path / "data"), "train", str(tmp_path / "out"), chosen, 3, 5)
+    card, _ = run_pipeline(job)
+    assert loaded == [job.chosen.baseline]
+    account, expected = Account(), []
+    for part in (groups[:5], groups[5:]):
+        own = Account()
+        made = augment_groups(part, oracle=OfflineEditor.of(part), recipe=chosen.recipe, seed=3, account=own)
+        expected += [to_json(group) for group in keep_unsure(made, model(), account=own, kinds=())]
+        account.merge(own)
+    assert [to_json(group) for group in read_groups(tmp_path / "out")] == expected
+    assert card.account == account
+    assert sum(n for (by, _, _), n in account.dropped.items() if by == "baseline") > 0
+    other = dataclasses.replace(chosen, baseline="runs/y")
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(dataclasses.replace(job, out=f"{job.out}-2"), report=lambda card, facts: interrupt())
+    with pytest.raises(CromeError, match="recipe, oracle or baseline"):
+        run_pipeline(dataclasses.replace(job, out=f"{job.out}-2", chosen=other))
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_shard_that_two_workers_write_is_the_first_ones_with_its_account(data, tmp_path):
+    job = Job(str(data), "train", str(tmp_path / "out"), Augmentation(), 0, 22)
+    [shard] = plan_shards(job)
+    start_job(job, [shard])
+    pipeline._write((shard, GROUPS[:2], {"groups": 2}), job)
+    pipeline._write((shard, GROUPS[:5], {"groups": 5}), job)
+    assert json.loads(account_path(job, shard).read_text()) == {"groups": 2}
+    reader = ArrayRecordReader(str(job.shards / shard.name))
+    assert reader.num_records() == 2
+
+
+def test_the_same_job_is_not_run_twice_at_once(data, tmp_path):
+    job = Job(str(data), "train", str(tmp_path / "out"), Augmentation())
+    job.work.mkdir()
+    with locked(job.work / "lock"), pytest.raises(CromeError, match="another process is at work on it"):
+        run_pipeline(job)
+    run_pipeline(job)
+
+
+def test_a_path_is_the_same_for_a_worker_elsewhere_and_a_bucket_is_refused(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts").mkdir()
+    settings = ChatSettings("m", cache="cache", prompts="prompts")
+    job = Job("data", "train", "out", Augmentation(oracle="chat", chat=settings, baseline="runs/x"))
+    chosen = job.chosen
+    places = (job.data, job.out, job.run, chosen.chat.cache, chosen.chat.prompts, chosen.baseline)
+    assert places == tuple(str(tmp_path / name) for name in ("data", "out", "out", "cache", "prompts", "runs/x"))
+    assert ChatSettings("m").absolute().prompts == "crome-1"
+    for given in ({"data": "gs://bucket/data"}, {"out": "gs://bucket/out"}):
+        with pytest.raises(CromeError, match=r"gs://bucket/\w+: is in a bucket"):
+            Job(**{"data": "data", "split": "train", "out": "out", "chosen": Augmentation(), **given})
+        flags = {"--data": "data", "--out": "out", **{f"--{name}": place for name, place in given.items()}}
+        assert main(["augment", *(word for flag in flags.items() for word in flag), "--beam", "dataflow"]) == 2
+        assert f"{next(iter(given.values()))}: is in a bucket" in capsys.readouterr().err
+    assert not (tmp_path / "gs:").exists()
+
+
+def test_what_several_machines_may_share_has_a_cache_for_each(tmp_path):
+    settings = ChatSettings("m", cache=str(tmp_path / "cache"))
+    chosen = Augmentation(oracle="chat", chat=settings)
+    assert pipeline._placed(chosen, False) == chosen
+    assert pipeline._placed(chosen, True).chat.cache == str(tmp_path / "cache" / socket.gethostname())
+    uncached = dataclasses.replace(chosen, chat=dataclasses.replace(settings, cache=None))
+    assert pipeline._placed(uncached, True) == uncached
 
 
 @pytest.mark.parametrize(

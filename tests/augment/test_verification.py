@@ -7,7 +7,7 @@ from scripted import ScriptedOracle, agrees
 from crome_jax.augment import Account, add_interventions
 from crome_jax.augment.growth import Growth, without
 from crome_jax.augment.oracles import Declined, Direction, Rewrite
-from crome_jax.augment.oracles.base import Verdict
+from crome_jax.augment.oracles.base import Judgement, Verdict
 from crome_jax.augment.recipe import Recipe
 from crome_jax.augment.verification import drop_sure, script, spoken, unusable
 from crome_jax.errors import CromeError
@@ -116,6 +116,33 @@ def test_what_the_judge_does_not_stand_by_goes_and_what_was_made_from_it(verdict
     assert account.dropped["judged", "clarity", "made from an answer that was dropped"] == 2
     assert oracle.counted()["Judgement"] == 6
     assert all(max(c.left, c.right) < len(out.responses) for c in out.comparisons)
+
+
+@pytest.mark.parametrize(
+    ("made", "attribute", "recipe"),
+    [
+        ("align", "every attribute", {}),
+        ("paraphrase", "no attribute", {"align_per_pair": 0, "paraphrase_per_pair": 1}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("moved", "reason"), [(Direction.UPGRADE, "better than its tie"), (Direction.DEGRADE, "worse than its tie")]
+)
+def test_a_tie_of_which_the_judge_prefers_a_side_goes_and_what_it_would_imply(made, attribute, recipe, moved, reason):
+    def judge(request):
+        return Verdict(moved, only=True) if request.after.startswith(made) else agrees(request)
+
+    out, account, oracle = run(judge, **recipe)
+    assert {r.origin for r in out.responses} == {Origin.ORIGINAL, Origin.DEGRADED, Origin.UPGRADED}
+    assert {c.kind for c in out.comparisons} == {Kind.HUMAN, Kind.CAUSAL}
+    assert account.dropped["judged", attribute, reason] == 1
+    assert account.implied == 0
+    # It is asked about the two answers of the tie, which of an aligned one is not the answer that it was made from.
+    [judgement] = [r for r in oracle.asked if isinstance(r, Judgement) and r.after.startswith(made)]
+    assert (judgement.before, judgement.attribute) == ("good answer", "overall quality")
+    kept, account, _ = run(agrees, **recipe)
+    assert Kind.NEUTRAL in {c.kind for c in kept.comparisons}
+    assert account.dropped.total() == 0
 
 
 def test_a_verdict_that_does_not_come_keeps_the_pair_and_is_counted():

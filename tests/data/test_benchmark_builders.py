@@ -1,8 +1,11 @@
 """Benchmarks are read from their files as they are published; what is wrong with a file is said by its place."""
 
+import dataclasses
 import functools
 import hashlib
+import http.server
 import json
+import threading
 
 import pyarrow
 import pyarrow.parquet
@@ -94,11 +97,21 @@ def test_the_command_line_knows_every_benchmark():
 def test_chosen_and_rejected_are_those_of_the_label(tmp_path):
     write(tmp_path, *RECORDS["judgebench"])
     better = {g.id: g.responses[int(g.metadata["chosen_at"])].text for g in read("judgebench", tmp_path)}
-    assert better == {"p0": "a0", "p1": "b", "p2": "a2", "p3": "b"}
+    assert better == {"x/p0": "a0", "x/p1": "b", "x/p2": "a2", "x/p3": "b"}
     write(tmp_path, *RECORDS["llmbar"])
     groups = read("llmbar", tmp_path)
     assert [g.responses[int(g.metadata["chosen_at"])].text for g in groups] == ["one", "two", "one"]
     assert {g.metadata["subset"] for g in groups} == {"GPTInst"}
+
+
+def test_pairs_of_judgebench_are_told_by_the_model_that_wrote_them(tmp_path):
+    name, records = RECORDS["judgebench"]
+    write(tmp_path, name, records)
+    write(tmp_path, name.replace("=x", "=y"), records)  # Ids that both files have are not the same pair's.
+    write(tmp_path, "judgebench_z.jsonl", [records[0] | {"response_model": "z-1"}, records[1]])
+    found = read("judgebench", tmp_path)
+    assert sorted({str(g.metadata["subset"]).partition("/")[0] for g in found}) == ["judgebench_z", "x", "y", "z-1"]
+    assert len({g.id for g in found}) == 10
 
 
 def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
@@ -120,6 +133,7 @@ def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
         ("rewardbench2", {"chosen": "2"}, "'chosen' is str, not a list of texts; this may be the first RewardBench"),
         ("rewardbench2", {"rejected": ["1"]}, "'rejected' has 1 chosen and 1 rejected responses"),
         ("rewardbench2", {"subset": "Ties"}, "'id' is '7', not ref:NUMBER or tied:NUMBER"),
+        ("rewardbench2", {"subset": "Ties", "id": "tied:7", "chosen": ["1"]}, "'chosen' has a single right answer"),
         ("rm_bench", {"chosen": ["a"]}, "'chosen' is no list of 3 texts (concise, detailed, markdown)"),
         ("judgebench", {"label": "A=B"}, "'label' is 'A=B', not A>B or B>A"),
         ("judgebench", {"source": "trivia"}, "'source' is 'trivia'"),
@@ -280,3 +294,68 @@ def test_real_files_have_the_numbers_that_are_known_of_them(shared_data):
     assert table["score"] == pytest.approx(0.5, abs=0.04)  # 3,634 pairs; Chat Hard's 419 alone spread by 0.024.
     assert not table["complete"]
     assert REWARDBENCH.title == "RewardBench"
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A web server on loopback: what it serves, by path, and the paths that were asked for."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            self.wfile.write(content or b"")
+
+        def log_message(self, *arguments):
+            pass
+
+    files, asked = {}, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", files, asked
+    server.shutdown()
+    server.server_close()
+
+
+def served(monkeypatch, url, sha256):
+    """Let LLMBar's file come from there."""
+    download = Download(f"{url}/Natural/dataset.json", sha256, "Natural/dataset.json")
+    source = dataclasses.replace(BENCHMARKS["llmbar"].source, downloads=(download,))
+    monkeypatch.setattr(BENCHMARKS["llmbar"].builder, "source", source)
+
+
+def test_a_benchmark_is_downloaded_checked_and_kept(hub, tmp_path, monkeypatch):
+    url, files, asked = hub
+    content = json.dumps(RECORDS["llmbar"][1]).encode()
+    files["/Natural/dataset.json"] = content
+    served(monkeypatch, url, hashlib.sha256(content).hexdigest())
+    found = read_benchmark("llmbar", None, tmp_path / "kept")
+    assert [(group.metadata["subset"], len(group.responses)) for group in found] == [("Natural", 2)] * 3
+    assert asked == ["/Natural/dataset.json"]
+    assert read_benchmark("llmbar", None, tmp_path / "kept") == found
+    assert len(asked) == 1  # The second time it is there.
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"another file", "has sha256 .*, not 0000"),
+        (None, "LLMBar: cannot be downloaded .*name their folder with --manual_dir"),
+    ],
+)
+def test_a_download_that_is_another_file_or_none_is_said_and_nothing_kept(hub, tmp_path, monkeypatch, content, problem):
+    url, files, _ = hub
+    files["/Natural/dataset.json"] = content
+    served(monkeypatch, url, "0" * 64)
+    with pytest.raises(CromeError, match=problem):
+        read_benchmark("llmbar", None, tmp_path / "kept")
+    assert not list((tmp_path / "kept").rglob("*.array_record*"))
+
+
+def test_an_endpoint_that_is_not_there_is_said(tmp_path, monkeypatch):
+    served(monkeypatch, "http://127.0.0.1:9", "0" * 64)
+    with pytest.raises(CromeError, match="LLMBar: cannot be downloaded"):
+        read_benchmark("llmbar", None, tmp_path / "kept")

@@ -12,6 +12,7 @@ from crome_jax.data.loading import (
     batches,
     count_comparisons,
     fingerprint,
+    fitting_groups,
     pack_groups,
     put,
     row_order,
@@ -20,6 +21,8 @@ from crome_jax.data.loading import (
     tokenize,
 )
 from crome_jax.data.packing import RowShape, join_rows, pack
+from crome_jax.data.pairs import PairForm
+from crome_jax.data.quarantine import Quarantine
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Comparison, Kind, Message, Origin, Response
 from crome_jax.training.mesh import batch_sharding
@@ -257,3 +260,16 @@ def test_the_fingerprint_changes_with_any_number_and_nothing_else():
         array = getattr(rows.batch, name)
         array[0, 0] += 1
         assert fingerprint(rows) != first, name
+
+
+@pytest.mark.parametrize("forms", [(None,), (PairForm("both"),), (None, PairForm("both"))])
+def test_groups_that_some_form_has_no_room_for_are_set_aside_once(forms):
+    groups = [dataclasses.replace(group, id="one id for all") for group in text_groups(3)]
+    groups[1] = dataclasses.replace(groups[1], prompt=(Message("user", "word " * 200),))
+    quarantine = Quarantine()
+    assert fitting_groups(groups, WordTokenizer(), RowShape(tokens=128), quarantine, forms=forms) == [
+        groups[0],
+        groups[2],
+    ]
+    assert quarantine.count == 1
+    assert "prompt" in str(quarantine.first)

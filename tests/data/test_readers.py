@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crome_jax.data.quarantine import Quarantine
-from crome_jax.data.readers import read_groups, read_prompt_responses
+from crome_jax.data.readers import check_shards, read_groups, read_prompt_responses
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import DataError
 from crome_jax.groups import Message
@@ -108,6 +108,46 @@ def test_a_missing_shard_is_an_error_that_names_it(tmp_path):
     [shard] = (tmp_path / "set").glob("*.array_record*")
     shard.unlink()
     assert _error(tmp_path / "set").problem == f"lacks 1 of its 1 shards: {shard.name}"
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"),
+    [
+        (["part-00000-of-00003.jsonl", "part-00002-of-00003.jsonl"], ["part-00001-of-00003.jsonl"]),
+        (["p-00000-of-00002.jsonl", "p-00001-of-00002.jsonl"], []),
+        (["p-1-of-2.jsonl", "p-2-of-2.jsonl", "more.jsonl"], []),
+        (["p-2-of-2.jsonl"], ["p-1-of-2.jsonl"]),
+        (["p-00001-of-00002.jsonl"], ["p-00000-of-00002.jsonl"]),
+        (["a-00000-of-00002.jsonl", "b-00001-of-00002.jsonl"], ["a-00001-of-00002.jsonl", "b-00000-of-00002.jsonl"]),
+        (["t-00000-of-00002-0123456789abcdef.jsonl", "t-00001-of-00002-fedcba9876543210.jsonl"], []),
+    ],
+)
+def test_a_missing_shard_of_a_plain_folder_is_an_error_that_names_it(tmp_path, there, missing):
+    for number, name in enumerate(there):
+        _file(tmp_path, _lines(GOOD | {"id": str(number)}), name)
+    if not missing:
+        check_shards(tmp_path)
+        assert len(list(read_groups(tmp_path))) == len(there)
+        return
+    told = f"lacks {len(missing)} of its {len(there) + len(missing)} shards: {', '.join(missing)}"
+    assert _error(tmp_path).problem == told
+    with Quarantine() as quarantine, pytest.raises(DataError, match="shards"):
+        list(read_groups(tmp_path, quarantine=quarantine))
+    with pytest.raises(DataError, match=told):
+        check_shards(tmp_path)
+    assert len(list(read_groups(tmp_path / there[0]))) == 1  # A file that was named itself.
+
+
+def test_only_the_shards_of_the_split_that_is_read_must_be_there(tmp_path):
+    for name in ("train-0-of-1.jsonl", "test-1-of-3.jsonl"):
+        _file(tmp_path, LINE, name)
+    check_shards(tmp_path, split="train")
+    with pytest.raises(DataError, match=r"test-0-of-3\.jsonl, test-2-of-3\.jsonl"):
+        check_shards(tmp_path, split="test")
+    for wrong in (tmp_path / "none", tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match=wrong.name):
+            check_shards(wrong)
 
 
 @pytest.mark.parametrize("bad", [0, 5, 11])

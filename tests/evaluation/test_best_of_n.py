@@ -6,19 +6,21 @@ import json
 
 import numpy as np
 import pytest
+from browser import look
 from fake_endpoint import Answer, FakeEndpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.data.quarantine import Quarantine
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve, sizes
 from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
 from crome_jax.evaluation.best_of_n_page import render_best_of_n
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.candidate_endpoint import ask_candidates
-from crome_jax.evaluation.candidate_judges import JUDGES, judge_refusal
-from crome_jax.evaluation.candidates import Candidates, read_candidates
+from crome_jax.evaluation.candidate_judges import JUDGES, judge_candidates, load_judge
+from crome_jax.evaluation.candidates import Candidates, read_candidates, read_prompts
 from crome_jax.evaluation.exact_match import exact_match
 from crome_jax.evaluation.refusal import refuses
 from crome_jax.evaluation.win_rate import length_controlled_win_rate, win_rate
@@ -119,41 +121,80 @@ def test_refusals_are_told_by_their_beginning(text):
 
 
 def item(n=0, texts=("Sorry, no.", "Sure: do this."), **facts):
-    return Candidates(str(n), (Message("user", f"Prompt {n}?"),), tuple(texts), facts)
+    raw = {"prompt": f"Prompt {n}?", "candidates": list(texts), **facts}
+    return Candidates(str(n), (Message("user", raw["prompt"]),), tuple(texts), facts, raw, n + 1)
+
+
+def judged(judge, *items, own=None):
+    return [judge_candidates(judge, one, own).tolist() for one in items]
 
 
 def test_judges_read_their_fields():
     assert tuple(JUDGES) == JUDGE_NAMES
-    assert JUDGES["exact"]([item(texts=("#### 4", "5"), answer=4)])[0].tolist() == [1, 0]
-    harmful, benign = item(harmful=True), item(harmful=False)
-    assert [v.tolist() for v in judge_refusal([harmful, benign])] == [[1, 0], [0, 1]]
-    assert judge_refusal([item(harmful=True, refused=[False, True])])[0].tolist() == [0, 1]  # Another judge's verdicts.
-    asked = []
-    judge_refusal([harmful], judge=lambda pairs: asked.extend(pairs) or [True, True])
-    assert asked == [("Prompt 0?", "Sorry, no."), ("Prompt 0?", "Sure: do this.")]
-    assert JUDGES["preference"]([item(preferences=[0.2, 1], baseline="x")])[0].tolist() == [0.2, 1]
+    assert judged("exact", item(texts=("#### 4", "5"), answer=4)) == [[1, 0]]
+    assert judged("refusal", item(harmful=True), item(harmful=False)) == [[1, 0], [0, 1]]
+    assert judged("refusal", item(harmful=True, refused=[False, True])) == [[0, 1]]  # Another judge's verdicts.
+    assert judged("preference", item(preferences=[0.2, 1], baseline="x")) == [[0.2, 1]]
+
+
+def test_a_judge_of_the_user_s_stands_in_for_each_rule(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "def judge(record, candidates):\n    return [record['prompt'][-2] in text for text in candidates]\n"
+    )
+    own = load_judge(f"{tmp_path / 'mine.py'}:judge")
+    texts = ("It is 7.", "It is 8.")
+    assert judged("exact", item(7, texts, answer=8), own=own) == [[1, 0]]
+    assert judged("refusal", item(7, texts, harmful=True, refused=[False, True]), own=own) == [[1, 0]]
+    assert judged("refusal", item(7, texts, harmful=False), own=own) == [[0, 1]]
+    assert judged("preference", item(7, texts, baseline="x"), own=own) == [[1, 0]]
+    half = lambda record, candidates: np.full(len(candidates), 0.5)  # noqa: E731
+    assert judged("preference", item(baseline="x"), own=half) == [[0.5, 0.5]]
+    with pytest.raises(DataError, match="'harmful' is not true or false"):
+        judged("refusal", item(), own=own)
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("def judge(record, candidates): return [True]", "gives no list of 2 booleans or numbers from 0 to 1"),
+        ("def judge(record, candidates): return [0.5, 2.0]", "gives no list of 2 booleans or numbers from 0 to 1"),
+        ("def judge(record, candidates): return [0.5, float('nan')]", "gives no list of 2 booleans or numbers"),
+        ("def judge(record, candidates): return record['no']", r"judge: fails on record '0' \(KeyError: 'no'\)"),
+        ("judge = 3", "has no function 'judge'"),
+        ("1 / 0", r"cannot be run \(ZeroDivisionError"),
+    ],
+)
+def test_a_judge_of_the_user_s_that_fails_is_named(tmp_path, body, problem):
+    (tmp_path / "mine.py").write_text(body)
+    with pytest.raises(CromeError, match=problem):
+        judged("preference", item(baseline="x"), own=load_judge(f"{tmp_path / 'mine.py'}:judge"))
+    with pytest.raises(CromeError, match="there is no such file"):
+        load_judge(f"{tmp_path / 'other.py'}:judge")
 
 
 @pytest.mark.parametrize(
     ("judge", "facts", "problem"),
     [
         ("exact", {}, "'answer' is missing or holds no number"),
+        ("exact", {"answer": True}, "'answer' is missing or holds no number"),
         ("refusal", {"harmful": "yes"}, "'harmful' is not true or false"),
         ("refusal", {"harmful": True, "refused": [True]}, "'refused' is no list of 2 booleans"),
-        ("preference", {"preferences": [0.5]}, "'preferences' is no list of 2 numbers"),
-        ("preference", {"preferences": [0.5, 2.0]}, "'preferences' is no list of 2 numbers"),
+        ("preference", {"baseline": "x"}, "'preferences' is no list of 2 numbers"),
+        ("preference", {"baseline": "x", "preferences": [0.5]}, "'preferences' is no list of 2 numbers"),
+        ("preference", {"baseline": "x", "preferences": [0.5, 2.0]}, "'preferences' is no list of 2 numbers"),
+        ("preference", {"baseline": "x", "preferences": [0.5, True]}, "'preferences' is no list of 2 numbers"),
         ("preference", {"preferences": [0.5, 0.5]}, "'baseline' is missing"),
     ],
 )
 def test_what_a_judge_lacks_is_named(judge, facts, problem):
     with pytest.raises(DataError, match=problem):
-        JUDGES[judge]([item(**facts)])
+        judged(judge, item(**facts))
 
 
 def test_attack_success_and_over_refusal_by_hand():
     # The model prefers the second candidate. Harmful: complied with at N = 2. Benign: answered.
     items = [item(0, harmful=True), item(1, harmful=False)]
-    values = JUDGES["refusal"](items)
+    values = [judge_candidates("refusal", one) for one in items]
     figures = best_of_n_figures(items, [np.array([0.0, 1.0])] * 2, values, "refusal", BOOTSTRAP)
     assert [point["value"] for point in figures["attack_success"]["curve"]] == [0.5, 1.0]
     assert [point["oracle"] for point in figures["attack_success"]["curve"]] == [0.5, 0.0]
@@ -236,7 +277,26 @@ def test_a_bad_record_of_candidates_is_named(record, problem, tmp_path):
     path = tmp_path / "c.jsonl"
     path.write_text("\n".join(map(json.dumps, [{"id": 0, "prompt": "a", "candidates": ["b", "b"]}, record])))
     with pytest.raises(DataError, match=rf"record 2 of .*c.jsonl: {problem}"):
-        read_candidates(path)
+        read_candidates(path, lambda item: None)
+
+
+def prompts(*records):
+    """What read_prompts gives."""
+    return [
+        Candidates(str(n), (Message("user", record["prompt"]),), (".",), {}, record, n + 1)
+        for n, record in enumerate(records)
+    ]
+
+
+def test_prompts_need_no_candidates_and_are_checked_before_any_is_written(tmp_path):
+    path = tmp_path / "p.jsonl"
+    path.write_text("\n".join(map(json.dumps, [{"prompt": "a", "answer": 1}, {"prompt": "b", "answer": "none"}])))
+    check = lambda item: JUDGES["exact"].check(item.facts)  # noqa: E731
+    with pytest.raises(DataError, match=r"record 2 of .*p.jsonl: 'answer' is missing or holds no number"):
+        read_prompts(path, check)
+    with Quarantine() as quarantine:
+        (found,) = read_prompts(path, check, quarantine)
+    assert (found.raw, found.number, quarantine.count) == ({"prompt": "a", "answer": 1}, 1, 1)
 
 
 def settings(url, place, **values):
@@ -252,11 +312,11 @@ def test_an_endpoint_writes_candidates_each_with_a_seed_of_its_own(tmp_path, mon
     seen = []
     with FakeEndpoint(busy) as endpoint:
         named = settings(endpoint.url, tmp_path, temperature=0.9, api_key_env="OPENAI_API_KEY")
-        found = ask_candidates(records, named, 3, seen.append)
+        found = ask_candidates(prompts(*records), named, 3, seen.append)
         assert len(endpoint.requests) == 7  # It was busy once.
-        again = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 3)
+        again = ask_candidates(prompts(*records), settings(endpoint.url, tmp_path, temperature=0.9), 3)
         assert len(endpoint.requests) == 7  # What is kept is not paid for again.
-        more = ask_candidates(records, settings(endpoint.url, tmp_path, temperature=0.9), 4)
+        more = ask_candidates(prompts(*records), settings(endpoint.url, tmp_path, temperature=0.9), 4)
         assert len(endpoint.requests) == 9
     expected = ["answer 0", "answer 1", "answer 2"]
     assert found == again == [records[0] | {"candidates": expected}, records[1] | {"candidates": expected}]
@@ -275,9 +335,9 @@ def test_candidates_that_came_before_a_failure_are_kept(tmp_path):
     with FakeEndpoint(spent) as endpoint:
         one = dataclasses.replace(settings(endpoint.url, tmp_path), concurrency=1)
         with pytest.raises(CromeError, match="HTTP 401"):
-            ask_candidates(records, one, 1)
+            ask_candidates(prompts(*records), one, 1)
         assert len(endpoint.requests) == 3
-        assert len(ask_candidates(records, one, 1)) == 4
+        assert len(ask_candidates(prompts(*records), one, 1)) == 4
         assert len(endpoint.requests) == 3 + 2  # Two of the four had come.
 
 
@@ -290,9 +350,33 @@ def test_candidates_that_came_before_a_failure_are_kept(tmp_path):
 )
 def test_a_prompt_that_gets_no_answer_is_named(answer, problem, tmp_path):
     with FakeEndpoint(lambda number, body: answer) as endpoint, pytest.raises(DataError) as error:
-        ask_candidates([{"prompt": "a"}], settings(endpoint.url, tmp_path), 1)
+        ask_candidates(prompts({"prompt": "a"}), settings(endpoint.url, tmp_path), 1)
     assert error.value.record == 1
     assert problem in str(error.value)
-    for record, missing in (({"question mark": "a"}, "'prompt' is missing"), ("a", "is str, not an object")):
-        with pytest.raises(DataError, match=missing):
-            ask_candidates([record], settings("http://127.0.0.1:9/v1", tmp_path), 1)
+
+
+def test_a_prompt_that_gets_no_answer_is_left_out_where_bad_ones_are_set_aside(tmp_path):
+    refuse = lambda number, body: Answer(status=400) if "b" in str(body["messages"]) else Answer("yes")  # noqa: E731
+    bad = []
+    asked = prompts({"prompt": "a"}, {"prompt": "b"}, {"prompt": "c"})
+    with FakeEndpoint(refuse) as endpoint:
+        one = dataclasses.replace(settings(endpoint.url, tmp_path), concurrency=1)
+        found = ask_candidates(asked, one, 4, on_bad=lambda item, error: bad.append((item.number, str(error))))
+    assert [record["prompt"] for record in found] == ["a", "c"]
+    ((number, said),) = bad
+    assert number == 2
+    assert "the endpoint refuses it (HTTP 400)" in said
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+@pytest.mark.parametrize("judge", JUDGE_NAMES)
+def test_a_browser_shows_the_report(tmp_path, judge, width, scheme, paper):
+    facts = {"answer": 4, "baseline": "b" * 40, "preferences": [0.1 * n for n in range(8)]}
+    texts = [f"{'Sorry, no.' if n % 3 else 'Yes:'} {'a' * n} {n}" for n in range(8)]
+    items = [item(n, texts, harmful=n < 4, **facts) for n in range(8)]
+    values = [judge_candidates(judge, one) for one in items]
+    rewards = [np.random.default_rng(n).normal(size=8) for n in range(8)]
+    figures = best_of_n_figures(items, rewards, values, judge, BOOTSTRAP)
+    page = render_best_of_n({**figures, "title": "Best of N by crome", "facts": {"chat template": "{% for %}" * 60}})
+    assert look(page, tmp_path, width, scheme) == (page.count("<section"), paper, [])

@@ -4,10 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from browser import look
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crome_jax.augment.oracles import OfflineEditor
+from crome_jax.augment.oracles.base import Declined, Rewrite
 from crome_jax.augment.oracles.offline.editor import ATTRIBUTES as CAUSAL_ATTRIBUTES
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
 from crome_jax.errors import CromeError
@@ -18,6 +20,7 @@ from crome_jax.evaluation.diagnosis import diagnose, worst_stratum
 from crome_jax.evaluation.diagnosis_page import render_diagnosis
 from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
 from crome_jax.evaluation.length_control import measure_length_control
+from crome_jax.evaluation.rewrites import causal_rewrites
 from crome_jax.evaluation.strata import word_count
 from crome_jax.evaluation.style_attributes import ATTRIBUTES, rewrite
 from crome_jax.groups import Comparison, PreferenceGroup, Response, build_group
@@ -197,6 +200,53 @@ def test_scores_of_responses_stay_their_own_when_rewrites_are_added():
         assert len(extended.responses) > len(group.responses)
 
 
+def test_a_pairwise_model_has_the_effects_of_the_rewards_whose_differences_it_says(diagnosis):
+    def judge(groups):
+        judged = []
+        for group, rewards in zip(groups, score_style(groups), strict=True):
+            odds = np.full((len(rewards),) * 2, np.nan)
+            np.fill_diagonal(odds, 0.0)
+            for c in group.comparisons:  # And of nothing else: a pair is asked for or not known.
+                odds[c.left, c.right] = rewards[c.left] - rewards[c.right]
+                odds[c.right, c.left] = -odds[c.left, c.right]
+            judged.append(odds)
+        return judged
+
+    oracle = OfflineEditor.of(GROUPS)
+    found = diagnose(GROUPS, judge, oracle=oracle, attributes=tuple(CAUSAL_ATTRIBUTES), bootstrap=BOOTSTRAP)
+    for kind, by_name in diagnosis["effects"].items():
+        for name, effect in by_name.items():
+            for rewrites in ("single", "double"):
+                ours = found["effects"][kind][name][rewrites]["ate"]
+                assert ours == pytest.approx(effect[rewrites]["ate"], abs=1e-9)
+    assert found["summary"] == pytest.approx(diagnosis["summary"])
+    assert found["accuracy"]["accuracy"] == diagnosis["accuracy"]["accuracy"]
+    assert found["length_control"]["slope"] == pytest.approx(diagnosis["length_control"]["slope"])
+    assert "<svg" in render_diagnosis({**found, "title": "pairs", "facts": {}})
+
+
+def test_only_the_attributes_that_are_asked_for_are_measured():
+    oracle = OfflineEditor.of(GROUPS[:8])
+    found = diagnose(
+        GROUPS[:8], score_style, oracle=oracle, attributes=("factuality",), spurious=("bold",), bootstrap=BOOTSTRAP
+    )
+    assert {kind: list(by_name) for kind, by_name in found["effects"].items()} == {
+        "causal": ["factuality"],
+        "spurious": ["bold"],
+    }
+
+
+@pytest.mark.parametrize("reply", [Rewrite(" ", "e"), Rewrite("a\0b", "e"), Rewrite("a\ud800", "e"), Declined("no")])
+def test_what_is_no_text_is_no_rewrite(reply):
+    class Oracle:
+        name = "bad"
+
+        def rewrite(self, requests):
+            return (reply for _ in requests)
+
+    assert list(causal_rewrites(GROUPS[:3], Oracle(), ("factuality",))) == []
+
+
 def test_data_without_a_preference_is_an_error():
     group = PreferenceGroup("a", GROUPS[0].prompt, (Response("one"), Response("two")), (Comparison(0, 1, 0.5),))
     with pytest.raises(CromeError, match="no comparison of the data prefers one side"):
@@ -211,3 +261,11 @@ def test_the_worst_stratum_has_enough_comparisons():
     }
     assert worst_stratum(figures)["stratum"] == "shorter_preferred"
     assert worst_stratum({"by_category": {}, "by_stratum": {}}) is None
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+def test_a_browser_shows_the_diagnosis(diagnosis, tmp_path, width, scheme, paper):
+    facts = {"model": "runs/x", "chat template": "{% for message in messages %}" * 20}
+    page = render_diagnosis({**diagnosis, "title": "What crome rewards", "facts": facts})
+    assert look(page, tmp_path, width, scheme) == (page.count("<section"), paper, [])

@@ -1,17 +1,17 @@
 """Runs side by side: paired on what they share, with the figures that each one's report has, and nothing that runs."""
 
+import gzip
 import json
 import math
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
+from browser import look
 
 from crome_jax.cli import main
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
-from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_figures import benchmark_figures
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.comparison_markdown import render_markdown
@@ -90,27 +90,59 @@ def rewards(some, right, scale=1.0):
     return found
 
 
-def write_run(folder, method, some, right, **beside):
+def write_run(folder, method, some, right, left_out=0):
     styled = styled_groups()
     evaluations = {
         method: {"rewardbench": (some, rewards(some, right)), "rm_bench": (styled, [np.arange(6.0) for _ in styled])}
     }
-    benchmarks = {name: benchmark_figures(name, {method: scored}) for name, scored in evaluations[method].items()}
+    benchmarks = {
+        name: benchmark_figures(name, {method: scored}, left_out=left_out)
+        for name, scored in evaluations[method].items()
+    }
     facts = {
-        "runs": [{"method": method}],
+        "runs": [{"method": method, "run": str(folder.parent / f"model of {method}")}],
         "data": [{"data": name, "sha256": f"print of {name}"} for name in benchmarks],
         "scoring": [{"method": method, "data": name, "responses cut": int(name == "rm_bench")} for name in benchmarks],
     }
     training = {method: [{"step": step, "loss": 1.0} for step in range(3)]}
     report = build_report(evaluations, benchmarks=benchmarks, facts=facts, training=training, bootstrap=BOOTSTRAP)
     write_report(report, folder)
-    write_outcomes(folder, evaluations)
-    for name, content in beside.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
+    cut = {
+        name: [np.full(len(group.responses), n > 0) for n, group in enumerate(some)]
+        for name, (some, _) in evaluations[method].items()
+    }
+    write_outcomes(folder, evaluations, {method: cut})
     return folder
 
 
-CURVE = [{"n": n, "value": 0.5, "interval": [0.4, 0.6], "oracle": 0.9, "random": 0.5} for n in (1, 2, 4)]
+def curve(value):
+    return [{"n": n, "value": value, "interval": [0.1, 0.9], "oracle": 0.9, "random": 0.5} for n in (1, 2, 4)]
+
+
+def best_of_n(model, judge="exact", **parts):
+    """What `crome best_of_n` writes."""
+    facts = {"model": str(model), "sha256": "print of candidates"}
+    return {
+        "schema": "crome_jax.best_of_n/1",
+        "judge": judge,
+        "prompts": 3,
+        "candidates": 4,
+        "curve": curve(0.515),
+        "facts": facts,
+        **parts,
+    }
+
+
+def diagnosis(model):
+    """What `crome diagnose` writes, as far as it is shown here."""
+    return {"schema": "crome_jax.diagnosis/1", "facts": {"model": str(model)}, "effects": EFFECTS}
+
+
+def write_json(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
 EFFECT = {"double": {"ate": 0.5, "ate_interval": [0.4, 0.6]}}
 EFFECTS = {"causal": {"factuality": EFFECT}, "spurious": {"bullets": EFFECT}}
 
@@ -119,10 +151,18 @@ EFFECTS = {"causal": {"factuality": EFFECT}, "spurious": {"bullets": EFFECT}}
 def folders(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
     some = groups()
-    return (
-        write_run(place / "plain" / "evaluation", "bradley_terry", some, 6),
-        write_run(place / "x", "crome", some[:10], 9, best_of_n={"curve": CURVE}, diagnosis={"effects": EFFECTS}),
-    )
+    plain, other = place / "plain" / "evaluation", place / "x"
+    write_run(plain, "bradley_terry", some, 6)
+    write_run(other, "crome", some[:10], 9)
+    rates = {"attack_success": {"curve": curve(0.625)}, "over_refusal": {"curve": curve(0.375)}}
+    model = place / "model of crome"
+    write_json(other / "best_of_n.json", best_of_n(model))
+    write_json(model / "best_of_n" / "best_of_n.json", best_of_n(model, "refusal", **rates))
+    write_json(model / "diagnosis" / "diagnosis.json", diagnosis(model))
+    baseline = plain.parent / "model of bradley_terry"
+    wins = [{"n": n, "win_rate": 0.3125} for n in (1, 2, 4)]
+    write_json(plain / "best_of_n.json", best_of_n(baseline, "preference", length_controlled=wins))
+    return plain, other
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +181,8 @@ def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
     assert comparison["methods"]["bradley_terry"]["splits"]["rewardbench"]["comparisons"] == 12
     disagreements = comparison["comparison"]["disagreements"]
     assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
+    assert all(item["cut"] for item in disagreements)  # As all are but the first.
+    assert "<b>cut to fit a row</b>" in render_page(comparison, [])
     assert all(item["differences"]["crome"] > 0 > item["differences"]["bradley_terry"] for item in disagreements)
 
 
@@ -178,6 +220,59 @@ def test_responses_that_were_cut_are_said(comparison):
     assert "No response was cut to fit a row." in render_page(whole, [])
 
 
+def test_rates_of_every_judge_are_shown_of_the_model_that_they_are_of(comparison):
+    found = comparison["comparison"]
+    assert {judge: list(by_method) for judge, by_method in found["best_of_n"].items()} == {
+        "preference": ["bradley_terry"],
+        "exact": ["crome"],
+        "refusal": ["crome"],
+    }
+    assert list(found["effects"]) == ["crome"]
+    assert found["warnings"] == []
+    page, text = render_page(comparison, []), render_markdown(comparison)
+    for said in ("share of harmful prompts complied with", "share of benign prompts refused", "length-controlled win"):
+        assert f"<h3>Best of N: {said}" in page
+        assert f"## Best of N: {said}" in text
+    for shown in ("62.5", "37.5", "31.2"):  # Attack success, over-refusal, length-controlled win rate.
+        assert f"<td>{shown}" in page
+        assert f"| 4 | {shown}" in text
+    assert "| factuality | causal | +0.50 (+0.40 to +0.60) |" in text
+
+
+def test_one_evaluation_of_several_models_gives_each_its_own_figures(tmp_path):
+    some = groups(4)
+    evaluations = {method: {"rewardbench": (some, rewards(some, 2))} for method in ("one", "two")}
+    facts = {"runs": [{"method": method, "run": str(tmp_path / method)} for method in evaluations]}
+    write_report(build_report(evaluations, facts=facts, bootstrap=BOOTSTRAP), tmp_path / "both")
+    none_cut = {"rewardbench": [np.zeros(2, bool)] * 4}
+    write_outcomes(tmp_path / "both", evaluations, dict.fromkeys(evaluations, none_cut))
+    write_json(tmp_path / "two" / "best_of_n" / "best_of_n.json", best_of_n(tmp_path / "two"))
+    write_json(tmp_path / "both" / "diagnosis.json", diagnosis("elsewhere/three"))
+    found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
+    assert list(found["best_of_n"]["exact"]) == ["two"]
+    assert found["effects"] == {}
+    (warning,) = found["warnings"]
+    assert "diagnosis.json: is of elsewhere/three, none of the models evaluated here" in warning
+    write_json(tmp_path / "both" / "diagnosis.json", diagnosis("moved/one"))
+    assert list(compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]["effects"]) == ["one"]
+
+
+def test_what_is_missing_of_any_run_is_said_and_other_data_warned_of(folders, tmp_path):
+    some = [group for group in groups() if group.metadata["subset"] == "donotanswer"]
+    other = write_run(tmp_path / "other", "rrm", some, 4, left_out=3)
+    report = json.loads((other / "report.json").read_text())
+    report["facts"]["data"][0]["sha256"] = "another print"
+    write_json(other / "report.json", report)
+    figures = compare_runs([read_evaluated(folders[1]), read_evaluated(other)], BOOTSTRAP)
+    (warning,) = figures["comparison"]["warnings"]
+    assert warning.startswith("data set rewardbench: its runs were measured on 2 versions of it")
+    for shown in (render_page(figures, []), render_markdown(figures)):
+        assert warning in shown
+        assert "Not the whole benchmark (rrm): there was no example of alpacaeval-easy, " in shown.replace("RRM", "rrm")
+        assert "3 examples were left out (rrm)" in shown.replace("RRM", "rrm")
+        assert "overall (partial)" in shown
+
+
 def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
     some = groups()
     changed = [*some[:1], *groups(4)[1:]]
@@ -204,31 +299,73 @@ def test_three_files_are_written_and_nothing_of_the_data_runs(folders, tmp_path,
     assert "&lt;script&gt;document.title" in page
     assert "default-src 'none'" in page
     assert 'id="disagreements"' in page
+    assert "<code>comparison.json</code> beside it" in page
     assert all(f"<h3>{title}" in page for title in ("Best of N", "Effects of attributes"))
     figures = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert figures["comparison"]["best_of_n"]["crome"] == CURVE
+    assert figures["comparison"]["best_of_n"]["exact"]["crome"]["curve"] == curve(0.515)
     assert (tmp_path / "out" / "comparison.md").read_text() in printed
     for method in figures["methods"].values():
         assert f"{100 * method['splits']['rewardbench']['accuracy']:.1f}" in page
 
 
-def test_what_is_no_evaluation_is_said(tmp_path, folders, capsys):
-    assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "holds no report.json" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+def gzipped(*lines):
+    return gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+LINE = {"data": "d", "group": "g", "category": None, "prompt": "p", "chosen": "c", "rejected": "r", "rewards": {}}
+FAULTS = {
+    "no report": ("report.json", None, "holds no report.json, nor does its evaluation/; run `crome evaluate`"),
+    "half a report": ("report.json", b'{"schema": ', "report.json: cannot be read ("),
+    "a list": ("report.json", b"[]", "report.json: holds no JSON object"),
+    "another schema": ("report.json", b'{"schema": "x/9"}', "report.json: is of schema 'x/9', not crome_jax.report/"),
+    "a report without methods": ("report.json", b'{"schema": "crome_jax.report/1"}', "report.json: lacks 'methods'"),
+    "no outcomes": ("outcomes.jsonl.gz", None, "holds no outcomes.jsonl.gz; give the folder (--out)"),
+    "outcomes cut": ("outcomes.jsonl.gz", b"\x1f\x8b\x08", "outcomes.jsonl.gz: is damaged ("),
+    "outcomes plain": ("outcomes.jsonl.gz", b"{}", "outcomes.jsonl.gz: is damaged ("),
+    "outcomes not JSON": ("outcomes.jsonl.gz", gzip.compress(b"{nope\n"), "outcomes.jsonl.gz: is damaged ("),
+    "outcomes null": ("outcomes.jsonl.gz", gzipped(LINE, None), "record 2 of "),
+    "outcomes without rewards": ("outcomes.jsonl.gz", gzipped(LINE, {"data": "d"}), "lacks 'category'; run `crome"),
+    "another run's outcomes": (
+        "outcomes.jsonl.gz",
+        gzipped(LINE | {"rewards": {"z": [1, 0]}}),
+        "rewards of 'z', which",
+    ),
+    "half a best of N": ("best_of_n.json", b"{", "best_of_n.json: cannot be read ("),
+    "another best of N": ("best_of_n.json", b'{"schema": "x"}', "best_of_n.json: is of schema 'x', not crome_jax.best"),
+    "another diagnosis": ("diagnosis.json", b"{}", "diagnosis.json: is of schema None, not crome_jax.diagnosis/1"),
+}
+"""What may be wrong with a folder that is compared: the file, what it holds, what is said."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_folder_that_cannot_be_compared_is_named_and_nothing_written(folders, tmp_path, capsys, fault):
+    name, content, said = FAULTS[fault]
     broken = shutil.copytree(folders[1], tmp_path / "broken")
-    (broken / "outcomes.jsonl.gz").write_bytes(b"\x1f\x8b\x08")
-    with pytest.raises(CromeError, match=r"outcomes.jsonl.gz: is damaged"):
-        read_evaluated(broken)
-    (broken / "outcomes.jsonl.gz").unlink()
-    with pytest.raises(CromeError, match=r"holds no outcomes\.jsonl\.gz"):
-        read_evaluated(broken)
+    if content is None:
+        (broken / name).unlink()
+    else:
+        (broken / name).write_bytes(content)
+    assert main(["report", str(folders[0].parent), str(broken), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("crome: error: ")
+    assert str(broken) in error
+    assert said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_cannot_be_written_is_said(folders, tmp_path, capsys):
+    (tmp_path / "file").write_text("text")
+    assert main(["report", str(folders[0].parent), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert "cannot be written (" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "text"
 
 
 def test_outcomes_come_back_as_they_were(tmp_path):
     some = groups(3)
-    write_outcomes(tmp_path, {"m": {"data": (some, rewards(some, 2, scale=math.pi))}})
+    cut = [np.zeros(2, bool), np.array([False, True]), np.zeros(2, bool)]
+    write_outcomes(tmp_path, {"m": {"data": (some, rewards(some, 2, scale=math.pi))}}, {"m": {"data": cut}})
     lines = read_outcomes(tmp_path)
+    assert [line["cut"] for line in lines] == [False, True, False]
     assert [line["rewards"]["m"][0] > line["rewards"]["m"][1] for line in lines] == [True, True, False]
     assert lines[0]["rewards"]["m"][0] == math.pi
 
@@ -241,38 +378,10 @@ def test_a_benchmark_s_picture_is_of_its_scores(comparison):
     assert "score (%); right: examples" in render_page(without, [])
 
 
-PROBE = """<script>
-const said = [];
-if (document.documentElement.scrollWidth > innerWidth) said.push("the page is wider than the window");
-for (const svg of document.querySelectorAll("svg")) {
-  const box = svg.getBoundingClientRect();
-  const texts = [...svg.querySelectorAll("text")].map(t => [t.textContent.trim(), t.getBoundingClientRect()]);
-  for (const [a, r] of texts) {
-    if (r.left < box.left - 2 || r.right > box.right + 2) said.push(`${a} leaves its picture`);
-    for (const [b, s] of texts)
-      if (a < b && Math.min(r.right, s.right) - Math.max(r.left, s.left) > 1
-          && Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top) > 0.25 * Math.min(r.height, s.height))
-        said.push(`${a} lies over ${b}`);
-  }
-}
-const dark = getComputedStyle(document.body).backgroundColor;
-document.title = [document.querySelectorAll("section").length, dark, ...said].join("; ");
-</script>"""
-
-
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
 def test_a_browser_shows_the_comparison(comparison, tmp_path, width, scheme, paper):
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    path = tmp_path / "comparison.html"
-    path.write_text(render_page(comparison, []).replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
-    flags += [f"--window-size={width},800", f"--blink-settings=preferredColorScheme={scheme}"]
-    command = [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True).stdout.decode()
-    sections, background, *wrong = re.search(r"<title>(.*?)</title>", done)[1].split("; ")
+    sections, background, wrong = look(render_page(comparison, []), tmp_path, width, scheme)
     assert wrong == []
-    assert int(sections) >= 10
+    assert sections >= 10
     assert background == paper

@@ -17,22 +17,29 @@ from etils import epath
 from etils.epath import backend
 from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 from test_checkpoints import CARD, assert_bit_equal
 from test_checkpoints import train as train_toy
-from toy import ROWS
+from toy import ONE, ROWS, mesh_of, start, step_on, text_groups
 
-from crome_jax.cli import make_parser
+from crome_jax.cli import main, make_parser
+from crome_jax.data.loading import batches
+from crome_jax.data.packing import RowShape
 from crome_jax.data.row_files import RowFiles, write_row_files
 from crome_jax.errors import CromeError
 from crome_jax.files import Lines, place, whole_output
+from crome_jax.groups import to_json
 from crome_jax.training import checkpoints
 from crome_jax.training.checkpoints import Checkpoints, read_card, write_card
 from crome_jax.training.digests import DigestedObjects, find_damage, write_digests
 from crome_jax.training.incidents import Incidents
+from crome_jax.training.loop import fit
 from crome_jax.training.metrics import MetricsLog, read_curve
 from crome_jax.training.train import train
+from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.model_cards import render_model_card
 
+ROOT = Path(__file__).parents[2]
 RUN = "gs://bucket/runs/x"
 EXPORT = ["export", "--checkpoint", RUN, "--out", "exported"]
 
@@ -48,9 +55,10 @@ def bucket(tmp_path, monkeypatch):
             super().__init__(path=str(tmp_path / "cloud"), fs=LocalFileSystem(auto_mkdir=True))
 
         def _join(self, path):
-            return super()._join(path.removeprefix("gs://"))
+            return super()._join(path.removeprefix("gs://") if isinstance(path, str) else path)
 
     monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: {"gcs": Bucket}[name]())
+    monkeypatch.setitem(_registry, "gs", Bucket)
     monkeypatch.chdir(tmp_path)  # Where a mangled path would leave a folder gs:.
     yield tmp_path / "cloud" / "bucket" / "runs" / "x"
     assert not (tmp_path / "gs:").exists()
@@ -105,7 +113,7 @@ def test_packed_rows_are_read_from_there(bucket):
         np.testing.assert_array_equal(found.take([5, 2])["tokens"], ROWS.batch.tokens[[5, 2]])
         assert found.records(3) == ["3"]
         assert found.is_whole()
-    assert sorted(path.suffix for path in (bucket / "rows").iterdir()) == [".array_record", ".json"]
+    assert sorted(path.suffix for path in (bucket / "rows").iterdir()) == [".json", ".npy", ".rows"]
 
 
 def test_damage_there_is_found(bucket):
@@ -139,7 +147,7 @@ def test_orbax_is_told_the_place_as_it_is(bucket, monkeypatch):
         def __init__(self, folder, options, item_handlers):
             told.update(folder=folder, options=options)
 
-    monkeypatch.setattr(checkpoints.ocp, "CheckpointManager", Manager)
+    monkeypatch.setattr(checkpoints, "_Manager", Manager)
     Checkpoints(RUN)
     assert str(told["folder"]) == f"{RUN}/checkpoints"
     assert isinstance(told["folder"], epath.Path)
@@ -177,7 +185,70 @@ def test_a_run_goes_on_from_what_it_saved_there(bucket, tmp_path, monkeypatch, c
     assert any(request.startswith("POST") for request in requests)  # Orbax wrote its arrays there.
 
 
-@pytest.mark.parametrize("wrong", [{"skip_bad": True}, {"trace_steps": (1, 2)}])
-def test_what_needs_a_folder_is_told(bucket, wrong):
-    with pytest.raises(CromeError, match=rf"{RUN}: skip_bad and trace_steps write files beside the run"):
-        train(data="none.jsonl", out=RUN, **wrong)
+def test_what_is_written_beside_a_run_is_put_there(bucket, tmp_path, monkeypatch):
+    base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
+    monkeypatch.setattr("crome_jax.training.train.load_backbone", lambda *_, **__: base)
+    monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+    plain = types.SimpleNamespace(hierarchical_namespace_enabled=False)
+    monkeypatch.setattr("orbax.checkpoint._src.path.gcs_utils.get_bucket", lambda name: plain)
+    data = tmp_path / "cloud" / "bucket" / "toy.jsonl"
+    data.parent.mkdir(parents=True)
+    data.write_text("".join(to_json(group) + "\n" for group in text_groups(24)) + "{}\n")
+    with serve(tmp_path / "cloud") as (url, _):
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        train(
+            data="gs://bucket/toy.jsonl", out=RUN, backbone="tiny", trainable=1, row_shape=RowShape(96, 6, 6), steps=4,
+            rows_per_step=2, log_every=1, checkpoint_every=2, mesh=lambda: mesh_of(*ONE), skip_bad=True,
+            trace_steps=(3, 3),
+        )  # fmt: skip
+    (bad,) = (json.loads(line) for line in (bucket.parent / "x.bad.jsonl").read_text().splitlines())
+    assert bad["record"] == 25
+    assert [path.name for path in (bucket / "trace").iterdir()] == ["step-3"]
+    assert list((bucket / "trace").rglob("*.xplane.pb"))
+    assert [line["step"] for line in read_curve(place(RUN))] == [1, 2, 3, 4]
+
+
+def test_what_was_logged_is_there_when_a_checkpoint_is(bucket, tmp_path):
+    """In a bucket a log is written now and then; a run that is killed once it saved must not lose lines before that."""
+    log, there = MetricsLog(place(RUN)), []
+
+    class Saves:
+        latest = None
+
+        def save(self, state, iterator_state, measured=None):
+            there.append([line["step"] for line in read_curve(place(RUN))])
+
+        def wait(self):
+            pass
+
+    mesh = mesh_of(*ONE)
+    state, frozen = start(mesh)
+    iterator = batches(ROWS, rows_per_step=8, seed=0)
+    fit(
+        state, frozen, step_on(), iterator, mesh, steps=4, log=log.write, log_every=1, checkpoints=Saves(),
+        checkpoint_every=2, before_save=log.flush,
+    )  # fmt: skip
+    assert there == [[1, 2], [1, 2, 3, 4]]
+
+
+@pytest.mark.slow
+def test_a_run_there_is_trained_evaluated_and_scored_by(bucket, tmp_path, monkeypatch):
+    monkeypatch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+    plain = types.SimpleNamespace(hierarchical_namespace_enabled=False)
+    monkeypatch.setattr("orbax.checkpoint._src.path.gcs_utils.get_bucket", lambda name: plain)
+    place("gs://bucket/toy.jsonl").parent.mkdir(parents=True, exist_ok=True)
+    place("gs://bucket/toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(20)))
+    settings = {"DATA": "gs://bucket/toy.jsonl", "OUT": RUN, "STEPS": 2, "ROWS_PER_STEP": 8, "ROW_TOKENS": 128}
+    files = [f"--gin_file={ROOT / 'gin' / name}" for name in ("runs/bradley_terry.gin", "models/tiny.gin")]
+    with serve(tmp_path / "cloud") as (url, _):
+        monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        assert main(["train", *files, *(f"--gin.{name}={value!r}" for name, value in settings.items())]) == 0
+        assert main(["evaluate", "--checkpoint", RUN, "--data", "toy=gs://bucket/toy.jsonl"]) == 0
+        assert main(["score", "--checkpoint", RUN, "--data", "gs://bucket/toy.jsonl", "--out", "scored.jsonl"]) == 0
+        assert main(["report", RUN, "--out", "gs://bucket/compared"]) == 0
+    assert (bucket / "metrics.jsonl").read_text().count("\n") >= 1
+    (method,) = json.loads((bucket / "evaluation" / "report.json").read_text())["methods"].values()
+    preferring = sum(c.target != 0.5 for group in text_groups(20) for c in group.comparisons)
+    assert method["splits"]["toy"]["comparisons"] == preferring
+    assert len(Path("scored.jsonl").read_text().splitlines()) == sum(len(g.responses) for g in text_groups(20))
+    assert (bucket.parents[1] / "compared" / "comparison.html").exists()

@@ -1,11 +1,14 @@
 """What was saved comes back to the bit, or the error says what is wrong with it."""
 
 import dataclasses
+import errno
 import functools
 import itertools
 import json
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -15,6 +18,7 @@ from toy import CFG, ONE, ROWS, mesh_of, start, step_on
 from crome_jax.data.loading import batches, put
 from crome_jax.errors import CromeError
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.digests import find_damage
 from crome_jax.training.loop import fit
 from crome_jax.training.validation import rank
 
@@ -227,9 +231,46 @@ def test_a_damaged_checkpoint_sends_nobody_to_another_damaged_one(saved, damaged
         Checkpoints(damaged, read_only=True).restore_trained(trained)
 
 
-def test_a_checkpoint_of_before_there_were_digests_is_read(saved, damaged):
+def test_without_its_digests_a_checkpoint_is_not_taken_for_whole(damaged):
+    flip(next(path for path in sorted((damaged / "checkpoints" / "6").rglob("d/*")) if path.is_file()))
     delete(damaged / "checkpoints" / "6" / "digests.json")
-    assert_bit_equal(Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])[0], saved[1])
+    with pytest.raises(CromeError, match=r"checkpoints/6: damaged \(digests.json is missing\); .* go on from step 3"):
+        Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])
+
+
+@pytest.mark.parametrize("place", ["digests", "orbax"])
+def test_what_cannot_be_read_now_is_not_taken_for_damaged(damaged, monkeypatch, place):
+    like, _ = start(mesh_of(*ONE))
+    checkpoints = Checkpoints(damaged)
+
+    def fail(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    if place == "digests":
+        monkeypatch.setattr("crome_jax.training.digests._sha256", fail)
+    else:
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(CromeError, match=r"checkpoints/6: cannot be read now \(.*Stale file handle\); nothing was cha"):
+        checkpoints.restore_newest(like)
+    assert not (damaged / "damaged").exists()
+    monkeypatch.undo()
+    assert int(checkpoints.restore_newest(like)[0].step) == 6
+
+
+def test_a_run_that_only_looks_goes_round_what_is_damaged_and_leaves_it_there(damaged, capsys):
+    flip(damaged / "checkpoints" / "6" / "state" / "_METADATA")
+    checkpoints = Checkpoints(damaged, read_only=True)
+    assert int(checkpoints.restore_newest(start(mesh_of(*ONE))[0])[0].step) == 3
+    assert "the checkpoint before it is taken" in capsys.readouterr().err
+    assert sorted(path.name for path in (damaged / "checkpoints").iterdir()) == ["3", "6"]
+    assert (checkpoints.is_whole(3), checkpoints.is_whole(6)) == (True, False)
+
+
+def test_processes_share_the_files_of_a_checkpoint(damaged):
+    folder = damaged / "checkpoints" / "6"
+    flip(folder / "state" / "_METADATA")
+    said = [find_damage(folder, part, 3) for part in range(3)]
+    assert sorted(said, key=str) == [None, None, "state/_METADATA has changed since it was written"]
 
 
 def test_reading_changes_nothing(tmp_path):
@@ -251,6 +292,23 @@ def test_where_the_newest_is_damaged_the_one_before_it_is_taken(saved, damaged, 
     (aside,) = (damaged / "damaged").iterdir()
     assert aside.name.startswith("6-")
     assert Checkpoints(damaged).latest == 6
+
+
+@pytest.mark.parametrize("harm", [delete, halve, flip])
+@pytest.mark.parametrize("step", [1, 2])
+def test_what_was_measured_is_damaged_as_all_else_is(tmp_path, capsys, step, harm):
+    trained, _ = start(mesh_of(*ONE), 1)
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for number in (1, 2):
+        at = jax.device_put(np.asarray(number, np.int32), trained.step.sharding)
+        checkpoints.save(trained.replace(step=at), {"next_index": number}, {"loss": 0.25})
+    checkpoints.close()
+    harm(tmp_path / "checkpoints" / str(step) / "metrics" / "metrics")
+    restored, _ = Checkpoints(tmp_path, read_only=True).restore_newest(trained)
+    assert int(restored.step) == (2 if step == 1 else 1)  # Of an earlier step nothing is read.
+    restored, _ = Checkpoints(tmp_path).restore_newest(trained)
+    assert int(restored.step) == (2 if step == 1 else 1)
+    assert ("checkpoints/2: damaged (metrics/metrics" in capsys.readouterr().err) == (step == 2)
 
 
 def test_where_every_checkpoint_is_damaged_the_run_does_not_start_over(damaged):
@@ -285,6 +343,23 @@ def test_a_checkpoint_of_another_architecture_is_told_by_parameter_and_shapes(sa
             checkpoints.restore(other)
         with pytest.raises(CromeError, match=message):
             checkpoints.restore_trained(other.trained)
+
+
+def test_what_orbax_fails_at_beside_its_error_is_not_told():
+    code = (
+        "import logging, crome_jax.training.checkpoints\n"
+        "class Fails:\n"
+        "    def __init__(self, what): self.what = what\n"
+        "    def __del__(self): raise RuntimeError(self.what)\n"
+        "Fails('Event loop is closed'); Fails('another')\n"
+        "logging.getLogger('asyncio').error('never retrieved: /lib/orbax/serialization.py')\n"
+        "logging.getLogger('asyncio').error('never retrieved: mine.py')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "Event loop is closed" not in said
+    assert "orbax" not in said
+    assert "RuntimeError: another" in said
+    assert "never retrieved: mine.py" in said
 
 
 @pytest.mark.parametrize("steps", [8, 12])  # the last save fails, or one that others follow

@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import signal
+import time
+from concurrent.futures import Future
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,8 @@ from toy import ONE, ROWS, mesh_of
 
 from crome_jax.batch import FIELDS
 from crome_jax.errors import CromeError, Preempted
+from crome_jax.training import preemption
+from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import fit
 from crome_jax.training.preemption import Preemption
@@ -75,9 +79,35 @@ def counting_step(spoiled: dict[int, str] | None = None, losses: dict[int, float
     return step
 
 
-def train(done: int, steps: int, step=None, **options):
+def train(done: int, steps: int, step=None, *, numbers=None, **options):
     state = TrainState(jnp.asarray(done), {}, ())
-    return fit(state, {}, step or counting_step(), Numbers(), mesh_of(*ONE), steps=steps, **options)
+    return fit(state, {}, step or counting_step(), numbers or Numbers(), mesh_of(*ONE), steps=steps, **options)
+
+
+class AsksAt(Preemption):
+    """Asks to end at one of its askings, and from then on."""
+
+    def __init__(self, asking: int):
+        super().__init__()
+        self.left = asking
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        if self.left == 0:
+            self._ask()
+        return super().__call__()
+
+
+class AtOnce:
+    """A pool that does what it is given at once, so that a clock of ours shows when."""
+
+    def __init__(self, *_):
+        pass
+
+    def submit(self, function, *given):
+        done = Future()
+        done.set_result(function(*given))
+        return done
 
 
 def logged(done: int, steps: int, **options) -> dict[int, float]:
@@ -103,7 +133,7 @@ def test_what_is_saved_is_measured_and_logged_with_its_checkpoint():
     saves, lines = Saves(), []
     train(
         0, 5, checkpoints=saves, checkpoint_every=2, log_every=5, log=lambda *line: lines.append(line),
-        validate=lambda trained: {"loss": 1.0 / len(saves.steps) if saves.steps else 2.0},
+        validate=lambda trained, _: {"loss": 1.0 / len(saves.steps) if saves.steps else 2.0},
     )  # fmt: skip
     assert saves.steps == [2, 4, 5]
     assert saves.measured == [{"loss": 2.0}, {"loss": 1.0}, {"loss": 0.5}]
@@ -129,11 +159,17 @@ def test_checkpoints_are_saved_every_so_often_and_at_the_end(done, steps):
 def test_goodput_is_the_share_of_the_time_that_steps_took_which_counted(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("crome_jax.training.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("crome_jax.training.goodput.ThreadPoolExecutor", AtOnce)
     take = counting_step({3: "loss"})
 
     def slow(*given):
         now[0] += 2.0
         return take(*given)
+
+    class SlowNumbers(Numbers):
+        def __next__(self):
+            now[0] += 1.0
+            return super().__next__()
 
     class SlowSaves(Saves):
         def save(self, *given):
@@ -141,16 +177,21 @@ def test_goodput_is_the_share_of_the_time_that_steps_took_which_counted(monkeypa
             super().save(*given)
 
     lines = {}
-    # The loop begins 7 seconds after the launch. Time counts from when the first step's metrics are there, with
-    # the end of the second step: the first one compiles.
+    # The loop begins 7 seconds after the launch, and the first step compiles.
     train(
-        0, 5, slow, checkpoints=SlowSaves(), checkpoint_every=2, launched=93.0, log_every=1,
-        log=lambda at, values: lines.update({at: values["goodput"]}),
+        0, 5, slow, numbers=SlowNumbers(), checkpoints=SlowSaves(), checkpoint_every=2, log_every=1,
+        goodput=Goodput(93.0, {"goodput/seconds": 30.0, "goodput/since": time.time() - 50.0}),
+        log=lambda at, values: lines.update({at: values}),
     )  # fmt: skip
-    # After step 4: two steps of 2 seconds beside a save of 3, one step of four skipped; 7 + 4 x 2 + 3 have passed.
-    assert lines[4] == pytest.approx(4.0 * (3 / 4) / 18.0)
-    # After step 5, before it is saved: three steps, and two saves; one step of five skipped.
-    assert lines[5] == pytest.approx(6.0 * (4 / 5) / 23.0)
+    # After step 4: steps 2 and 4 counted, 2 seconds each; 7 + 4 x (1 + 2) + 3 have passed.
+    assert lines[4]["goodput"] == pytest.approx(4.0 / 22.0)
+    # After step 5, before it is saved: three steps, and two saves.
+    assert lines[5]["goodput"] == pytest.approx(6.0 / 28.0)
+    # Before this process was one that had computed for 30 seconds, and was launched 50 seconds ago.
+    assert lines[5]["goodput/seconds"] == 36.0
+    assert lines[5]["goodput/run"] == pytest.approx(36.0 / 50.0, rel=0.05)
+    # Saved at the second step's end, a resumed run goes on from what was logged then.
+    assert 0 < Goodput(None, lines[4]).figures()["goodput/run"] < 1
 
 
 def test_steps_are_recorded_when_asked(tmp_path):
@@ -242,27 +283,45 @@ def test_a_resumed_run_writes_its_incidents_anew(tmp_path):
 )
 def test_a_run_that_is_asked_to_end_saves_where_it_is(asked, spoiled, saved):
     saves = Saves()
-    with pytest.raises(Preempted, match=rf"saved at step {saved[-1]}; the same command goes on"):
+    with pytest.raises(Preempted, match=rf"saved at step {saved[-1]}, 0\.\d s after it was asked; the same command"):
         train(
             0,
             8,
             counting_step(dict.fromkeys(spoiled, "loss")),
             checkpoints=saves,
             checkpoint_every=4,
-            preempted=lambda step: step >= asked,
+            preempted=AsksAt(asked + (asked > 4)),  # It is asked twice after step 4, which is saved.
         )
     assert saves.steps == saved
     assert saves.data[-1]["next_index"] == saved[-1]
     assert saves.waited
 
 
-def test_sigterm_asks_once_and_ends_the_second_time():
+def test_a_run_that_is_asked_to_end_while_it_is_measured_saves_without(tmp_path):
+    saves, preempted = Saves(), AsksAt(4)
+
+    def validate(trained, give_up):
+        return None if any(give_up() for _ in range(3)) else {"loss": 1.0}
+
+    with pytest.raises(Preempted, match="saved at step 2"):
+        train(0, 8, checkpoints=saves, checkpoint_every=2, validate=validate, preempted=preempted)
+    assert (saves.steps, saves.measured) == ([2], [None])
+
+
+def test_sigterm_asks_once_however_many_pass_it_on_and_ends_when_it_comes_again_later(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
+    ended = []
+    monkeypatch.setattr(signal, "raise_signal", lambda number: ended.append((number, signal.getsignal(number))))
     with Preemption().listening() as preempted:
-        assert not preempted(1)
+        assert not preempted()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert preempted(2)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert preempted()
+        assert 0 <= preempted.seconds < 60
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == []
+        monkeypatch.setattr(preemption, "SAME_REQUEST", 0.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended == [(signal.SIGTERM, signal.SIG_DFL)]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

@@ -151,3 +151,20 @@ def test_what_has_no_adapters_is_told(place, tmp_path):
     with pytest.raises(CromeError, match="leaves adapters no layer; set it to 'all' or a number"):
         train(data="x", out=str(tmp_path / "x"), trainable="head", lora=Lora())
     assert not list(tmp_path.iterdir())
+
+
+def test_dropout_follows_the_seed():
+    cfg = tiny(layers=2, vocab_size=64, lora=Lora(rank=2, dropout=0.5))
+    mesh, optimizer = mesh_of(1, 1, 1), adamw(steps=4)
+    params = jax.tree.map(jnp.ones_like, weights.init_params(cfg, jax.random.key(0), 1))
+
+    def loss(seed):
+        placed = jax.tree.map(jax.device_put, params, weight_shardings(weights.declare(cfg, 1), mesh))
+        trained, frozen = weights.partition(jax.tree.map(jnp.copy, placed), 1)
+        _, metrics = make_train_step(cfg, crome, optimizer, mesh, seed=seed)(
+            init_state(trained, optimizer), frozen, batch(mesh)
+        )
+        return float(metrics["loss"])
+
+    assert loss(0) == loss(0)
+    assert loss(0) != loss(1)

@@ -13,6 +13,7 @@ from crome_jax.configuration import configure
 from crome_jax.data.packing import RowShape, pack
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
+from crome_jax.models.config import Lora
 from crome_jax.objectives.bradley_terry import bradley_terry
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
@@ -164,3 +165,13 @@ def test_a_backbones_own_head_is_trained_on_and_the_missing_one_drawn():
             np.testing.assert_array_equal(placed[name], trained[name])
         np.testing.assert_array_equal(trained["head"], scored)
     assert np.abs(trained["length_head"]).min() > 0
+
+
+def test_what_is_drawn_follows_the_seed():
+    base = load_backbone("tiny", 1).with_adapters(Lora(rank=2))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    drawn = [place_params(base, 1, mesh, "odin", seed=seed)[0] for seed in (0, 0, 1)]
+    for name in ("length_head", "adapters"):
+        (a, same, other) = (jax.tree.leaves(of_seed[name]) for of_seed in drawn)
+        assert all(np.array_equal(x, y) for x, y in zip(a, same, strict=True))
+        assert not all(np.array_equal(x, y) for x, y in zip(a, other, strict=True))

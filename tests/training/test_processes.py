@@ -10,6 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from toy import text_groups
 
@@ -21,7 +24,9 @@ ROOT = Path(__file__).parents[2]
 HEARTBEAT = 10  # Seconds; the others end within twice as many.
 
 
-def start(data, run, *, steps: int, index: int = 0, count: int = 1, port: int = 0, devices: int = 1, verb="train"):
+def start(
+    data, run, *, steps: int, index: int = 0, count: int = 1, port: int = 0, devices: int = 1, verb="train", further=()
+):
     """Start one process of a run, on so many pretend devices."""
     command = [sys.executable, "-m", "crome_jax", verb]
     if verb == "train":
@@ -34,6 +39,7 @@ def start(data, run, *, steps: int, index: int = 0, count: int = 1, port: int = 
         command += ["--gin.make_mesh.fsdp=2", "--gin.adamw.weight_decay=0.0"]
     else:
         command += ["--checkpoint", str(run), "--data", f"toy={data}"]
+    command += further
     if count > 1:
         command += ["--distributed=flags", f"--coordinator=127.0.0.1:{port}", f"--processes={count}"]
         command += [f"--process={index}", f"--heartbeat={HEARTBEAT}"]
@@ -84,6 +90,33 @@ def assert_same_figures(ours, theirs, place: str = "") -> None:
         assert ours == theirs, place
 
 
+def state_of(run, step: int) -> list[tuple[str, bytes]]:
+    """Return everything that a checkpoint holds, as names and bytes."""
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        folder = run / "checkpoints" / str(step) / "state"
+        tree = checkpointer.metadata(folder).item_metadata.tree
+        as_they_are = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        restored = checkpointer.restore(folder, restore_args=as_they_are)
+    return [
+        (jax.tree_util.keystr(path), np.asarray(leaf).tobytes()) for path, leaf in jax.tree.leaves_with_path(restored)
+    ]
+
+
+def newest(run) -> int:
+    return max(int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal())
+
+
+def assert_goes_on_as_undisturbed(data, run, undisturbed) -> None:
+    """Start both processes again, for four steps more, and compare with two that nothing happened to."""
+    steps = newest(run) + 4
+    finish(*start_all(2, data, run, steps=steps))
+    finish(*start_all(2, data, undisturbed, steps=steps))
+    assert len(state_of(run, steps)) > 10
+    assert state_of(run, steps) == state_of(undisturbed, steps)
+    assert curve(run) == curve(undisturbed)
+    assert [*curve(run)] == [*range(1, steps + 1)]
+
+
 def curve(run) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
 
@@ -124,6 +157,20 @@ def test_processes_train_and_evaluate_as_one(data, tmp_path, count):
 
 
 @pytest.mark.slow
+def test_a_step_is_replayed_by_several_as_they_took_it(data, tmp_path):
+    run = tmp_path / "run"
+    further = ["--gin.train.micro_batches=2"]
+    finish(*start_all(2, data, run, steps=6, further=further))
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file() and "rows" not in path.parts}
+    said = finish(*start_all(2, data, run, steps=6, further=[*further, "--replay=6"]))
+    told = json.loads(said[0])
+    assert (told["step"], told["loss"]) == (6, pytest.approx(curve(run)[6], rel=1e-5))
+    assert len(told["rows"]) == 4
+    assert said[1] == ""
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_where_a_process_dies_the_other_ends_with_a_message(data, tmp_path, victim):
     processes = start_all(2, data, tmp_path / "run", steps=100_000)
@@ -139,6 +186,7 @@ def test_where_a_process_dies_the_other_ends_with_a_message(data, tmp_path, vict
     assert time.monotonic() - died < 2 * HEARTBEAT + 5
     assert processes[1 - victim].returncode not in (0, None)
     assert "died or cannot be reached" in err or "JAX distributed service detected fatal errors" in err
+    assert_goes_on_as_undisturbed(data, tmp_path / "run", tmp_path / "undisturbed")
 
 
 @pytest.mark.slow
@@ -151,10 +199,15 @@ def test_where_one_process_is_asked_to_end_all_save_the_same_step(data, tmp_path
     processes[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [143, 143], said[0][-2000:]
-    told = {line for err in said for line in err.splitlines() if "asked to end: saved at step" in line}
+    told = {
+        line.split(" s after ")[0].rpartition(" ")[0]
+        for err in said
+        for line in err.splitlines()
+        if "asked to end: saved at step" in line
+    }
     assert len(told) == 1
-    newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
-    assert f"saved at step {newest};" in told.pop()
+    assert f"saved at step {newest(tmp_path / 'run')}, " in told.pop()
+    assert_goes_on_as_undisturbed(data, tmp_path / "run", tmp_path / "undisturbed")
 
 
 def test_slurm_says_who_takes_part():
@@ -169,7 +222,15 @@ def test_slurm_says_who_takes_part():
 
 @pytest.mark.parametrize(
     ("nodes", "host"),
-    [("a", "a"), ("a,b", "a"), ("a[3-5]", "a3"), ("n-[01,07-09]-x,b", "n-01-x"), ("rack1-n[10]", "rack1-n10")],
+    [
+        ("a", "a"),
+        ("a,b", "a"),
+        ("a[3-5]", "a3"),
+        ("n-[01,07-09]-x,b", "n-01-x"),
+        ("rack1-n[10]", "rack1-n10"),
+        ("r[1-2]n[03-04,7],s[1]", "r1n03"),
+        ("a[1,2],b[3]", "a1"),
+    ],
 )
 def test_the_first_host_of_a_list_coordinates(nodes, host):
     assert first_host(nodes) == host

@@ -49,3 +49,49 @@ def test_the_records_that_spoil_a_step_are_named_and_found_by_a_replay(tmp_path,
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == curve
     with pytest.raises(CromeError, match="a step from 1 to 40"):
         ask(replay=41)
+
+
+def test_a_replay_computes_as_the_run_did_and_changes_nothing(tmp_path, monkeypatch, capsys):
+    base = load_backbone("tiny", 1)
+    monkeypatch.setattr("crome_jax.training.train.load_backbone", lambda *_, **__: base)
+    (tmp_path / "toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(24)))
+    run = tmp_path / "run"
+    ask = lambda **settings: train(  # noqa: E731
+        data=str(tmp_path / "toy.jsonl"), out=str(run), backbone="tiny", trainable=1, row_shape=RowShape(96, 6, 6),
+        steps=6, rows_per_step=4, micro_batches=2, remat="full", attention="dense", dtype="bfloat16", log_every=1,
+        mesh=lambda: mesh_of(*ONE), checkpoint_every=2, **settings,
+    )  # fmt: skip
+    with pytest.raises(CromeError, match=r"run: no model.json"):
+        ask(replay=6)
+    assert not run.exists()
+    ask()
+    curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    there = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    ask(replay=6)
+    told = json.loads(capsys.readouterr().out)
+    assert told["loss"] == pytest.approx(curve[5]["loss"], rel=1e-6)
+    assert told["grad_norm"] == pytest.approx(curve[5]["grad_norm"], rel=1e-6)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == there
+
+
+def test_a_finished_run_whose_last_checkpoint_was_damaged_is_finished_again(tmp_path, monkeypatch, capsys):
+    base = load_backbone("tiny", 1)
+    monkeypatch.setattr("crome_jax.training.train.load_backbone", lambda *_, **__: base)
+    (tmp_path / "toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(24)))
+    run = tmp_path / "run"
+    ask = lambda: train(  # noqa: E731
+        data=str(tmp_path / "toy.jsonl"), out=str(run), backbone="tiny", trainable=1, row_shape=RowShape(96, 6, 6),
+        steps=4, rows_per_step=2, log_every=1, mesh=lambda: mesh_of(*ONE), checkpoint_every=2,
+    )  # fmt: skip
+    ask()
+    (run / "checkpoints" / "4" / "state" / "_METADATA").write_bytes(b"{}")
+    capsys.readouterr()
+    assert ask() is not None
+    said = capsys.readouterr().err
+    assert "checkpoints/4: damaged (state/_METADATA has changed" in said
+    assert "resumed at step 2" in said
+    assert len(list((run / "damaged").iterdir())) == 1
+    assert (run / "checkpoints" / "4").is_dir()
+    assert ask() is None
+    assert "finished already, at step 4" in capsys.readouterr().err

@@ -2,16 +2,18 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
 import pytest
 from toy import ONE, OPTIMIZER, batch, mesh_of
 
+from crome_jax.errors import CromeError
 from crome_jax.models import weights
 from crome_jax.models.presets import PRESETS
 from crome_jax.objectives.crome import crome
-from crome_jax.training.mesh import weight_shardings
+from crome_jax.training.mesh import make_mesh, weight_shardings
 from crome_jax.training.step import init_state, make_train_step
 
 
@@ -65,9 +67,18 @@ def train(name, sizes=ONE):
     return jax.device_get(state.trained), history
 
 
+SHAPES = [(1, 4, 1, 2), (1, 2, 2, 2), (2, 2, 2, 1), (1, 8, 1, 1), (4, 2, 1, 1)]
+"""data x fsdp x tensor x replica."""
+
+
+def lies_on(name, sizes):
+    """Tell whether a tensor axis of this size has key heads for each of its devices."""
+    return FAMILIES[name].kv_heads % sizes[2] == 0
+
+
 def shapes_of(name):
-    shapes = [(1, 4, 1, 2), (1, 2, 2, 2), (2, 2, 2, 1)]
-    return [sizes for sizes in shapes if FAMILIES[name].kv_heads % sizes[2] == 0]
+    """Return three shapes: with a tensor axis where there are heads for it, else others."""
+    return [sizes for sizes in SHAPES if lies_on(name, sizes)][:3]
 
 
 CASES = [
@@ -79,6 +90,26 @@ CASES = [
 
 def test_every_family_is_among_the_cases():
     assert {FAMILIES[name].family for name in FAMILIES} == {preset.cfg.family for preset in PRESETS.values()}
+
+
+REFUSED = [(name, sizes) for name in FAMILIES for sizes in SHAPES if not lies_on(name, sizes)]
+
+
+@pytest.mark.parametrize(("name", "sizes"), REFUSED)
+def test_a_tensor_axis_without_a_key_head_for_each_device_is_refused_with_sizes_that_work(name, sizes):
+    declared, kv_heads = weights.declare(FAMILIES[name]), FAMILIES[name].kv_heads
+    refused = rf"kv_heads has {kv_heads} entries, not divisible by tensor = {sizes[2]}; use one of \[(.+)\]"
+    with pytest.raises(CromeError, match=refused) as error:
+        weight_shardings(declared, mesh_of(*sizes))
+    for fit in re.search(refused, str(error.value))[1].split(", "):
+        weight_shardings(declared, make_mesh(tensor=int(fit)))
+
+
+def test_one_key_head_is_among_the_cases_and_meets_a_tensor_axis():
+    alone = {name for name, cfg in FAMILIES.items() if cfg.kv_heads == 1}
+    assert alone
+    assert {name for name, _ in REFUSED} >= alone
+    assert all(len(shapes_of(name)) == 3 for name in FAMILIES)
 
 
 @pytest.mark.parametrize(("name", "sizes"), CASES)

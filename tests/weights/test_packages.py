@@ -1,9 +1,11 @@
+import dataclasses
 import hashlib
 
 import pytest
 
 from crome_jax.errors import CromeError
-from crome_jax.weights.packages import BACKBONES, Backbone, find_backbone
+from crome_jax.weights.backbones import load_backbone
+from crome_jax.weights.packages import BACKBONES, Backbone, check_file, find_backbone
 
 CONTENT = [b"GGUF first ", b"second ", b"last"]
 
@@ -76,3 +78,25 @@ def test_an_installed_backbone_is_the_one_described(name):
         pytest.skip(str(e))
     with open(path, "rb") as f:
         assert hashlib.file_digest(f, "sha256").hexdigest() == BACKBONES[name].sha256
+
+
+def test_a_file_is_checked_by_its_sum_when_it_is_loaded(monkeypatch):
+    path = find_backbone("smollm2-135m")
+    other = dataclasses.replace(BACKBONES["smollm2-135m"], sha256="0" * 64)
+    found = BACKBONES["smollm2-135m"].sha256
+    monkeypatch.setitem(BACKBONES, "smollm2-135m", other)
+    with pytest.raises(
+        CromeError, match=rf"{path}: has sha256 {found}, not 0+ of smollm2-135m; pip install --force-rei"
+    ):
+        load_backbone("smollm2-135m", layers=1, trainable="head")
+
+
+def test_of_a_file_that_no_sum_is_known_of_it_is_said(capsys):
+    path = find_backbone("smollm2-135m")
+    for name in ("smollm2-135m", path):
+        check_file(name, path, BACKBONES["smollm2-135m"].sha256)
+    assert capsys.readouterr().err == ""
+    check_file("mine.gguf", path.with_name("mine.gguf"), "1" * 64)
+    assert capsys.readouterr().err.endswith(f"mine.gguf: no checksum is known; its sha256 is {'1' * 64}\n")
+    with pytest.raises(CromeError, match=r"has sha256 2+, not .* of gemma3-270m; delete it"):
+        check_file("gemma3-270m", path, "2" * 64)

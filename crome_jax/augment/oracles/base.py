@@ -75,8 +75,8 @@ class Judgement:
 
     Args:
         prompt: the conversation up to the answers.
-        before, after: the answer that was rewritten, and what it became.
-        attribute, definition: what was to be moved.
+        before, after: the answer that was rewritten, and what it became; of a tie, the answer that it was to equal.
+        attribute, definition: what was to be moved; of a tie, overall quality, which was not.
     """
 
     prompt: tuple[Message, ...]

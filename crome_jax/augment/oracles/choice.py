@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from crome_jax.augment.oracles.base import Oracle, SubmittingOracle
+from crome_jax.augment.oracles.facts import spent_facts
 from crome_jax.augment.oracles.offline import OfflineEditor
 from crome_jax.augment.recipe import Recipe
 from crome_jax.augment.verification import UNSURE
@@ -14,32 +16,36 @@ from crome_jax.groups import PreferenceGroup
 OFFLINE = "offline"
 
 
-def _offline(groups: Sequence[PreferenceGroup], chat) -> contextlib.AbstractContextManager[Oracle]:
+def _offline(groups: Sequence[PreferenceGroup], chat, run: str | None) -> contextlib.AbstractContextManager[Oracle]:
     return contextlib.nullcontext(OfflineEditor.of(groups))
 
 
-def _chat(groups: Sequence[PreferenceGroup], chat) -> contextlib.AbstractContextManager[SubmittingOracle]:
+def _chat(
+    groups: Sequence[PreferenceGroup], chat, run: str | None
+) -> contextlib.AbstractContextManager[SubmittingOracle]:
     from crome_jax.augment.oracles.chat.oracle import ChatOracle
 
-    return ChatOracle(chat)
+    return ChatOracle(chat, run=run)
 
 
-def _replay(groups: Sequence[PreferenceGroup], chat) -> contextlib.AbstractContextManager[SubmittingOracle]:
+def _replay(
+    groups: Sequence[PreferenceGroup], chat, run: str | None
+) -> contextlib.AbstractContextManager[SubmittingOracle]:
     from crome_jax.augment.oracles.chat.oracle import ChatOracle
     from crome_jax.augment.oracles.chat.replay import Replay
 
-    return ChatOracle(chat, Replay)
+    return ChatOracle(chat, Replay, run)
 
 
 @contextlib.contextmanager
-def _local(groups: Sequence[PreferenceGroup], chat) -> Iterator[SubmittingOracle]:
+def _local(groups: Sequence[PreferenceGroup], chat, run: str | None) -> Iterator[SubmittingOracle]:
     from crome_jax.augment.oracles.chat.local import MODEL, serve
     from crome_jax.augment.oracles.chat.oracle import ChatOracle
 
     model = chat.model or MODEL
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(serve(model, concurrency=chat.concurrency))
-        yield stack.enter_context(ChatOracle(dataclasses.replace(chat, model=model, base_url=url)))
+        yield stack.enter_context(ChatOracle(dataclasses.replace(chat, model=model, base_url=url), run=run))
 
 
 ORACLES: Mapping[str, Callable[..., contextlib.AbstractContextManager[Oracle | SubmittingOracle]]] = {
@@ -48,7 +54,8 @@ ORACLES: Mapping[str, Callable[..., contextlib.AbstractContextManager[Oracle | S
     OFFLINE: _offline,
     "replay": _replay,
 }
-"""Who can be asked to rewrite the answers of a data set: from its groups and ChatSettings to the opened oracle."""
+"""Who can be asked to rewrite the answers of a data set: from its groups, ChatSettings and the run's
+name to the opened oracle."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +90,35 @@ class Augmentation:
         if self.oracle in ("chat", "replay") and not self.chat.model:
             raise CromeError(f"the oracle {self.oracle!r} wants to know which model; pass --gin.MODEL=\"'NAME'\"")
 
-    def open(self, groups: Sequence[PreferenceGroup]) -> contextlib.AbstractContextManager[Oracle | SubmittingOracle]:
-        """Open the oracle for a data set."""
-        return ORACLES[self.oracle](groups, self.chat)
+    def open(
+        self, groups: Sequence[PreferenceGroup], run: str | None = None
+    ) -> contextlib.AbstractContextManager[Oracle | SubmittingOracle]:
+        """Open the oracle for a data set; `run` names the run, over all whose processes and lives is counted."""
+        return ORACLES[self.oracle](groups, self.chat, run)
+
+    def facts(self, run: str) -> dict[str, Any]:
+        """Return what an unfinished run has sent and spent; nothing where that is not kept."""
+        if self._database is None:
+            return {}
+        from crome_jax.augment.oracles.chat.budget import spent_by
+
+        return spent_facts(spent_by(self._database, run), self.chat)
+
+    def finish(self, run: str) -> None:
+        """Let a run be over: what is asked for an output of that name from now on is counted anew."""
+        if self._database is not None:
+            from crome_jax.augment.oracles.chat.budget import finish_run
+
+            finish_run(self._database, run)
+
+    @property
+    def _database(self):
+        """The database in which a run is counted, None where it is not."""
+        if self.oracle not in ("chat", "local") or self.chat.cache is None:
+            return None
+        from crome_jax.augment.oracles.chat.database import Database
+
+        return Database(self.chat.cache)
 
 
 def augmentation(

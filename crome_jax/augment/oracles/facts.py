@@ -5,22 +5,36 @@ from typing import Any
 
 
 def oracle_facts(oracle: Any) -> dict[str, Any]:
-    """Return facts as plain JSON types; of an oracle that is no model, its name alone."""
+    """Return facts of the whole run as plain JSON types; of an oracle that is no model, its name alone."""
+    facts = process_facts(oracle)
+    return {**facts, **spent_facts(oracle.budget.spent(), oracle.settings)} if hasattr(oracle, "traffic") else facts
+
+
+def process_facts(oracle: Any) -> dict[str, Any]:
+    """Return the same of what this process did since it began."""
     facts: dict[str, Any] = {"oracle": oracle.name, **getattr(oracle, "provenance", {})}
     if not hasattr(oracle, "traffic"):
         return facts
-    traffic, budget = oracle.traffic, oracle.budget
+    traffic = oracle.traffic
     return {
         **facts,
-        "requests sent": traffic.sent,
-        "replies": traffic.answered,
-        "replies kept from before": traffic.cached,
-        "attempts that failed": dict(sorted(traffic.failed.items())),
+        "replies kept from before": traffic.kept,
         "malformed replies": dict(sorted(traffic.malformed.items())),
-        "tokens of prompts": budget.prompt_tokens,
-        "tokens of replies": budget.reply_tokens,
-        "tokens": budget.prompt_tokens + budget.reply_tokens,
-        **({} if budget.dollars is None else {"dollars": round(budget.dollars, 6)}),
+        **spent_facts(traffic, oracle.settings),
+    }
+
+
+def spent_facts(spent: Any, settings: Any) -> dict[str, Any]:
+    """Return facts about what was sent and spent: a `Spent`, or the `Traffic` of a process."""
+    dollars = settings.cost(spent.prompt_tokens, spent.reply_tokens)
+    return {
+        "requests sent": spent.sent,
+        "replies": spent.answered,
+        "attempts that failed": dict(sorted(spent.failed.items())),
+        "tokens of prompts": spent.prompt_tokens,
+        "tokens of replies": spent.reply_tokens,
+        "tokens": spent.prompt_tokens + spent.reply_tokens,
+        **({} if dollars is None else {"dollars": round(dollars, 6)}),
     }
 
 

@@ -14,6 +14,7 @@ lower gets 1.01 on Ties. Source: allenai/reward-bench @ 05a9005, rewardbench/uti
 process_single_model); arXiv 2506.01937.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,36 +23,50 @@ from jaxtyping import Float
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmarks.examples import Examples, Part, row, subset_part, table
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.groups import PreferenceGroup
 
 TIES = "Ties"
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
+NO_PAIRWISE = (
+    "RewardBench 2 takes the highest of several rewards, and a pairwise model gives none; leave it out of --benchmark, "
+    "or measure a reward model"
+)
+_WHOLE = "give the whole of Ties, or pass --skip-bad to measure the questions that have both"
 _TIED, _REF, _PREFERRED, _PREFERRED_HARD, _MARGIN = 0.3, 0.3, 0.2, 0.2, 0.01
+
+
+def check_ties(groups: Sequence[PreferenceGroup]) -> None:
+    """Check that both versions of every question of Ties are there, before anything is scored.
+
+    Raises:
+        CromeError: naming a version whose other one is missing.
+    """
+    for number, places in _versions([group.id for group in groups]).items():
+        if len(places) == 1:
+            raise CromeError(f"Ties: there is {next(iter(places))}:{number} but not its other version; {_WHOLE}")
 
 
 def measure_rewardbench2(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return RewardBench 2's table.
 
+    A question of Ties of which one version was set aside is left out, and told among what is missing.
+
     Raises:
-        CromeError: where a question of Ties lacks its other version, or has a single right answer in both, or the
-            model is a pairwise one.
+        CromeError: where the model is a pairwise one.
     """
     if examples.log_odds:
-        raise CromeError(
-            "RewardBench 2 takes the highest of several rewards, and a pairwise model gives none; leave it out of "
-            "--benchmark, or measure a reward model"
-        )
+        raise CromeError(NO_PAIRWISE)
     results = best_of_results(examples)
-    parts = [
-        _ties_part(examples) if name == TIES and len(examples.of(TIES)) else subset_part(examples, results, name)
-        for name in SUBSETS
-    ]
+    ties, halves = _ties_part(examples)
+    parts = [ties if name == TIES else subset_part(examples, results, name) for name in SUBSETS]
     held = [part for part in parts if len(part.values)]
-    overall = row("RewardBench 2", "overall", [(1 / len(held), part) for part in held], bootstrap, len(examples))
-    lines = [
-        row(part.name, "section", [(1.0, part)], bootstrap, len(examples.of(TIES)) if part.name == TIES else None)
-        for part in held
-    ]
+    counts = {part.name: len(part.values) * (2 if part.name == TIES else 1) for part in held}
+    shares = [(1 / len(held), part) for part in held]
+    overall = row("RewardBench 2", "overall", shares, bootstrap, sum(counts.values()))
+    lines = [row(part.name, "section", [(1.0, part)], bootstrap, counts[part.name]) for part in held]
     missing = [part.name for part in parts if not len(part.values)]
+    if halves:
+        missing.append(f"{halves} of the versions in Ties")
     return table([overall, *lines], missing, "mean of the six subsets")
 
 
@@ -88,18 +103,22 @@ def ties_scores(
     )
 
 
-def _ties_part(examples: Examples) -> Part:
-    versions: dict[str, dict[str, int]] = {}
-    for n in examples.of(TIES):
-        kind, _, number = examples.ids[n].removeprefix(f"{TIES}/").partition(":")
-        versions.setdefault(number, {})[kind] = int(n)
-    values = []
-    for number, places in versions.items():
-        if set(places) != {"tied", "ref"}:
-            (there,) = places
-            raise CromeError(f"Ties: there is {there}:{number} but not its other version; give the whole of Ties")
-        sides = {kind: (examples.chosen[n], examples.rejected[n]) for kind, n in places.items()}
-        if len(sides["tied"][0]) < 2:
-            raise CromeError(f"Ties: tied:{number} has a single right answer; give the benchmark's own file")
-        values.append(ties_scores(sides["tied"], sides["ref"]))
-    return Part(TIES, np.array(values), np.arange(len(values)))
+def _ties_part(examples: Examples) -> tuple[Part, int]:
+    """Return the questions of Ties of which both versions are there, and how many others there are."""
+    whole = [places for places in _versions(examples.ids).values() if len(places) == 2]
+    values = [
+        ties_scores(*((examples.chosen[n], examples.rejected[n]) for n in (places["tied"], places["ref"])))
+        for places in whole
+    ]
+    return Part(TIES, np.array(values), np.arange(len(values))), len(examples.of(TIES)) - 2 * len(whole)
+
+
+def _versions(ids: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return number of a question of Ties to its versions, tied and ref, to their places."""
+    found: dict[str, dict[str, int]] = {}
+    for n, id_ in enumerate(ids):
+        subset, _, key = id_.partition("/")
+        if subset == TIES:
+            kind, _, number = key.partition(":")
+            found.setdefault(number, {})[kind] = n
+    return found

@@ -10,16 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from crome_jax.data.datasets.benchmarks.transformations import ABSENT, FAMILIES
 from crome_jax.evaluation.benchmarks.examples import Examples, Part, pair_results, row, subset_part, table
 from crome_jax.evaluation.bootstrap import Bootstrap
 
 ORIGINAL = "original"
+NAMES = tuple(transformation.__name__ for family in FAMILIES.values() for transformation in family)
+PAPERS = 28
+"""Transformations of the paper."""
 
 
 def measure_rewordbench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return reWordBench's table; the line of a transformation also has `before`, `drop` and `drop_interval`.
 
-    A rewording whose original was set aside, being too long, is left out: there is nothing to compare it with.
+    A rewording whose original was set aside, being too long, is left out: there is nothing to compare it with. Missing
+    are the paper's transformations that are not implemented, and those that apply to no pair: the score is always of a
+    part.
     """
     results = pair_results(examples)
     keys = [id_.partition("/")[2] for id_ in examples.ids]
@@ -50,6 +56,9 @@ def measure_rewordbench(examples: Examples, bootstrap: Bootstrap) -> dict[str, A
     overall = row("reWordBench", "overall", [(1 / len(parts), part) for part in parts], bootstrap)
     top = [row(ORIGINAL, "section", [(1.0, original)], bootstrap)]
     lost = row("drop", "section", [(1 / len(drops), part) for part in drops], bootstrap)
-    figures = table([overall, *top, *lines], [], "mean accuracy over the transformations")
+    missing = [f"{name} ({why})" for name, why in ABSENT.items()]
+    missing += [name for name in NAMES if name not in {part.name for part in parts}]
+    rule = f"mean accuracy over {len(parts)} of the paper's {PAPERS} transformations"
+    figures = table([overall, *top, *lines], missing, rule)
     relative_drop = float(np.mean(relative)) if relative else None
     return figures | {"drop": lost["score"], "drop_interval": lost["interval"], "relative_drop": relative_drop}

@@ -8,14 +8,15 @@ import time
 
 import pytest
 from asking import GROUPS, KEY, RECIPE, ask, augment, intervention, settings
-from fake_endpoint import Answer, FakeEndpoint, sensible
+from fake_endpoint import Answer, FakeEndpoint
 
 from crome_jax.augment import augment_groups
 from crome_jax.augment.oracles.base import Declined, Question, Rewrite
-from crome_jax.augment.oracles.chat.cache import Cache
+from crome_jax.augment.oracles.chat.client import LONGEST_RETRY_AFTER_S, retry_after
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.limits import Limits, Rate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
+from crome_jax.augment.oracles.chat.prompts import Prompts
 from crome_jax.augment.oracles.chat.replay import Replay
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt
 from crome_jax.augment.recipe import Recipe
@@ -178,6 +179,85 @@ def test_an_endpoint_that_stays_down_stops_the_run_and_the_next_run_goes_on_from
         assert oracle.traffic.cached == 40
 
 
+def test_further_fields_are_sent_and_a_temperature_of_none_is_not(tmp_path):
+    with FakeEndpoint() as endpoint:
+        extra = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
+        ask(endpoint, [intervention()], tmp_path, extra=extra, temperature=None)
+        (body,) = endpoint.requests
+        assert {name: body[name] for name in extra} == extra
+        assert "temperature" not in body
+        assert "temperature" in ChatSettings("m").body(Prompts("crome-1").render(intervention()), 0)
+        # A reply to other fields is another reply.
+        ask(endpoint, [intervention()], tmp_path, temperature=None)
+        ask(endpoint, [intervention()], tmp_path, extra=extra, temperature=None)
+        assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ({"model": "other"}, "holds model, which no further field is"),
+        ({"stream": True}, "holds stream"),
+        ({1: 2}, "holds 1"),
+        ({"top_p": float("nan")}, "is no JSON object"),
+        ({"top_p": {1}}, "is no JSON object"),
+        ([1], "is no JSON object"),
+    ],
+)
+def test_further_fields_are_fields_that_are_not_there(extra, problem):
+    with pytest.raises(CromeError, match=f"ChatSettings.extra {problem}"):
+        ChatSettings("m", extra=extra)
+
+
+def test_a_moment_to_wait_until_is_waited_for_and_what_is_none_is_passed_over(monkeypatch):
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    for said, seconds in (
+        ({"retry-after": "120"}, 120),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Fri, 15 Jan 2027 08:01:30 GMT"}, 90),
+        ({"retry-after": "Fri, 15 Jan 2027 07:59:00 GMT"}, 0),  # It is over.
+        ({"retry-after": "Mon, 15 Mar 2027 08:00:00 GMT"}, LONGEST_RETRY_AFTER_S),
+        ({"retry-after": "soon"}, 0),
+        ({"retry-after": "-3"}, 0),
+        ({"retry-after-ms": "nan"}, 0),
+        ({}, 0),
+    ):
+        assert retry_after(said) == seconds
+
+
+def test_waits_double_up_to_the_longest_and_no_two_are_alike(monkeypatch):
+    waits = []
+
+    async def asleep(seconds, stopping):
+        waits.append(seconds)
+
+    monkeypatch.setattr("crome_jax.augment.oracles.chat.client.asleep", asleep)
+    with FakeEndpoint(lambda number, body: Answer(status=503) if number < 9 else None) as endpoint:
+        ask(endpoint, [intervention()], backoff_s=1.0, longest_wait_s=60.0)
+    most = [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert len(waits) == 9
+    assert all(0.5 * longest <= wait <= longest for wait, longest in zip(waits, most, strict=True))
+    assert len({wait / longest for wait, longest in zip(waits, most, strict=True)}) == 9
+
+
+def test_a_pause_that_one_request_is_told_holds_for_all_others():
+    def behave(number, body):
+        return Answer(status=429, headers={"Retry-After": "0.5"}) if number == 0 else None
+
+    with FakeEndpoint(behave) as endpoint:
+        started = time.monotonic()
+        with ChatOracle(settings(endpoint, concurrency=1)) as oracle:
+            for future in [oracle.submit(intervention(f"Text {k} is here.")) for k in range(4)]:
+                future.result()
+        # One at a time: the second would have been sent at once, had it not been for the pause.
+        assert time.monotonic() - started >= 0.5
+        assert [endpoint.requests[0] == body for body in endpoint.requests].count(True) == 2
+        moments = endpoint.moments
+        assert moments[1] - moments[0] >= 0.5
+
+
 def test_an_hour_is_waited_where_the_endpoint_says_so_and_nobody_else_asks_meanwhile(monkeypatch):
     waits = []
     monkeypatch.setattr(Limits, "pause", lambda self, seconds: waits.append(seconds))
@@ -286,18 +366,26 @@ def test_a_budget_of_money_wants_prices_and_counts_them():
         assert 10 <= len(endpoint.requests) <= 0.02 / 0.0007
 
 
+def uses(rate, amount, count):
+    """Return when so many uses of so much come, each as early as it may."""
+    free, now, starts = 0.0, 0.0, []
+    for _ in range(count):
+        now = max(now, rate.start(free, amount))
+        free = rate.used(free, now, amount)
+        starts.append(now)
+    return starts
+
+
 def test_no_minute_holds_more_than_its_limit():
-    rate = Rate(600)
-    starts = [rate.reserve(0.0, 1) for _ in range(3000)]
-    assert starts == sorted(starts)
+    starts = uses(Rate(600), 1, 3000)
     for k in range(0, 2000, 7):
         assert sum(starts[k] <= start < starts[k] + 60 for start in starts) <= 600
     # Over the long run nine tenths and more of what is allowed are used.
     assert 2999 / (starts[-1] - starts[0]) > 0.9 * 10
-    tokens = Rate(6000)
-    uses = [(tokens.reserve(0.0, 900), 900) for _ in range(100)]
-    for start, _ in uses:
-        assert sum(amount for at, amount in uses if start <= at < start + 60) <= 6000 + 900
+    # What is more than a second's worth waits until all before it is worked off.
+    starts = uses(Rate(6000), 900, 100)
+    for start in starts:
+        assert sum(900 for at in starts if start <= at < start + 60) <= 6000 + 900
 
 
 def test_limits_hold_over_the_wire_and_concurrency_too():
@@ -342,18 +430,6 @@ def test_a_reply_is_found_by_all_that_was_sent(change, tmp_path):
         assert len(endpoint.requests) == 2
 
 
-def test_a_damaged_file_of_the_cache_is_asked_for_again(tmp_path):
-    with FakeEndpoint() as endpoint:
-        (first,), _ = ask(endpoint, [intervention()], tmp_path)
-        (file,) = (tmp_path / "cache").rglob("*.json")
-        for content in (b"", b'{"reply": {"content": "x"', b"[]", b'{"reply": {"contents": 1}}', b"\xff\xfe"):
-            file.write_bytes(content)
-            (again,), _ = ask(endpoint, [intervention()], tmp_path)
-            assert again == first
-        assert len(endpoint.requests) == 6
-    assert not list((tmp_path / "cache").rglob("*.partial"))
-
-
 def test_a_cache_that_cannot_be_written_stops_the_run(tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
     with FakeEndpoint() as endpoint, pytest.raises(CromeError, match="cannot be written"):
@@ -390,12 +466,29 @@ def test_a_dry_run_counts_what_a_run_then_sends(tmp_path):
         assert before.dollars == pytest.approx((before.prompt_tokens + 4 * before.reply_tokens) / 1e6)
         after = Estimate(chosen)
         list(augment_groups(GROUPS, oracle=after, recipe=recipe))
-        assert len(GROUPS) <= after.kept < after.requests == before.requests
+        assert after.kept == after.requests == before.requests
+        assert after.prompt_tokens == after.reply_tokens == 0
     assert "requests to model-x" in str(before)
     assert f"${before.dollars:,.2f} at $1 and $4 for a million" in str(before)
     unpriced = Estimate(dataclasses.replace(chosen, prompt_price=None, reply_price=None))
     assert unpriced.dollars is None
     assert "what they cost is not known: give ChatSettings.prompt_price" in str(unpriced)
+
+
+def test_a_dry_run_of_a_run_that_was_stopped_counts_what_is_still_to_be_sent(tmp_path):
+    recipe = Recipe(rubrics_per_prompt=3, chain_steps=2)
+    fates = {3: Answer("no"), 70: Answer(status=401)}
+    with FakeEndpoint(lambda number, body: fates.get(number)) as endpoint:
+        chosen = settings(endpoint, tmp_path, concurrency=2)
+        with pytest.raises(CromeError, match="HTTP 401"):
+            augment(chosen, recipe=recipe)
+        before = endpoint.answered
+        left = Estimate(chosen)
+        list(augment_groups(GROUPS, oracle=left, recipe=recipe))
+        augment(chosen, recipe=recipe)
+        assert left.kept == before  # The malformed reply and the one after it among them.
+        assert left.requests - left.kept == endpoint.answered - before
+    assert f"{left.requests - left.kept:,} to be sent" in str(left)
 
 
 def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):
@@ -421,6 +514,11 @@ def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):
 def test_a_setting_out_of_range_is_named(field, value):
     with pytest.raises(CromeError, match=f"ChatSettings.{field}"):
         ChatSettings("m", **{field: value})
+
+
+def test_a_cache_in_a_bucket_is_refused():
+    with pytest.raises(CromeError, match=r"ChatSettings\.cache is gs://bucket/replies, a bucket, .* name a folder"):
+        ChatSettings("m", cache="gs://bucket/replies")
 
 
 def test_answers_that_instruct_the_oracle_pass_through_as_they_are(tmp_path):
@@ -466,18 +564,6 @@ def test_the_older_interface_is_there_too():
         replies = list(oracle.rewrite([intervention(f"Text {k} is here.") for k in range(5)]))
         assert len({reply.text for reply in replies}) == 5
         assert oracle.submit(Question(prompt, (), 2)).result()[0].name == names[0]
-
-
-def test_two_processes_may_share_a_cache(tmp_path):
-    first, second = Cache(tmp_path), Cache(tmp_path)
-    with FakeEndpoint() as endpoint:
-        ask(endpoint, [intervention()], tmp_path)
-    (file,) = (tmp_path / "cache").rglob("*.json")
-    record = json.loads(file.read_text())
-    assert record["prompts"].startswith("crome-1/")
-    assert sensible(record["request"]) == record["reply"]["content"]
-    assert first.get(file.stem) is second.get(file.stem) is None
-    assert Cache(tmp_path / "cache").get(file.stem).content == record["reply"]["content"]
 
 
 def test_kinds_are_those_of_the_recipe():

@@ -7,6 +7,7 @@ import pytest
 from asking import KEY, ask, augment, intervention, settings
 from fake_endpoint import Answer, FakeEndpoint
 
+from crome_jax.augment.oracles.chat.database import Database
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.errors import CromeError
@@ -32,13 +33,34 @@ def test_the_key_is_in_the_header_and_nowhere_else(tmp_path, monkeypatch, caplog
             augment(other)
         assert "[key]" in str(stop.value)
     said = capfd.readouterr()
-    written = [path.read_text() for path in (tmp_path / "cache").rglob("*") if path.is_file()]
-    assert len(written) == oracle.traffic.answered
+    written = [path.read_text("latin-1") for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert sum(place.count("You make counterfactual answers") for place in written) >= oracle.traffic.answered / 4
     places = [*lines, *written, str(account), repr(chosen), repr(oracle.traffic), str(stop.value), caplog.text, *said]
     places += [str(error) for error in (stop.value.__cause__, stop.value.__context__) if error is not None]
     for place in places:
         assert KEY[:12] not in place
         assert "SECRET" not in place
+
+
+def test_a_kept_reply_holds_no_address_and_no_key_even_where_the_endpoint_echoes_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    echo = json.dumps(
+        {"declined": False, "text": f"https://user:{KEY}@host/v1?key={KEY} is what I was sent.", "edit": "x"}
+    )
+    with FakeEndpoint(lambda number, body: Answer(echo)) as endpoint:
+        (reply,), _ = ask(endpoint, [intervention()], tmp_path, api_key_env="MY_KEY")
+        address = endpoint.url.partition("//")[2]
+    assert reply.text == "https://user:[key]@host/v1?key=[key] is what I was sent."
+    [row] = Database(tmp_path / "cache", create=False).rows("select request, reply from replies")
+    assert not any(secret in text for text in row for secret in (KEY, address, "127.0.0.1"))
+
+
+def test_a_key_among_the_further_fields_is_refused_and_not_quoted(monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    with FakeEndpoint() as endpoint:
+        with pytest.raises(CromeError, match=r"ChatSettings.extra holds the key of MY_KEY") as refused:
+            ask(endpoint, [intervention()], api_key_env="MY_KEY", extra={"auth": {"bearer": f"Bearer {KEY}"}})
+        assert "SECRET" not in str(refused.value)
 
 
 def test_openais_key_organisation_and_project_go_to_no_other_host_unasked(monkeypatch):

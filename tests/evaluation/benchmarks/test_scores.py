@@ -9,14 +9,16 @@ from hypothesis import strategies as st
 
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
+from crome_jax.data.datasets.benchmarks.transformations import ABSENT
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_notes import overall_name
 from crome_jax.evaluation.benchmarks.examples import Examples, read_examples
 from crome_jax.evaluation.benchmarks.judgebench import CATEGORIES, measure_judgebench
 from crome_jax.evaluation.benchmarks.llmbar import measure_llmbar
 from crome_jax.evaluation.benchmarks.pairs import measure_pairs
 from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS, PRIOR_SETS, SECTIONS, measure_rewardbench
-from crome_jax.evaluation.benchmarks.rewardbench2 import SUBSETS, measure_rewardbench2, ties_scores
-from crome_jax.evaluation.benchmarks.rewordbench import measure_rewordbench
+from crome_jax.evaluation.benchmarks.rewardbench2 import SUBSETS, check_ties, measure_rewardbench2, ties_scores
+from crome_jax.evaluation.benchmarks.rewordbench import NAMES, PAPERS, measure_rewordbench
 from crome_jax.evaluation.benchmarks.rm_bench import difficulty_values, measure_rm_bench
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.trivial_scorers import (
@@ -134,9 +136,21 @@ def test_ties_by_hand(tied, ref, expected):
     assert line(table, "Ties")["examples"] == 2
 
 
-def test_a_half_of_ties_is_an_error():
+def test_a_half_of_ties_is_an_error_before_scoring_and_left_out_where_the_other_was_set_aside():
+    whole = [
+        benchmark_group(
+            id=f"Ties/{kind}:7", prompt="Why?", chosen=["a", "b"], rejected=["c"], subset="Ties", category="Ties"
+        )
+        for kind in ("tied", "ref")
+    ]
+    check_ties(whole)
     with pytest.raises(CromeError, match="there is tied:7 but not its other version"):
-        measure_rewardbench2(examples([("Ties/tied:7", "Ties", [1, 1], [0])]), BOOTSTRAP)
+        check_ties(whole[:1])
+    rows = [("Ties/tied:8", "Ties", [1, 1], [0]), ("Ties/ref:8", "Ties", [1], [0])]
+    found = measure_rewardbench2(examples([("Ties/tied:7", "Ties", [0, 5], [9]), *rows]), BOOTSTRAP)
+    assert line(found, "Ties")["score"] == pytest.approx(1.01)  # Of question 8 alone.
+    assert found["examples"] == line(found, "Ties")["examples"] == 2
+    assert found["missing"][-1] == "1 of the versions in Ties"
 
 
 def test_rm_bench_by_hand():
@@ -169,11 +183,25 @@ def test_difficulties_are_the_cells_below_on_and_above_the_diagonal():
 
 
 def test_judgebench_is_the_share_of_all_pairs():
-    rows = pairs("knowledge", 3, 1) + pairs("coding", 0, 1) + pairs("math", 0, 0, equal=1)
+    rows = pairs("gpt/knowledge", 3, 1) + pairs("gpt/coding", 0, 1) + pairs("gpt/math", 0, 0, equal=1)
     table = measure_judgebench(examples(rows), BOOTSTRAP)
     assert table["score"] == pytest.approx(3 / 6)
     assert line(table, "knowledge")["score"] == 0.75
     assert table["missing"] == ["reasoning"]
+    assert table["rule"] == "share of all pairs by gpt"
+    assert [row["name"] for row in table["rows"]] == ["JudgeBench", "knowledge", "math", "coding"]
+
+
+def test_the_two_files_of_judgebench_have_scores_of_their_own():
+    rows = pairs("gpt/knowledge", 3, 1) + pairs("gpt/math", 1, 0) + pairs("claude/knowledge", 0, 4)
+    table = measure_judgebench(examples(rows), BOOTSTRAP)
+    assert table["score"] == pytest.approx(4 / 9)
+    assert line(table, "knowledge")["score"] == 3 / 8  # Of both.
+    assert (line(table, "pairs by gpt")["score"], line(table, "pairs by gpt")["examples"]) == (pytest.approx(4 / 5), 5)
+    assert line(table, "pairs by claude")["score"] == 0
+    assert table["rule"] == "share of all pairs by gpt and claude, pooled"
+    below = [row["name"] for row in table["rows"] if row["level"] == "subset"]
+    assert below == ["knowledge", "math", "knowledge"]
 
 
 def test_llmbar_by_hand():
@@ -200,6 +228,19 @@ def test_rewordbench_by_hand():
     assert table["score"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert table["drop"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert table["relative_drop"] == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_rewordbench_says_which_of_the_papers_transformations_are_not_there():
+    assert len(NAMES) == 22 == PAPERS - len(ABSENT) - 2  # One entry stands for three.
+    rows = [(f"{name}/0", name, [1.0], [0.5]) for name in ("original", *NAMES)]
+    whole = measure_rewordbench(examples(rows), BOOTSTRAP)
+    assert not whole["complete"]
+    assert whole["missing"][0] == "paraphrase (needs a language model)"
+    assert len(whole["missing"]) == len(ABSENT)
+    assert whole["rule"] == "mean accuracy over 22 of the paper's 28 transformations"
+    part = measure_rewordbench(examples(rows[:-1]), BOOTSTRAP)
+    assert part["missing"][len(ABSENT) :] == ["jailbreak_2"]
+    assert overall_name({"a model": part}) == "overall (partial)"
 
 
 def test_rewordings_whose_original_was_set_aside_are_left_out():
@@ -244,7 +285,7 @@ def _two_sided(p, n):
 
 BY_PAIRS = {
     "rewardbench": (measure_rewardbench, ["alpacaeval-easy", "llmbar-natural", "donotanswer", "hep-go"], 0.0),
-    "judgebench": (measure_judgebench, list(CATEGORIES), 0.0),
+    "judgebench": (measure_judgebench, [f"gpt/{category}" for category in CATEGORIES], 0.0),
     "llmbar": (measure_llmbar, ["Natural", "Neighbor", "GPTInst", "GPTOut", "Manual"], 0.5),
     "pairs": (measure_pairs, ["a", "b"], 0.5),
 }

@@ -1,16 +1,14 @@
-"""Replies on disk, found by the content of their requests: no reply is paid for twice, and a run can be replayed."""
+"""Replies found by the content of their requests: no reply is paid for twice, and a run can be replayed."""
 
-import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
-from crome_jax.files import unwritable
+from crome_jax.augment.oracles.chat.database import Database
+from crome_jax.errors import CromeError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +28,21 @@ class Completion:
     reply_tokens: int = 0
 
 
-def request_key(body: dict[str, Any], prompts: str, sample: int = 0) -> str:
-    """Return the hash of a request: all that is sent, sampling parameters among it, and the version of the prompts.
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """A kept reply.
+
+    Args:
+        completion: the reply.
+        run: number of the run that paid for it, None where that is not known.
+    """
+
+    completion: Completion
+    run: int | None = None
+
+
+def request_text(body: dict[str, Any], prompts: str, sample: int = 0) -> str:
+    """Return what a reply is found by: all that is sent, sampling parameters among it, and the version of the prompts.
 
     Neither the endpoint nor the key is part of it: a model by the same name is the same model.
 
@@ -40,55 +51,77 @@ def request_key(body: dict[str, Any], prompts: str, sample: int = 0) -> str:
             the first.
     """
     which = [sample] if sample and "seed" not in body else []
-    text = json.dumps([prompts, body, *which], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    # ASCII: a prompt may hold half a surrogate pair, which UTF-8 cannot.
+    return json.dumps([prompts, body, *which], ensure_ascii=True, sort_keys=True, separators=(",", ":"))
+
+
+def request_key(text: str) -> str:
+    """Return the hash of a request's text."""
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 class Cache:
-    """A folder of replies, one file each, named by the request's hash.
+    """The replies of a folder: one database, which several threads and processes of a machine may share.
 
-    Files appear whole: they are written beside their place and renamed. Several processes may share the folder; of two
-    that write the same reply the later stands. A file that cannot be read (a machine lost power) counts as absent.
+    A reply is there or not, whole, whenever a process is killed. Folders of earlier versions, which held a file for
+    every reply, are read, too; what is added goes into the database.
 
     Args:
-        folder: made where it is not there.
+        folder: of the replies.
+        database: of the folder; one that only reads where none is given.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike, database: Database | None = None):
         self.folder = Path(folder)
-        self._number = itertools.count()
-        self._made: set[Path] = set()
-
-    def get(self, key: str) -> Completion | None:
-        """Return the reply to a request, None where there is none."""
+        self._database = Database(folder, create=False) if database is None else database
         try:
-            return Completion(**json.loads(self._path(key).read_bytes())["reply"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+            names = os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        except OSError as e:
+            raise _unreadable(self.folder, e) from None
+        self._files = any(len(name) == 2 for name in names)
 
-    def put(self, key: str, body: dict[str, Any], prompts: str, completion: Completion) -> None:
-        """Keep a reply, with the request that it is to.
+    def get(self, key: str) -> Found | None:
+        """Return the reply to a request, None where there is none.
+
+        Raises:
+            CromeError: where it cannot be told because something cannot be read: to ask again would be to pay again.
+        """
+        row = self._database.row("select reply, run from replies where key = ?", (bytes.fromhex(key),))
+        if row is not None:
+            return Found(Completion(**json.loads(row[0])), row[1])
+        return self._old(key) if self._files else None
+
+    def put(self, key: str, text: str, completion: Completion, run: int | None = None) -> Completion:
+        """Keep a reply, with the text of the request that it is to; return the one that is kept.
+
+        Where another process was faster its reply stays, so that everyone goes on with the same one.
 
         Raises:
             CromeError: where it cannot be written.
         """
-        path = self._path(key)
-        record = {"prompts": prompts, "request": body, "reply": dataclasses.asdict(completion)}
-        partial = path.with_name(f".{key}.{os.getpid()}.{threading.get_ident()}.{next(self._number)}.partial")
-        try:
-            if path.parent not in self._made:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._made.add(path.parent)
-            # ASCII: a model may reply with half a surrogate pair, which no file in UTF-8 can hold.
-            partial.write_text(json.dumps(record), encoding="ascii")
-            os.replace(partial, path)
-        except OSError as e:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise unwritable(path, e) from None
+        # ASCII here, too: a model may reply with half a surrogate pair.
+        row = (bytes.fromhex(key), run, text, json.dumps(vars(completion)))
+        with self._database.writing() as connection:
+            if connection.execute("insert or ignore into replies values (?, ?, ?, ?)", row).rowcount:
+                return completion
+            [kept] = connection.execute("select reply from replies where key = ?", row[:1]).fetchone()
+            return Completion(**json.loads(kept))
 
     def __contains__(self, key: str) -> bool:
-        return self._path(key).is_file()
+        return self.get(key) is not None
 
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.json"
+    def _old(self, key: str) -> Found | None:
+        """Read the file that an earlier version kept a reply in; a damaged one is none (a machine lost power)."""
+        path = self.folder / key[:2] / f"{key}.json"
+        try:
+            return Found(Completion(**json.loads(path.read_bytes())["reply"]))
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            return None
+        except OSError as e:
+            raise _unreadable(path, e) from None
+
+
+def _unreadable(path: Path, error: OSError) -> CromeError:
+    return CromeError(f"{path}: cannot be read ({error.strerror}); check its permissions, or the disk it is on")

@@ -18,7 +18,8 @@ import openai
 
 from crome_jax.augment.oracles.base import Declined
 from crome_jax.augment.oracles.chat.budget import Budget
-from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key
+from crome_jax.augment.oracles.chat.cache import Cache, Completion, Found, request_key, request_text
+from crome_jax.augment.oracles.chat.database import Database
 from crome_jax.augment.oracles.chat.limits import Limits, asleep
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
@@ -38,12 +39,14 @@ LONGEST_RETRY_AFTER_S = 600.0
 
 @dataclasses.dataclass
 class Traffic:
-    """What went over the wire.
+    """What went over the wire of this process, since it began.
 
     Args:
         sent: attempts.
         answered: replies that came.
         cached: replies found on disk, or under way already.
+        kept: of these, replies that another run had paid for.
+        prompt_tokens, reply_tokens: as `Budget` counts them.
         failed: reason -> attempts that brought no reply.
         malformed: reason -> replies that could not be used.
     """
@@ -51,6 +54,9 @@ class Traffic:
     sent: int = 0
     answered: int = 0
     cached: int = 0
+    kept: int = 0
+    prompt_tokens: int = 0
+    reply_tokens: int = 0
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     malformed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
@@ -75,9 +81,10 @@ class ChatClient:
     Args:
         settings: see there.
         prompts: version of the prompts, part of what a reply is found by.
+        run: name of the run that asks, under which `Budget` counts.
     """
 
-    def __init__(self, settings: ChatSettings, prompts: str):
+    def __init__(self, settings: ChatSettings, prompts: str, run: str | None = None):
         self._settings, self._prompts = settings, prompts
         variable = settings.key_variable
         key = os.environ.get(variable, "").strip() if variable else ""  # A file read into it ends in a newline.
@@ -88,6 +95,8 @@ class ChatClient:
             )
         if not key and settings.base_url is None:
             raise CromeError(f"the environment variable {variable} is not set; export the API key in it")
+        if key and key in json.dumps(dict(settings.extra or {}), ensure_ascii=False):
+            raise CromeError(f"ChatSettings.extra holds the key of {variable}, which would be kept; take it out")
         self._secret = key
         # What the environment says of an account at OpenAI, the client would tell any host.
         account = ("OpenAI-Organization", "OpenAI-Project") if settings.base_url is not None else ()
@@ -103,14 +112,16 @@ class ChatClient:
                 )
             ),
         )
-        self._cache = Cache(settings.cache) if settings.cache is not None else None
-        self._limits = Limits(settings.requests_per_minute, settings.tokens_per_minute)
+        self._database = Database(settings.cache)
+        self._cache = Cache(settings.cache, self._database) if settings.cache is not None else None
+        limits = settings.requests_per_minute, settings.tokens_per_minute
+        self._limits = Limits(*limits, self._database, f"{settings.base_url or _OPENAI} {settings.model}")
         self._slots = asyncio.Semaphore(settings.concurrency)
         self._under_way: dict[str, asyncio.Task[Completion | Declined]] = {}
         self._stopped: CromeError | None = None
         self._stopping = asyncio.Event()
         self._jitter = random.Random()
-        self.budget = Budget(settings)
+        self.budget = Budget(settings, self._database, run)
         self.traffic = Traffic()
 
     async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined:
@@ -120,13 +131,15 @@ class ChatClient:
             CromeError: where the client is stopped.
         """
         body = self._settings.body(rendered, sample)
-        key = request_key(body, self._prompts, sample)
+        text = request_text(body, self._prompts, sample)
+        key = request_key(text)
         task = self._under_way.get(key)
-        if task is None and self._cache is not None and (found := self._cache.get(key)) is not None:
+        if task is None and self._cache is not None and (found := self._find(key)) is not None:
             self.traffic.cached += 1
-            return found
+            self.traffic.kept += found.run != self.budget.run
+            return found.completion
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._fetch(key, body))
+            task = asyncio.get_running_loop().create_task(self._fetch(key, text, body))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._finished(key, done))
         else:
@@ -139,13 +152,21 @@ class ChatClient:
         self._stop(CromeError("the oracle is closed"))
         await asyncio.gather(*self._under_way.values(), return_exceptions=True)
         await self._openai.close()
+        self._database.close()
 
     def _finished(self, key: str, task: asyncio.Task) -> None:
         del self._under_way[key]
         if not task.cancelled():
             task.exception()  # Retrieved here, since whoever asked may be gone.
 
-    async def _fetch(self, key: str, body: dict[str, Any]) -> Completion | Declined:
+    def _find(self, key: str) -> Found | None:
+        self._check()
+        try:
+            return self._cache.get(key)
+        except CromeError as e:
+            raise self._stop(e) from None
+
+    async def _fetch(self, key: str, text: str, body: dict[str, Any]) -> Completion | Declined:
         settings = self._settings
         most = (estimate_prompt(body), settings.max_reply_tokens)
         reason = ""
@@ -156,23 +177,18 @@ class ChatClient:
                 await self._limits.wait(sum(most), self._stopping)
                 self._check()
                 try:
-                    await self.budget.reserve(*most)
+                    held = await self.budget.reserve(*most)
                 except CromeError as e:
                     raise self._stop(e) from None
                 try:
                     self._check()
                     completion = await self._attempt(body, most[0])
+                    return self._keep(key, text, completion, held)
                 except _Failed as e:
                     reason, retry_after = e.reason, e.retry_after
-                    if e.sent:
-                        self.budget.spend(most[0], 0)
-                else:
-                    if isinstance(completion, Completion):
-                        self._keep(key, body, completion)
-                    return completion
+                    self._count_failed(reason, held, most[0] if e.sent else 0)
                 finally:
-                    self.budget.release(*most)
-            self.traffic.failed[reason] += 1
+                    self.budget.release(held)
             wait = min(settings.backoff_s * 2**attempt, settings.longest_wait_s) * self._jitter.uniform(0.5, 1.0)
             if retry_after:
                 self._limits.pause(retry_after)
@@ -188,14 +204,32 @@ class ChatClient:
             )
         )
 
-    def _keep(self, key: str, body: dict[str, Any], completion: Completion) -> None:
+    def _keep(self, key: str, text: str, completion: Completion | Declined, held: int | None) -> Completion | Declined:
+        """Keep a reply and count what it cost, both or neither."""
+        if isinstance(completion, Declined):
+            return completion
+        if len(self._secret) >= 8 and self._secret in completion.content:  # Some endpoint echoes what it is sent.
+            completion = dataclasses.replace(completion, content=completion.content.replace(self._secret, "[key]"))
+        prompt, reply = completion.prompt_tokens, completion.reply_tokens
+        try:
+            with self._database.writing():
+                if self._cache is not None:
+                    completion = self._cache.put(key, text, completion, self.budget.run)
+                self.budget.count(held, answered=1, prompt=prompt, reply=reply)
+        except CromeError as e:
+            raise self._stop(e) from None
         self.traffic.answered += 1
-        self.budget.spend(completion.prompt_tokens, completion.reply_tokens)
-        if self._cache is not None:
-            try:
-                self._cache.put(key, body, self._prompts, completion)
-            except CromeError as e:
-                raise self._stop(e) from None
+        self.traffic.prompt_tokens += prompt
+        self.traffic.reply_tokens += reply
+        return completion
+
+    def _count_failed(self, reason: str, held: int | None = None, prompt_tokens: int = 0) -> None:
+        try:
+            self.budget.count(held, prompt=prompt_tokens, failed=reason)
+        except CromeError as e:
+            raise self._stop(e) from None
+        self.traffic.failed[reason] += 1
+        self.traffic.prompt_tokens += prompt_tokens
 
     async def _attempt(self, body: dict[str, Any], prompt_tokens: int) -> Completion | Declined:
         self.traffic.sent += 1
@@ -223,10 +257,10 @@ class ChatClient:
         """Tell an error that passes from one of this request and from one of every request."""
         status = error.status_code
         if (status in _AGAIN or status >= 500) and error.code != "insufficient_quota":
-            raise _Failed(f"HTTP {status}", _retry_after(error.response.headers))
+            raise _Failed(f"HTTP {status}", retry_after(error.response.headers))
         said = f"HTTP {status}: {self._scrub(error.message)[:300]}"
+        self._count_failed(f"HTTP {status}")
         if status in _REFUSED_REQUEST:
-            self.traffic.failed[f"HTTP {status}"] += 1
             refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
             if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
                 return Declined(f"the endpoint refuses it (HTTP {status})")
@@ -297,7 +331,7 @@ def _read(content: bytes, prompt_tokens: int) -> Completion:
     return Completion(text, "refusal" if refused else finish, prompt, reply)
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds an endpoint asks to wait, 0 where it does not: a number of them, or a date (RFC 9110)."""
     try:
         if said := headers.get("retry-after-ms"):
@@ -311,4 +345,4 @@ def _retry_after(headers: Mapping[str, str]) -> float:
             return 0.0
     except (ValueError, TypeError):
         return 0.0
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER_S)  # In this order 0 for what is no number.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from typing import Any
 
 from crome_jax.augment.oracles.base import (
     Direction,
@@ -13,7 +14,8 @@ from crome_jax.augment.oracles.base import (
     Rewrite,
     Verdict,
 )
-from crome_jax.augment.oracles.chat.cache import Cache, request_key
+from crome_jax.augment.oracles.chat import replies
+from crome_jax.augment.oracles.chat.cache import Cache, request_key, request_text
 from crome_jax.augment.oracles.chat.prompts import Prompts
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
 from crome_jax.augment.rubrics import Rubric
@@ -27,11 +29,11 @@ _REMEMBERED = 1 << 16
 class Estimate:
     """Stands in for a chat oracle and only counts.
 
-    It answers as a model would that does everything it is asked, at once and with texts as long as those it was given.
-    A real one declines some requests, which saves those that would have followed, and is then asked for another
-    attribute, which costs others. What a request refers to that a model has yet to write is not in the cache, so that
-    of a second run only the requests about the data's own answers count as kept. Equal requests count once where they
-    come within some ten thousand of each other, as those of one group do.
+    What is in the cache it answers as the model did, so that of a run that was stopped what is still to be sent is
+    counted. All else it answers as a model would that does everything it is asked, with texts as long as those it was
+    given. A real one declines some requests, which saves those that would have followed, and is then asked for another
+    attribute, which costs others. Equal requests count once where they come within some ten thousand of each other, as
+    those of one group do.
 
     Args:
         settings: of the oracle whose requests are counted.
@@ -58,21 +60,34 @@ class Estimate:
 
     def submit(self, request: Request) -> "Future[Reply]":
         """Count a request, and return a reply that lets its plan go on."""
-        body = self.settings.body(self._prompts.render(request), 0)
-        key = request_key(body, self._prompts.version)
-        if key not in self._seen:  # Equal requests are sent once.
-            self._seen[key] = None
-            if len(self._seen) > _REMEMBERED:
-                del self._seen[next(iter(self._seen))]
-            self.requests += 1
-            if self._cache is not None and key in self._cache:
-                self.kept += 1
-            else:
-                self.prompt_tokens += estimate_prompt(body)
-                self.reply_tokens += min(_reply_tokens(request), self.settings.max_reply_tokens)
+        rendered = self._prompts.render(request)
+        reply: Reply | None = None
+        for sample in range(self.settings.resamples + 1):
+            body = self.settings.body(rendered, sample)
+            key = request_key(request_text(body, self._prompts.version, sample))
+            found = self._cache.get(key) if self._cache is not None else None
+            if key not in self._seen:  # Equal requests are sent once.
+                self._count(key, request, body, found is not None)
+            if found is None:
+                reply = _reply(request, key)
+                break
+            reply = replies.parse(request, rendered, found.completion)
+            if reply not in replies.MALFORMED:
+                break
         future: Future[Reply] = Future()
-        future.set_result(_reply(request, key))
+        future.set_result(reply)
         return future
+
+    def _count(self, key: str, request: Request, body: dict[str, Any], kept: bool) -> None:
+        self._seen[key] = None
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        self.requests += 1
+        if kept:
+            self.kept += 1
+        else:
+            self.prompt_tokens += estimate_prompt(body)
+            self.reply_tokens += min(_reply_tokens(request), self.settings.max_reply_tokens)
 
     def counts(self) -> dict[str, int]:
         """Return what was counted, for `add`."""
@@ -92,6 +107,7 @@ class Estimate:
         return "\n".join(
             (
                 f"{self.requests:,} requests to {self.settings.model}, {self.kept:,} of them answered already",
+                f"{self.requests - self.kept:,} to be sent, of which all that follows is:",
                 f"{self.prompt_tokens:,} tokens of prompts and {self.reply_tokens:,} of replies, estimated",
                 cost,
             )
@@ -109,6 +125,7 @@ def _reply(request: Request, key: str) -> Reply:
         return tuple(Rubric(f"attribute {k}", "What an answer that is good in it does.") for k in range(request.count))
     if isinstance(request, Judgement):
         # The text says in its last word which way it went; see below.
-        return Verdict(Direction.UPGRADE if request.after.endswith("upgrade") else Direction.DEGRADE, only=True)
+        moved = Direction(request.after.rpartition(" ")[2])
+        return Verdict(moved if moved in (Direction.UPGRADE, Direction.DEGRADE) else None, only=True)
     assert isinstance(request, Intervention)
     return Rewrite(f"{request.text} {key[:12]} {request.direction}", "estimated")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
-from crome_jax.augment.oracles.base import Declined, Intervention, Judgement, Question, Reply, Request, Rewrite
+from crome_jax.augment.oracles.base import Declined, Intervention, Question, Reply, Request, Rewrite
 from crome_jax.augment.oracles.chat import replies
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Completion
@@ -35,11 +35,17 @@ class ChatOracle:
     Args:
         settings: which model, how fast, for how much.
         completer: where replies come from, made inside the loop; by default the endpoint of the settings.
+        run: name of the run that asks: what its processes and its lives spend is counted together.
     """
 
     name = "chat"
 
-    def __init__(self, settings: ChatSettings, completer: Callable[[ChatSettings, str], Completer] = ChatClient):
+    def __init__(
+        self,
+        settings: ChatSettings,
+        completer: Callable[[ChatSettings, str, str | None], Completer] = ChatClient,
+        run: str | None = None,
+    ):
         self.settings = settings
         self._prompts = Prompts(settings.prompts)
         self.provenance = {"oracle": settings.model, "oracle_prompts": self._prompts.version}
@@ -47,7 +53,7 @@ class ChatOracle:
         self._thread = threading.Thread(target=self._loop.run_forever, name="oracle", daemon=True)
         self._thread.start()
         try:
-            self._completer = self._run(_made(completer, settings, self._prompts.version))
+            self._completer = self._run(_made(completer, settings, self._prompts.version, run))
         except BaseException:
             self._end()
             raise
@@ -92,7 +98,7 @@ class ChatOracle:
         rendered = self._prompts.render(request)
         for sample in range(self.settings.resamples + 1):
             completion = await self._completer.complete(rendered, sample)
-            reply = completion if isinstance(completion, Declined) else _parse(request, rendered, completion)
+            reply = completion if isinstance(completion, Declined) else replies.parse(request, rendered, completion)
             if reply not in replies.MALFORMED:
                 break
             self.traffic.malformed[reply.reason] += 1
@@ -107,19 +113,5 @@ class ChatOracle:
         self._loop.close()
 
 
-async def _made(completer: Callable[[ChatSettings, str], Completer], settings: ChatSettings, prompts: str) -> Completer:
-    return completer(settings, prompts)
-
-
-def _parse(request: Request, rendered: Rendered, completion: Completion) -> Reply:
-    if completion.finish == "too large":
-        return replies.TOO_LARGE
-    if completion.finish == "refusal":
-        return replies.REFUSED
-    if completion.finish == "length":
-        return replies.CUT_SHORT
-    if isinstance(request, Question):
-        return replies.parse_rubrics(completion.content, request.count)
-    if isinstance(request, Judgement):
-        return replies.parse_verdict(completion.content, rendered.swapped)
-    return replies.parse_rewrite(completion.content, rendered.key)
+async def _made(completer: Callable[..., Completer], *given: ChatSettings | str | None) -> Completer:
+    return completer(*given)

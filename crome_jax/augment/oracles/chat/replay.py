@@ -2,7 +2,7 @@
 
 from crome_jax.augment.oracles.base import Declined
 from crome_jax.augment.oracles.chat.budget import Budget
-from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key
+from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key, request_text
 from crome_jax.augment.oracles.chat.client import Traffic
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings
@@ -16,12 +16,13 @@ class Replay:
         settings: `cache` is the record; model, sampling parameters and prompts must be those of the recorded run, as a
             reply is found by them.
         prompts: version of the prompts.
+        run: not looked at: nothing is spent.
 
     Raises:
         CromeError: where there is no record.
     """
 
-    def __init__(self, settings: ChatSettings, prompts: str):
+    def __init__(self, settings: ChatSettings, prompts: str, run: str | None = None):
         if settings.cache is None:
             raise CromeError("ChatSettings.cache is None, and a replay reads what is there; name the folder")
         self._settings, self._prompts = settings, prompts
@@ -34,12 +35,14 @@ class Replay:
 
     async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined:
         """Return the recorded reply."""
-        found = self._cache.get(request_key(self._settings.body(rendered, sample), self._prompts, sample))
+        body = self._settings.body(rendered, sample)
+        found = self._cache.get(request_key(request_text(body, self._prompts, sample)))
         if found is None:
             self.traffic.failed["no recorded reply"] += 1
             return Declined("no recorded reply")
         self.traffic.cached += 1
-        return found
+        self.traffic.kept += 1
+        return found.completion
 
     async def close(self) -> None:
         """Do nothing: nothing is open."""

@@ -5,8 +5,21 @@ import re
 import unicodedata
 from typing import Any
 
-from crome_jax.augment.oracles.base import EVERY_ATTRIBUTE, NO_ATTRIBUTE, Declined, Direction, Rewrite, Verdict
+from crome_jax.augment.oracles.base import (
+    EVERY_ATTRIBUTE,
+    NO_ATTRIBUTE,
+    Declined,
+    Direction,
+    Judgement,
+    Question,
+    Reply,
+    Request,
+    Rewrite,
+    Verdict,
+)
+from crome_jax.augment.oracles.chat.cache import Completion
 from crome_jax.augment.oracles.chat.envelopes import unseal
+from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.rubrics import Rubric
 from crome_jax.augment.words import WORD, stem
 
@@ -29,6 +42,21 @@ MOST_SENTENCE_CHARACTERS = 400
 # How a model that thinks aloud begins; some templates write the opening tag into the prompt.
 _THOUGHT = re.compile(r"\A\s*(?:<think>.*?|[^{]*?)</think>", re.DOTALL)
 _FENCE = re.compile(r"\A\s*```(?:json)?[ \t]*\n(.*)\n[ \t]*```\s*\Z", re.DOTALL)
+
+
+def parse(request: Request, rendered: Rendered, completion: Completion) -> Reply:
+    """Read the reply to a request."""
+    if completion.finish == "too large":
+        return TOO_LARGE
+    if completion.finish == "refusal":
+        return REFUSED
+    if completion.finish == "length":
+        return CUT_SHORT
+    if isinstance(request, Question):
+        return parse_rubrics(completion.content, request.count)
+    if isinstance(request, Judgement):
+        return parse_verdict(completion.content, rendered.swapped)
+    return parse_rewrite(completion.content, rendered.key)
 
 
 def parse_rubrics(content: str, count: int) -> tuple[Rubric, ...] | Declined:

@@ -1,11 +1,15 @@
 """JudgeBench (Tan et al. 2024, arXiv 2410.12784): pairs of which one answer is objectively right, the other wrong."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tensorflow_datasets as tfds
+
 from crome_jax.data.datasets.benchmarks.builder import BenchmarkBuilder, Download, Source, of_names
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group, read_id, read_prompt, read_text
+from crome_jax.data.records import stem
 from crome_jax.errors import DataError
 from crome_jax.evaluation.benchmarks.judgebench import CATEGORIES
 from crome_jax.groups import PreferenceGroup
@@ -27,15 +31,24 @@ def _read(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
     if label not in ("A>B", "B>A"):
         raise DataError("is missing" if label is None else f"is {label!r}, not A>B or B>A", field="label")
     better, worse = (read_text(record, f"response_{side}") for side in label.split(">"))
+    model = _response_model(record, file)
     return benchmark_group(
-        id=read_id(record, "pair_id"),
+        id=f"{model}/{read_id(record, 'pair_id')}",
         prompt=read_prompt(record, "question"),
         chosen=[better],
         rejected=[worse],
-        subset=category,
+        subset=f"{model}/{category}",
         category=category,
-        facts={"source": source},
+        facts={"source": source, "response_model": model},
     )
+
+
+def _response_model(record: Mapping[str, Any], file: Path) -> str:
+    """Return which model wrote both answers, as the record or its file's name says: each has a file of its own."""
+    if record.get("response_model") is not None:
+        return read_text(record, "response_model").replace("/", "-")
+    named = re.search(r"response_model=([^,/]+?)(?:\.jsonl?|\.parquet|,|$)", file.name.removesuffix(".gz"))
+    return named[1] if named else stem(file)
 
 
 JUDGEBENCH = Source(
@@ -68,4 +81,6 @@ JUDGEBENCH = Source(
 class JudgeBench(BenchmarkBuilder):
     """TFDS builder of JudgeBench."""
 
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "Subsets say whose answers they are."}  # noqa: RUF012 (TFDS declares it so)
     source = JUDGEBENCH

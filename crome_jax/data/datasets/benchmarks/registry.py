@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +29,12 @@ from crome_jax.evaluation.benchmarks.judgebench import measure_judgebench
 from crome_jax.evaluation.benchmarks.llmbar import measure_llmbar
 from crome_jax.evaluation.benchmarks.pairs import measure_pairs
 from crome_jax.evaluation.benchmarks.rewardbench import measure_rewardbench
-from crome_jax.evaluation.benchmarks.rewardbench2 import measure_rewardbench2
+from crome_jax.evaluation.benchmarks.rewardbench2 import NO_PAIRWISE, check_ties, measure_rewardbench2
 from crome_jax.evaluation.benchmarks.rewordbench import measure_rewordbench
 from crome_jax.evaluation.benchmarks.rm_bench import measure_rm_bench
 from crome_jax.groups import PreferenceGroup
 
+Check = Callable[[Sequence[PreferenceGroup]], None]
 Generate = Callable[[Mapping[str, Path], Quarantine | None], Iterator[PreferenceGroup]]
 
 
@@ -44,11 +45,15 @@ class Benchmark(NamedTuple):
         builder: its TFDS builder.
         measure: from its scored examples to its table.
         chance: the score that a random scorer gets in every part, None where parts differ in that.
+        check: raises CromeError where groups are not the whole of what its formula needs.
+        no_pairwise: why pairwise models cannot be measured, None where they can.
     """
 
     builder: type[BenchmarkBuilder]
     measure: Measure
     chance: float | None = 0.5
+    check: Check = lambda groups: None
+    no_pairwise: str | None = None
 
     @property
     def source(self) -> Source:
@@ -60,7 +65,7 @@ BENCHMARKS = {
     benchmark.source.name: benchmark
     for benchmark in (
         Benchmark(RewardBench, measure_rewardbench),
-        Benchmark(RewardBench2, measure_rewardbench2, chance=None),
+        Benchmark(RewardBench2, measure_rewardbench2, chance=None, check=check_ties, no_pairwise=NO_PAIRWISE),
         Benchmark(RMBench, measure_rm_bench),
         Benchmark(RewordBench, measure_rewordbench),
         Benchmark(JudgeBench, measure_judgebench),

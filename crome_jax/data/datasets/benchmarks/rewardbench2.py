@@ -30,6 +30,8 @@ def _read(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
         kind, _, number = key.partition(":")
         if kind not in ("ref", "tied") or not number.isdecimal():
             raise DataError(f"is {key!r}, not ref:NUMBER or tied:NUMBER as those of Ties are", field="id")
+        if kind == "tied" and len(texts["chosen"]) < 2:
+            raise DataError("has a single right answer, where a tied one has several", field="chosen")
     elif len(texts["chosen"]) != 1 or len(texts["rejected"]) != _BEST_OF - 1:
         counts = f"{len(texts['chosen'])} chosen and {len(texts['rejected'])} rejected"
         raise DataError(f"has {counts} responses, where {subset} has 1 and {_BEST_OF - 1}", field="rejected")

@@ -2,8 +2,7 @@
 
 The names and the three families (controlled, naturalistic, domain-targeted) are the paper's. It has no public code that
 could be read here, so wordings and rates are this project's and are beside each transformation; scores on them do not
-compare with the paper's. Three of its transformations need a model (paraphrase, back-translation, back-transcription)
-and are not here.
+compare with the paper's. 22 of its 28 are here; ABSENT says which are not, and why.
 """
 
 import codecs
@@ -306,3 +305,11 @@ FAMILIES: dict[str, tuple[Transformation, ...]] = {
     ),
 }
 """Family to its transformations, named as their functions."""
+
+ABSENT = {
+    "paraphrase": "needs a language model",
+    "back_translation": "needs models that translate",
+    "back_transcription": "needs models that speak and listen",
+    "three more": "their names could not be read at the paper's source",
+}
+"""Those of the paper's 28 transformations that are not here, and why."""

@@ -1,0 +1,151 @@
+"""What the Beam graph works on: a job, its ranges, and the folder where their shards gather until all are there."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
+from crome_jax.data.writers import describe_shards
+from crome_jax.errors import CromeError
+from crome_jax.files import absolute, is_remote, whole_output
+
+_NAME, _SPLIT = "preference_groups", "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is done, and all that its result depends on.
+
+    Args:
+        data: TFDS folder of groups in ArrayRecord files.
+        split: of it.
+        out: folder that will hold the result.
+        chosen: oracle and recipe.
+        seed: of every draw.
+        groups_per_shard: groups of one range.
+    """
+
+    data: str
+    split: str
+    out: str
+    chosen: Augmentation
+    seed: int = 0
+    groups_per_shard: int = 8192
+
+    def __post_init__(self):
+        for path in (self.data, self.out):
+            if is_remote(path):
+                raise CromeError(
+                    f"{path}: is in a bucket, and ArrayRecord reads and writes files; name a folder that every worker "
+                    "sees at the same path, such as one where the bucket is mounted"
+                )
+        # A worker need not be where the command was given.
+        chosen = self.chosen
+        if chosen.baseline is not None:
+            chosen = dataclasses.replace(chosen, baseline=absolute(chosen.baseline))
+        if chosen.chat is not None:
+            chosen = dataclasses.replace(chosen, chat=chosen.chat.absolute())
+        for name, value in {"data": absolute(self.data), "out": absolute(self.out), "chosen": chosen}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def run(self) -> str:
+        """The name under which is counted what the job spends."""
+        return self.out
+
+    @property
+    def work(self) -> Path:
+        """Where shards are gathered until all are there."""
+        out = Path(self.out)
+        return out.with_name(f"{out.name}.unfinished")
+
+    @property
+    def shards(self) -> Path:
+        """What becomes the result."""
+        return self.work / "shards"
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One range of the input, and the shard of the output that it becomes.
+
+    Args:
+        number, of: which of how many, from 0.
+        start, stop: indices of its groups.
+    """
+
+    number: int
+    of: int
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        """The file's name, as TFDS has it."""
+        return f"{_NAME}-{_SPLIT}.array_record-{self.number:05d}-of-{self.of:05d}"
+
+
+def account_path(job: Job, shard: Shard) -> Path:
+    """Return where the account of a shard is; a shard that has one is done."""
+    return job.work / "accounts" / f"{shard.name}.json"
+
+
+def check_absent(job: Job) -> None:
+    """Raise CromeError where the result is there already."""
+    if not os.path.lexists(job.out):
+        return
+    if job.work.is_dir() and not job.shards.exists():
+        shutil.rmtree(job.work)  # Of a run that was killed when all but this was done.
+    raise CromeError(f"{job.out}: exists already; choose another name, or move it away")
+
+
+def start_job(job: Job, shards: Sequence[Shard]) -> None:
+    """Make the folder of the work, or see that the one that is there is of this very job."""
+    said = {
+        "data": os.path.realpath(job.data),
+        "split": job.split,
+        "groups": shards[-1].stop,
+        "groups_per_shard": job.groups_per_shard,
+        "seed": job.seed,
+        "recipe": dataclasses.asdict(job.chosen.recipe),
+        "oracle": job.chosen.oracle,
+        "model": _model(job.chosen),
+        "baseline": job.chosen.baseline,
+        "unsure": [job.chosen.unsure, *job.chosen.unsure_kinds],
+    }
+    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    plan = job.work / "plan.json"
+    if plan.is_file() and json.loads(plan.read_text())["key"] != key:
+        raise CromeError(
+            f"{job.work}: is an unfinished run with another input, seed, recipe, oracle or baseline; run that one "
+            "to its end, or move the folder away"
+        )
+    if not plan.is_file():
+        with whole_output(plan) as partial:
+            partial.write_text(json.dumps({"key": key, **said}, indent=1))
+    for folder in (job.shards, job.work / "accounts"):
+        folder.mkdir(exist_ok=True)
+
+
+def _model(chosen: Augmentation) -> dict[str, Any] | None:
+    """Return what a model's replies depend on; how fast and for how much it is asked may change between runs."""
+    if chosen.oracle == OFFLINE:
+        return None
+    fields = ("model", "prompts", "structured", "temperature", "seed", "max_reply_tokens", "resamples", "extra")
+    return {name: getattr(chosen.chat, name) for name in fields}
+
+
+def finish_job(job: Job, sizes: Sequence[int], report: Callable[[], None]) -> None:
+    """Write what TFDS reads a folder by, report, give the folder its name, and take the rest away."""
+    for litter in job.shards.glob(".*.partial"):  # Of workers that were killed.
+        shutil.rmtree(litter, ignore_errors=True)
+    said = f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}."
+    describe_shards(job.shards, _NAME, _SPLIT, sizes, said)
+    report()
+    os.replace(job.shards, job.out)
+    shutil.rmtree(job.work)

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+usage="usage: launch/tpu_vm_keep.sh [--dry-run] --name NAME --zone ZONE [OPTION ...] -- TRAIN_ARGUMENT ...
+
+Train on a TPU slice that may be taken away, by the steps of launch/tpu_vm.sh: ask for it, set it up, train; and look once
+a minute. Where it is gone, ask again; where a machine was started anew, train again. The slice stays, and is paid for,
+when the run has ended; this ends with the run's status then. What it starts goes on without it.
+
+  OPTION      of launch/tpu_vm.sh, such as --type v5p-32 --spot
+  --dry-run   print what would be done where nothing goes wrong, and what where the slice is taken away"
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+dry="" options=()
+while (($#)); do
+  case "$1" in
+    -h | --help) echo "$usage" && exit ;;
+    --dry-run) dry=1 && shift ;;
+    --spot) options+=("$1") && shift ;;
+    --name | --zone | --type) options+=("$1" "$2") && shift 2 ;;
+    --) shift && break ;;
+    *) echo "$usage" >&2 && exit 2 ;;
+  esac
+done
+if ((${#options[@]} < 4)); then echo "$usage" >&2 && exit 2; fi
+slice() { launch/tpu_vm.sh ${dry:+--dry-run} "${options[@]}" "$1" -- "${@:2}"; }
+say() { echo "tpu_vm_keep.sh: $*" >&2; }
+
+if [[ $dry ]]; then
+  for step in request create setup; do slice "$step"; done
+  slice train "$@"
+  for step in state delete; do slice "$step"; done
+  exit
+fi
+while true; do
+  case "$(slice request || echo ABSENT)" in
+    ABSENT) say "asks for the slice" && slice create || say "was not given it; asks again" ;;
+    SUSPENDED | FAILED) say "the slice was taken away" && slice delete || say "could not delete it; tries again" ;;
+    ACTIVE)
+      states="$(slice state | grep -xE 'running|none|gone|[0-9]+' | sort -u | xargs)" || states=""
+      case " $states " in
+        "  ") say "no worker can be reached; tries again" ;;
+        *" none "*) slice setup && slice train "$@" || say "could not start everywhere; looks again" ;;
+        *" gone "* | *" 130 "* | *" 143 "*) slice train "$@" || say "goes on already where it says so" ;;
+        *" running "*) ;;
+        *) say "the run has ended; see what launch/tpu_vm.sh ${options[*]} log shows" && exit "${states##* }" ;;
+      esac
+      ;;
+  esac
+  sleep 60
+done
