@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -27,6 +27,9 @@ from crome_jax.training.spikes import SpikeDetector
 from crome_jax.training.step import TrainState
 from crome_jax.training.trace import Trace
 
+UNLOGGED = "unlogged"
+"""What is kept by this name beside the iterator's state is what `fit` takes by it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Throughput:
@@ -41,6 +44,27 @@ class Throughput:
     seconds: float
     tokens: float
     pairs: float
+
+
+@dataclasses.dataclass
+class _Pending:
+    """What the next line of the curve will tell of: sums of the metrics of so many steps, and how many were skipped."""
+
+    sums: dict[str, Any] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    skipped: int = 0
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Take the metrics of a step."""
+        self.sums = {name: np.asarray(self.sums.get(name, 0.0)) + value for name, value in values.items()}
+        self.steps += 1
+
+    def state(self, again: int) -> dict[str, Any]:
+        """Return it as JSON values, for a checkpoint; `again` of the skipped steps come after that."""
+        if not self.steps and self.skipped == again:
+            return {}
+        sums = {name: np.asarray(value).tolist() for name, value in self.sums.items()}
+        return {UNLOGGED: {"sums": sums, "steps": self.steps, "skipped": self.skipped - again}}
 
 
 def fit(
@@ -63,6 +87,7 @@ def fit(
     preempted: Preemption | None = None,
     trace: Trace | None = None,
     goodput: Goodput | None = None,
+    unlogged: Mapping[str, Any] | None = None,
     attributes: Sequence[str] = (),
 ) -> tuple[TrainState, Throughput]:
     """Train from the state's step up to `steps`.
@@ -84,6 +109,7 @@ def fit(
         incidents: told of every skipped step and every spike of the loss.
         preempted: asked after each step, and while it is measured, whether to save and stop there; None never is.
         trace: steps to record for XProf; None records nothing.
+        unlogged: what a checkpoint kept of the steps before it that no line had told of yet.
         goodput: told when each step began and ended; its figures are logged.
         attributes: names of those that batches number from 1; see `tell_commonest_apart`.
 
@@ -95,21 +121,21 @@ def fit(
     done = int(state.step)
     incidents = incidents or Incidents()
     progress, spikes = Progress(name, steps, done=done, silent=not is_first()), SpikeDetector()
-    sums: dict[str, Any] = {}
-    summed = skipped = in_a_row = 0
+    pending = _Pending(**unlogged or {})
+    in_a_row = 0
     started = time.monotonic()
     goodput, preempted = goodput or Goodput(), preempted or Preemption()
     seen = {"tokens": 0.0, "comparisons": 0.0}
 
     def take(at: int, metrics: dict[str, Any], dispatched: float, finished: Future[float]) -> None:
-        nonlocal sums, summed, skipped, in_a_row, started
+        nonlocal pending, in_a_row, started
         values = {k: v if np.ndim(v) else float(v) for k, v in jax.device_get(metrics).items()}
         loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
             started = time.monotonic()
         goodput.take(dispatched, finished.result(), counts=not bad and at > done + 1)  # The first step compiles.
         if bad:
-            skipped, in_a_row = skipped + 1, in_a_row + 1
+            pending.skipped, in_a_row = pending.skipped + 1, in_a_row + 1
             progress.close()
             incidents.add(at, "skipped", loss, grad_norm)
         else:
@@ -119,16 +145,15 @@ def fit(
                 incidents.add(at, "spike", loss, grad_norm)
             for key in seen if at > done + 1 else ():
                 seen[key] += values[key]
-            sums = {k: sums.get(k, 0.0) + v for k, v in values.items()}
-            summed += 1
+            pending.add(values)
         elapsed = max(time.monotonic() - started, 1e-9)
         rates = {"tokens/s": seen["tokens"] / elapsed, "pairs/s": seen["comparisons"] / elapsed}
-        progress.update(at, _facts(summarize(sums, summed), rates))
+        progress.update(at, _facts(summarize(pending.sums, pending.steps), rates))
         # By the step's number, so that a resumed run writes its lines where the uninterrupted one would.
         if at % log_every == 0 or at == steps:
-            told = {"skipped": skipped} if skipped else {}
-            log(at, {**summarize(sums, summed, attributes), **told, **rates, **goodput.figures()})
-            sums, summed, skipped = {}, 0, 0
+            told = {"skipped": pending.skipped} if pending.skipped else {}
+            log(at, {**summarize(pending.sums, pending.steps, attributes), **told, **rates, **goodput.figures()})
+            pending = _Pending()
 
     late: tuple[int, dict, float, Future[float]] | None = None
     good = iterator.get_state()  # After the last step that was not skipped, as far as is known.
@@ -156,7 +181,7 @@ def fit(
                 progress.close()
                 first = number - in_a_row + 1
                 before_save()
-                _save_before(first, state, good, checkpoints)
+                _save_before(first, state, good | pending.state(in_a_row), checkpoints)
                 raise Diverged(_too_many(first, number, metrics, incidents))
             if not in_a_row:
                 good = iterator.get_state()
@@ -165,13 +190,13 @@ def fit(
             if measured is not None:
                 log(number, {f"validation/{name}": value for name, value in measured.items()})
             before_save()
-            checkpoints.save(state, iterator.get_state(), measured)
+            checkpoints.save(state, iterator.get_state() | pending.state(in_a_row), measured)
             due = False
             stop = stop or (number < steps and preempted())  # Once more: measuring takes long.
         if stop:
             if in_a_row:
                 before_save()
-                _save_before(number - in_a_row + 1, state, good, checkpoints)
+                _save_before(number - in_a_row + 1, state, good | pending.state(in_a_row), checkpoints)
             checkpoints.wait()
             progress.close()
             raise Preempted(

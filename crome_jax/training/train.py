@@ -37,7 +37,7 @@ from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
-from crome_jax.training.loop import Throughput, fit
+from crome_jax.training.loop import UNLOGGED, Throughput, fit
 from crome_jax.training.mesh import Attention, check_parts, execution_on, make_mesh
 from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
@@ -232,9 +232,10 @@ def train(
         frozen = above_trunk(frozen)
     order = {"rows_per_step": rows_per_step, "seed": seed, "mixture": trained_on.mixture}
     iterator = batches(trained_on.rows, hidden=hidden, mesh=devices, **order)
-    restored = checkpoints.restore_newest(state, before=replay)
+    restored, unlogged = checkpoints.restore_newest(state, before=replay), None
     if restored is not None:
         state, iterator_state = restored
+        unlogged = iterator_state.pop(UNLOGGED, None)
         iterator.set_state(iterator_state)
         print(f"{run}: resumed at step {int(state.step)}", file=sys.stderr)
     step = make_train_step(
@@ -279,6 +280,7 @@ def train(
             max_skipped=max_skipped,
             preempted=preempted,
             trace=trace,
+            unlogged=unlogged,
             goodput=Goodput(launched, log.latest if log else {}),
             attributes=trained_on.attributes,
             incidents=Incidents(

@@ -1,5 +1,6 @@
 """The loop by itself, around a step that costs nothing."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -17,7 +18,7 @@ from crome_jax.errors import CromeError, Preempted
 from crome_jax.training import preemption
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
-from crome_jax.training.loop import fit
+from crome_jax.training.loop import UNLOGGED, fit
 from crome_jax.training.preemption import Preemption
 from crome_jax.training.spikes import SpikeDetector
 from crome_jax.training.step import TrainState
@@ -127,6 +128,26 @@ def test_a_resumed_run_writes_its_lines_at_the_same_steps(done):
     resumed = logged(done, 12, log_every=3)
     assert [*resumed] == [at for at in whole if at > done]
     assert [resumed[at] for at in (9, 12)] == [whole[at] for at in (9, 12)]
+
+
+@pytest.mark.parametrize(("saved_at", "spoiled"), [(7, (3,)), (4, (3,)), (7, (3, 8)), (10, (2,))])
+def test_a_line_tells_of_all_its_steps_also_where_the_run_was_cut_off_between(saved_at, spoiled):
+    step = lambda: counting_step(dict.fromkeys(spoiled, "loss"))  # noqa: E731
+
+    def lines(done, steps, **options):
+        told = {}
+        log = lambda at, values: told.update({at: (values["loss"], values.get("skipped", 0))})  # noqa: E731
+        with contextlib.suppress(Preempted):
+            train(done, steps, step(), log=log, log_every=10, **options)
+        return told
+
+    whole, saves = lines(0, 20), Saves()
+    first = lines(0, 20, checkpoints=saves, checkpoint_every=100, preempted=AsksAt(saved_at))
+    *_, data = saves.data
+    resumed = lines(saves.latest, 20, unlogged=json.loads(json.dumps(data)).get(UNLOGGED))
+    assert first | resumed == whole
+    assert [*whole] == [10, 20]
+    assert whole[10][1] == len(spoiled)
 
 
 def test_what_is_saved_is_measured_and_logged_with_its_checkpoint():
