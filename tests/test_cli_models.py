@@ -141,7 +141,7 @@ def test_a_run_does_not_go_on_under_other_settings(place, own_run, capsys, bindi
         (["--gin.train.dtype='float7'"], "dtype is 'float7'; give 'float32' or 'bfloat16'"),
         (["--gin.STEPS=0"], "steps is 0; give 1 or more"),
         (["--gin.RowShape.responses=1"], "RowShape.responses is 1; a pair of responses needs 2 at least"),
-        (["--gin.train.micro_batches=3"], "8 rows do not divide into 3 micro-batches"),
+        (["--gin.train.micro_batches=3"], "rows_per_step is 8, in 3 micro-batches over"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(place, tmp_path, capsys, flags, problem):

@@ -315,7 +315,14 @@ def test_what_the_image_copies_is_enough_to_install_and_to_run(tmp_path):
     installs = bash(tmp_path / "launch" / "setup.sh", "--dry-run", "tpu", PYTHON=sys.executable)
     assert installs.returncode == 0, installs.stderr
     assert "'-e' '.[tpu]'" in installs.stdout
-    command = [sys.executable, "-m", "crome_jax", "train", "--gin_file=gin/runs/crome.gin", "--gin.DATA='none'"]
+    command = [
+        sys.executable,
+        "-m",
+        "crome_jax",
+        "train",
+        "--gin_file=gin/runs/crome.gin",
+        "--gin.DATA='pyproject.toml'",
+    ]
     ran = subprocess.run([*command, "--gin.BACKBONE='nowhere'"], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 2
     assert "nowhere: neither a file or folder nor a known backbone" in ran.stderr

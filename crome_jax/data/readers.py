@@ -85,14 +85,17 @@ def check_shards(path: str | os.PathLike, *, split: str | None = None) -> None:
     """
     path = place(path)
     try:
-        if not path.exists():
-            raise DataError("does not exist", file=str(path), fix="check the path")
+        if not path.exists() and (is_remote(path) or not path.is_symlink()):
+            raise FileNotFoundError
         if path.is_dir() and (folder := _tfds_folder(path)) is not None:
             _open_tfds(folder, split)
         else:
             _record_files(path, split)
+    except FileNotFoundError:
+        raise DataError("does not exist", file=str(path), fix="check the path") from None
     except OSError as e:
-        raise DataError(f"cannot be read ({e.strerror or e})", file=str(path), fix="check the path") from None
+        fix = "check the path and its permissions"
+        raise DataError(f"cannot be read ({e.strerror or e})", file=str(path), fix=fix) from None
 
 
 def read_prompt_responses(

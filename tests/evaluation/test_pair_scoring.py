@@ -185,7 +185,7 @@ def test_score_gives_each_response_its_means_over_the_others_of_its_record():
     for group, odds in zip(GROUPS, judged, strict=True):
         for a, b in itertools.permutations(range(len(odds)), 2):
             odds[a, b] = expected()[group.id, a, b]
-    assert (len(given), cut) == (sum(map(len, judged)), 0)
+    assert (len(given), sum(cut)) == (sum(map(len, judged)), 0)
     for name, mean in (("win_probability", win_probabilities), ("tie_probability", tie_probabilities)):
         by_hand = np.concatenate([mean(odds) for odds in judged])
         np.testing.assert_allclose([one[name] for one in given], by_hand, atol=1e-5)
