@@ -106,9 +106,10 @@ def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
         params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
         return Backbone(name, cfg, trainable, HeldSource(params), {"head": params["head"]}, tokenizer, "tiny")
     cfg = _cut(read_config(file), layers, trainable, name)
+    tokenizer.check_rows(cfg.vocab_size, path)
+    source = FileSource(GGUFTensors(file, cfg))  # What it lacks shows before all of it is read.
     digest = _sha256(path)
     check_file(name, path, digest)
-    source = FileSource(GGUFTensors(file, cfg))
     return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, digest)
 
 

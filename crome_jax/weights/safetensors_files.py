@@ -197,7 +197,8 @@ def refuse_pickle(path: Path) -> CromeError:
     return CromeError(
         f"{path}: a pickle, which can run any code when it is read, so only safetensors and GGUF are; convert it where "
         "you trust it: python -c \"import transformers as t; t.AutoModelForCausalLM.from_pretrained('FOLDER')"
-        ".save_pretrained('NEW')\", and copy the tokenizer's files"
+        ".save_pretrained('NEW')\" (a classifier with AutoModelForSequenceClassification, which keeps its head), and "
+        "copy the tokenizer's files"
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig, tiny
 from crome_jax.models.weights import Params, Trainable, declare, init_params, layer_runs, split_layers
-from crome_jax.weights.backbones import context_length
+from crome_jax.weights import backbones
+from crome_jax.weights.backbones import context_length, load_backbone
 from crome_jax.weights.gguf_files import GGUFTensors, read_config
 from crome_jax.weights.gguf_header import open_gguf
 from crome_jax.weights.sources import FileSource, read_whole
@@ -272,3 +273,11 @@ def test_a_damaged_file_is_refused_or_still_has_its_shapes(small, data):
         message = ""
         assert params["embed"].shape == (cfg.vocab_size, cfg.width)
     assert message == "" or message.startswith(str(path))
+
+
+def test_a_file_whose_tokenizer_does_not_match_its_embedding_is_told_before_it_is_read_whole(monkeypatch):
+    read = backbones.read_config
+    monkeypatch.setattr(backbones, "read_config", lambda file: dataclasses.replace(read(file), vocab_size=300))
+    monkeypatch.setattr(backbones, "_sha256", lambda path: pytest.fail("all of it was read"))
+    with pytest.raises(CromeError, match=r"the embedding has 300 rows, but the tokenizer's ids go up to 49,151"):
+        load_backbone("smollm2-135m")
