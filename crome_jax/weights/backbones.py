@@ -123,20 +123,23 @@ def backbone_path(name: str) -> Path:
 
 
 def context_length(name: str) -> int:
-    """Return how many tokens the longest text may have that a backbone is for, by its file; 8192 where it says none.
+    """Return how many tokens the longest text may have that a backbone is for, by its file.
+
+    Where that says none it is 8192, of Gemma 3 in a folder 131,072: what transformers takes for it.
 
     Raises:
         CromeError: where the file or folder is absent or damaged.
     """
     name = original_backbone(name)
-    path = backbone_path(name)
+    path, unsaid = backbone_path(name), 8192
     if path.is_dir():
         said = read_json_object(path / "config.json")
         found = (said.get("text_config") or said).get("max_position_embeddings")
+        unsaid = 131_072 if str(said.get("model_type")).startswith("gemma3") else unsaid
     else:
         file = open_gguf(path)
         found = file.metadata.get(f"{read_config(file).family}.context_length")
-    return found if isinstance(found, int) and found > 0 else 8192
+    return found if isinstance(found, int) and found > 0 else unsaid
 
 
 def _load_folder(name: str, folder: Path, trainable: Trainable, layers: int | None) -> Backbone:

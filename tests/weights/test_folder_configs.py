@@ -159,7 +159,7 @@ def test_a_classifier_is_known_by_its_architecture(tmp_path):
 
 
 def test_how_long_a_text_may_be_is_read_where_the_file_says_it(tmp_path):
-    for content, context in ((LLAMA_3_1_8B, 131_072), (PUBLISHED["gemma3_4b"], 8192)):
+    for content, context in ((LLAMA_3_1_8B, 131_072), (PUBLISHED["gemma3_4b"], 131_072)):
         read(tmp_path, content)
         assert context_length(str(tmp_path)) == context
 
