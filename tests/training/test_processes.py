@@ -206,7 +206,7 @@ def test_where_one_process_is_asked_to_end_all_save_the_same_step(data, tmp_path
         if "asked to end: saved at step" in line
     }
     assert len(told) == 1
-    assert f"saved at step {newest(tmp_path / 'run')}, " in told.pop()
+    assert f"saved at step {newest(tmp_path / 'run')}," in told.pop()
     assert_goes_on_as_undisturbed(data, tmp_path / "run", tmp_path / "undisturbed")
 
 
