@@ -51,6 +51,11 @@ def place(path: str | os.PathLike) -> Path:
     return epath.Path(path)
 
 
+def is_taken(path: Path) -> bool:
+    """Tell whether something is at a path, be it a link to nothing."""
+    return path.exists() if is_remote(path) else os.path.lexists(path)
+
+
 def resolved(path: Path) -> Path:
     """Return a path without links and dots, which those in a bucket do not have."""
     return path if is_remote(path) else path.resolve()
@@ -270,7 +275,7 @@ def _upload(finished: Path, path: Path) -> None:
 
 
 def _check_absent(path: Path, overwrite: bool) -> None:
-    if not overwrite and (path.exists() if is_remote(path) else os.path.lexists(path)):
+    if not overwrite and is_taken(path):
         raise CromeError(f"{path}: exists already; choose another name or pass --overwrite")
 
 

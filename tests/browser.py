@@ -26,6 +26,14 @@ document.title = [document.querySelectorAll("section").length, dark, ...said].jo
 </script>"""
 
 
+def find_browser() -> str:
+    """Return Chromium's path; skips where there is none."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    return browser
+
+
 def look(page: str, folder: Path, width: int, scheme: int) -> tuple[int, str, list[str]]:
     """Show a page in a window; skips where there is no Chromium.
 
@@ -36,9 +44,7 @@ def look(page: str, folder: Path, width: int, scheme: int) -> tuple[int, str, li
     Returns:
         How many sections it has, the colour of its paper, and what is wrong with it.
     """
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    browser = find_browser()
     path = folder / "page.html"
     # The probe is a script, which pages that have none forbid.
     allowed = page.replace("script-src 'unsafe-inline'; ", "").replace("default-src 'none';", _SCRIPTS)

@@ -7,6 +7,7 @@ import numpy as np
 import peft
 import torch
 import transformers
+from reference import rendered
 
 from crome_jax.groups import PreferenceGroup
 
@@ -22,16 +23,7 @@ def load_adapter(base: Path, adapter: Path):
 
 def encoded(reader, groups: Sequence[PreferenceGroup]):
     """Encode every response of groups under its prompt, as one padded batch."""
-    texts = [
-        reader.apply_chat_template(
-            [*({"role": m.role, "content": m.content} for m in group.prompt),
-             {"role": "assistant", "content": response.text}],
-            tokenize=False,
-        )
-        for group in groups
-        for response in group.responses
-    ]  # fmt: skip
-    return reader(texts, padding=True, add_special_tokens=False, return_tensors="pt")
+    return reader(rendered(reader, groups), padding=True, add_special_tokens=False, return_tensors="pt")
 
 
 def peft_rewards(base: Path, adapter: Path, groups: Sequence[PreferenceGroup]) -> np.ndarray:

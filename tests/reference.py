@@ -15,6 +15,7 @@ import transformers
 from crome_jax.batch import Batch
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.data.vocabularies import Vocabulary
+from crome_jax.groups import PreferenceGroup
 from crome_jax.models import weights
 from crome_jax.models.config import DecoderConfig
 
@@ -191,6 +192,19 @@ def relative(ours, theirs) -> float:
 
 CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TOKENS = 256 + len(CONTROL)
+
+
+def rendered(reader, groups: Sequence[PreferenceGroup]) -> list[str]:
+    """Render every response of groups under its prompt by transformers' own chat template."""
+    return [
+        reader.apply_chat_template(
+            [*({"role": m.role, "content": m.content} for m in group.prompt),
+             {"role": "assistant", "content": response.text}],
+            tokenize=False,
+        )
+        for group in groups
+        for response in group.responses
+    ]  # fmt: skip
 
 
 def write_tokenizer(folder: Path | str) -> None:

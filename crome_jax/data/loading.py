@@ -164,7 +164,7 @@ def fitting_groups(
     groups: Sequence[PreferenceGroup],
     tokenizer: Tokenizer,
     shape: RowShape,
-    quarantine: Quarantine,
+    quarantine: Quarantine | None,
     *,
     forms: Sequence[PairForm | None] = (None,),
     name: str | None = None,
@@ -172,19 +172,25 @@ def fitting_groups(
     """Return the groups that can be packed in all these forms, in order; the others are set aside.
 
     Args:
+        quarantine: where they go; None makes the first one an error.
         forms: of laying comparisons out, as `pairs` of pack_groups.
+
+    Raises:
+        DataError: as pack_groups does, without a quarantine.
     """
-    refused: dict[int, DataError] = {}  # By place: ids may come twice.
-    fits = set(range(len(groups)))
+    refused: dict[int, DataError] = {}  # By object: ids may come twice.
+
+    def refuse(group: PreferenceGroup, error: DataError) -> None:
+        refused.setdefault(id(group), error)
+
     for form in forms:
-        for place in sorted(fits):
-            on_bad = lambda _, error, place=place: refused.setdefault(place, error)  # noqa: E731
-            for _ in tokenize_groups([groups[place]], tokenizer, shape, pairs=form, on_bad=on_bad, name=name):
-                pass
-        fits -= refused.keys()
-    for place, error in sorted(refused.items()):
-        quarantine.add(error, to_json(groups[place]))
-    return [groups[place] for place in sorted(fits)]
+        on_bad = None if quarantine is None else refuse
+        for _ in tokenize_groups(groups, tokenizer, shape, pairs=form, on_bad=on_bad, name=name):
+            pass
+    for group in groups:
+        if id(group) in refused:
+            quarantine.add(refused[id(group)], to_json(group))
+    return [group for group in groups if id(group) not in refused]
 
 
 def fingerprint(rows: Rows) -> str:

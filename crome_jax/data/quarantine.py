@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import is_remote, place, whole_output
+from crome_jax.files import is_remote, is_taken, place, whole_output
 
 _FIELDS = {"file", "record", "error", "raw"}
 
@@ -66,7 +66,7 @@ class Quarantine:
 
     def check_place(self) -> None:
         """Raise CromeError where a file is in the way that must not be replaced."""
-        if self.path is None or not self._there():
+        if self.path is None or not is_taken(self.path):
             return
         if not self._overwrite:
             raise CromeError(f"{self.path}: exists already; {self._fix}")
@@ -91,7 +91,7 @@ class Quarantine:
             return
         if self._file is None:
             self.check_place()
-            partial = self._stack.enter_context(whole_output(self.path, overwrite=self._there()))
+            partial = self._stack.enter_context(whole_output(self.path, overwrite=is_taken(self.path)))
             self._file = self._stack.enter_context(partial.open("w", encoding="ascii"))
         if isinstance(raw, bytes):
             raw = raw.decode(errors="surrogateescape")
@@ -99,9 +99,6 @@ class Quarantine:
             raw = json.dumps(raw, default=str)
         line = {"file": error.file, "record": error.record, "error": str(error), "raw": raw}
         self._file.write(json.dumps(line) + "\n")
-
-    def _there(self) -> bool:
-        return self.path.exists() if is_remote(self.path) else os.path.lexists(self.path)
 
 
 def _reads(source: Path, path: Path) -> bool:

@@ -70,11 +70,11 @@ def run(args: argparse.Namespace) -> None:
     """Rewrite, score, measure, write the report and print its summary."""
     from crome_jax.augment.oracles.facts import oracle_facts
     from crome_jax.augment.seeds import derive_seed
-    from crome_jax.data.loading import fingerprint_groups
+    from crome_jax.data.loading import fingerprint_groups, fitting_groups
     from crome_jax.data.readers import read_groups
     from crome_jax.evaluation.diagnosis import diagnose
     from crome_jax.evaluation.diagnosis_page import render_diagnosis
-    from crome_jax.evaluation.pair_scoring import judge_groups
+    from crome_jax.evaluation.pair_scoring import BOTH, judge_groups
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> None:
             chat_template=None if is_run(args.model) else args.chat_template,
             row_tokens=args.row_tokens,
         )
-        groups = _fitting(groups, found.model, args.data.name, quarantine)
+        tokenizer, shape, form = found.model.tokenizer, found.model.shape, BOTH if found.model.pairwise else None
+        groups = fitting_groups(groups, tokenizer, shape, quarantine, forms=[form], name=args.data.name)
         counts, cut = {}, []
 
         def score(extended):
@@ -158,24 +159,6 @@ def _attributes(given: Sequence[str] | None, oracle: str | None) -> tuple[tuple[
             "oracle (--oracle chat) takes any name"
         )
     return causal, tuple(name for name in styles if name in given)
-
-
-def _fitting(groups, model, name, quarantine):
-    """Return the groups whose prompts leave room in a row; the others are set aside or an error."""
-    from crome_jax.data.loading import tokenize_groups
-    from crome_jax.evaluation.pair_scoring import BOTH
-    from crome_jax.groups import to_json
-
-    refused = set()
-
-    def refuse(group, error):
-        refused.add(group.id)
-        quarantine.add(error.at(f"group {group.id!r} of {name}"), to_json(group))
-
-    pairs = BOTH if model.pairwise else None
-    for _ in tokenize_groups(groups, model.tokenizer, model.shape, pairs=pairs, on_bad=refuse if quarantine else None):
-        pass
-    return [group for group in groups if group.id not in refused]
 
 
 def _summary(figures) -> str:

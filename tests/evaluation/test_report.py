@@ -5,11 +5,11 @@ import html.parser
 import json
 import math
 import re
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
+from browser import find_browser
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
@@ -295,9 +295,7 @@ def test_a_diverged_model_is_refused():
 @pytest.fixture(scope="module")
 def browse(tmp_path_factory):
     """Return a function from a page's text to the document Chromium makes of it."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    browser = find_browser()
 
     def run(page):
         folder = tmp_path_factory.mktemp("browser")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from reference import FAMILIES, TOKENS, from_torch, reference, write_tokenizer
+from reference import FAMILIES, TOKENS, from_torch, reference, rendered, write_tokenizer
 from toy import mesh_of, text_groups
 
 from crome_jax.data.chat_templates import CHATML, GEMMA, LLAMA3, ChatTemplate, ending_with
@@ -94,15 +94,7 @@ def test_rewards_through_transformers_are_ours(family, tokenizer, tmp_path):
     expected = np.concatenate(score_groups(ours, groups).rewards)[:8]
     model, reader = load_quietly(tmp_path / "out")
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
-    texts = [
-        reader.apply_chat_template(
-            [*({"role": m.role, "content": m.content} for m in group.prompt),
-             {"role": "assistant", "content": response.text}],
-            tokenize=False,
-        )
-        for group in groups
-        for response in group.responses
-    ][:8]  # fmt: skip
+    texts = rendered(reader, groups)[:8]
     for side in ("left", "right"):
         for size in (1, 2, 3, 8):
             found = []
