@@ -88,7 +88,9 @@ def whole(reference, prompt, response=None):
     return ids if ids[0] == bos else [bos, *ids]
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30).filter(
+    lambda text: not any(token in text for token in CONTROL)
+)
 spelled = st.lists(st.sampled_from(CONTROL) | texts, max_size=5).map("".join)
 
 
