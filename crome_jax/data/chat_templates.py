@@ -93,6 +93,17 @@ def keeping(source: str, special_tokens: Mapping[str, str]) -> str:
     return "".join(kept) + source
 
 
+def on_one_day(source: str) -> str:
+    """Return a template that writes what `source` does here on any day: others give the date of the day."""
+    if "strftime_now" not in source or "macro strftime_now" in source:
+        return source
+    directives = [f"%{bare}{letter}" for bare in ("-", "") for letter in "aAbBcdHIjmMpSwxXyYZ"]
+    # "%%" is put away meanwhile, as its second half would begin a directive.
+    steps = [("%%", "\0"), *((d, _TODAY.strftime(d)) for d in directives), ("\0", "%")]
+    written = "".join(f" | replace({json.dumps(old)}, {json.dumps(new)})" for old, new in steps)
+    return f"{{% macro strftime_now(form) %}}{{{{ form{written} }}}}{{% endmacro %}}\n{source}"
+
+
 class ChatTemplate:
     """A Jinja chat template, rendered as transformers' `apply_chat_template` renders it.
 

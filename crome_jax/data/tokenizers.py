@@ -10,7 +10,14 @@ from typing import Any
 
 import tokenizers
 
-from crome_jax.data.chat_templates import ChatTemplate, default_template, ending_with, keeping, starting_with_bos
+from crome_jax.data.chat_templates import (
+    ChatTemplate,
+    default_template,
+    ending_with,
+    keeping,
+    on_one_day,
+    starting_with_bos,
+)
 from crome_jax.data.vocabularies import (
     Vocabulary,
     read_folder_vocabulary,
@@ -114,6 +121,16 @@ class Tokenizer:
         (ids,) = self._encode_pieces([self._template.between(request)])
         return ids
 
+    @property
+    def folds_system(self) -> bool:
+        """Whether a system turn is written at the head of the first user turn, as the template has no place for it."""
+        return self._template.folds_system
+
+    @property
+    def stops_at_end_of_turn(self) -> bool:
+        """Whether the chat template by itself writes nothing after the token that ends an assistant's turn."""
+        return self._template.stops_there
+
     def writes_pairs(self, request: str) -> bool:
         """Tell whether the chat template by itself writes two answers as encoding each, and `encode_between`, does."""
         return self._template.writes_pairs(request)
@@ -199,6 +216,7 @@ class Tokenizer:
             template = ending_with(template, end)
         if self._vocabulary.add_bos and self.bos_id is not None and not self._writes_bos():
             template = starting_with_bos(template)
+        template = on_one_day(template)
         definition = self._vocabulary.definition | {"post_processor": None}
         self._write(folder, definition, self._special_tokens | named, template, False, model_max_length=context)
         pad_id = self._control_ids[pad]

@@ -207,7 +207,9 @@ def _check_tensors(file: GGUFFile, cfg: DecoderConfig) -> None:
     """Check names, shapes and kinds, before anything is read."""
     # "output.weight" predicts tokens; the reward head takes its place. Rope's factors were read with the metadata.
     not_needed = {"output.weight"} | ({_ROPE_FACTORS} if cfg.family == "llama" else set())
-    unknown = {name for name in file.tensors if _layer_of(name) < cfg.layers} - not_needed
+    held = _value(file, f"{cfg.family}.block_count")
+    left_out = {name for name in file.tensors if cfg.layers <= _layer_of(name) < held}
+    unknown = set(file.tensors) - left_out - not_needed
     tried = set()
     for name, shape in _expected_tensors(cfg):
         if name not in file.tensors:

@@ -194,6 +194,8 @@ NAN = np.where(np.arange(32) == 5, np.nan, 1).astype(np.float32)
         ({"tensors": {"blk.0.attn_q.bias": NAN}}, r"tensor 'blk\.0\.attn_q\.bias' has no place in a llama decoder"),
         ({"tensors": {"rope_freqs.weight": ONES[0]}}, r"'rope_freqs\.weight' has shape \(32,\), expected \(8,\)"),
         ({"tensors": {"rope_freqs.weight": HALVES}}, r"'rope_freqs\.weight' does not hold Llama 3's factors"),
+        # One layer of them more than it says.
+        ({"metadata": {"block_count": 2}}, r"tensor 'blk\.2\.[a-z_]+\.weight' has no place in a llama decoder"),
         ({"architecture": "mamba"}, r"architecture 'mamba'; supported are llama, qwen2, qwen3, gemma2, gemma3"),
         ({"without": ["block_count"]}, r"metadata 'llama\.block_count' is missing"),
         ({"metadata": {"rope.scaling.type": "yarn"}}, r"scaling\.type is 'yarn'; supported are 'none' and 'linear'"),
