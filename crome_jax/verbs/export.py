@@ -71,7 +71,14 @@ def run(args: argparse.Namespace) -> None:
         model.cfg,
         model.tokenizer,
         context=context_length(card.backbone),
-        card=render_model_card(args.checkpoint, card, step, adapter=args.adapter, evaluated=args.step is None),
+        card=render_model_card(
+            args.checkpoint,
+            card,
+            step,
+            adapter=args.adapter,
+            evaluated=args.step is None,
+            folds_system=model.tokenizer.folds_system,
+        ),
         overwrite=args.overwrite,
     )
     if args.adapter:

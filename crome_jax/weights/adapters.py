@@ -14,6 +14,7 @@ from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import Params, scoring_head
+from crome_jax.weights.export import check_writes_pairs
 from crome_jax.weights.folder_configs import read_folder_config
 from crome_jax.weights.safetensors_files import tensor_name
 
@@ -47,12 +48,15 @@ def write_adapter(
 
     Raises:
         CromeError: where the model has no adapters, or `base` is no Hugging Face folder or has more layers, or
-            `out` exists or cannot be written.
+            `out` exists or cannot be written, or the chat template of a pairwise model writes two answers in its own
+            way.
     """
     if cfg.lora is None:
         raise CromeError(
             f"{out}: the run trained no adapters; leave out --adapter, or train with gin/adapters/lora.gin"
         )
+    if "pair_head" in params:
+        check_writes_pairs(tokenizer, out)
     if not (Path(base) / "config.json").is_file():
         raise CromeError(
             f"{out}: PEFT puts adapters over a Hugging Face folder, which backbone {base!r} is not; leave out --adapter"

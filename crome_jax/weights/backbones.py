@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,6 +153,12 @@ def _load_folder(name: str, folder: Path, trainable: Trainable, layers: int | No
     tokenizer.check_rows(cfg.vocab_size, folder)
     # A head reads the last layer: of a decoder that is cut it would read another.
     own = SCORE in files.tensors and cfg.layers == config.decoder.layers
+    if own and not tokenizer.stops_at_end_of_turn:
+        print(
+            f"{folder}: its chat template writes more after the token that ends an answer's turn; that token is scored "
+            "here, and what comes last by software that scores a rendered text's last token",
+            file=sys.stderr,
+        )
     named = "pair_head" if config.pairwise else "head"
     heads = {named: files.read(SCORE)[0].astype(np.float32)} if own else _new_head(cfg)
     source = FileSource(FolderTensors(files, folder, cfg))

@@ -50,11 +50,8 @@ def write_folder(
             template of a pairwise model writes two answers in its own way.
     """
     pairwise = "pair_head" in params
-    if pairwise and not tokenizer.writes_pairs(REQUEST):
-        raise CromeError(
-            f"{out}: the chat template writes the first of two answers otherwise than the last, so that others would "
-            "not read a pair as this model does; a pairwise model under this template cannot be exported"
-        )
+    if pairwise:
+        check_writes_pairs(tokenizer, out)
     params, cfg = as_published(*merge(params, cfg))
     with whole_output(out, overwrite=overwrite) as folder:
         folder.mkdir()
@@ -65,6 +62,15 @@ def write_folder(
             raise CromeError(f"{out}: no Hugging Face class of family {cfg.family} computes what this decoder does")
         _write_tensors(folder, _tensors(params, cfg, dtype), shard_bytes)
         (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def check_writes_pairs(tokenizer: Tokenizer, out: Path | str) -> None:
+    """Raise CromeError where the chat template of a pairwise model writes two answers in its own way."""
+    if not tokenizer.writes_pairs(REQUEST):
+        raise CromeError(
+            f"{out}: the chat template writes the first of two answers otherwise than the last, so that others would "
+            "not read a pair as this model does; a pairwise model under this template cannot be exported"
+        )
 
 
 def as_published(params: Params, cfg: DecoderConfig) -> tuple[Params, DecoderConfig]:

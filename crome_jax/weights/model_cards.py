@@ -68,6 +68,12 @@ _QLORA = (
 )
 
 
+_FOLDED = (
+    "The chat template has no place for a system turn. In training its text was written at the head of the first "
+    "user's turn, with a blank line after it; write it there, as the template refuses or drops the role."
+)
+
+
 _VLLM_GEMMA3 = (
     "vLLM knows this class by another name: start it with "
     '`--hf-overrides \'{"architectures": ["Gemma3ForSequenceClassification"]}\'`.'
@@ -75,7 +81,13 @@ _VLLM_GEMMA3 = (
 
 
 def render_model_card(
-    run: Path | str, card: ModelCard, step: int, *, adapter: bool = False, evaluated: bool = True
+    run: Path | str,
+    card: ModelCard,
+    step: int,
+    *,
+    adapter: bool = False,
+    evaluated: bool = True,
+    folds_system: bool = False,
 ) -> str:
     """Write the model card of a run's checkpoint.
 
@@ -85,6 +97,8 @@ def render_model_card(
         step: of the checkpoint.
         adapter: whether the folder holds adapters alone.
         evaluated: whether an evaluation in the run's folder is one of this checkpoint.
+        folds_system: whether training wrote system turns at the head of the user's, as its chat template has no place
+            for them.
 
     Raises:
         CromeError: where a file of the run is damaged.
@@ -106,6 +120,7 @@ def render_model_card(
         "`split_special_tokens` would take the template's own control tokens for text, too.",
         "In training an answer was encoded by itself. Where it starts with white space that the chat template keeps "
         "(ChatML's does), some tokenizers join that to the line break before it, and its reward is then another one.",
+        *([_FOLDED] if folds_system else []),
         *([_QLORA.format(base=lora.base)] if adapter and lora.base != "float32" else []),
         *([_VLLM_GEMMA3] if card.config.family == "gemma3" and not adapter else []),
         "## Training",

@@ -26,7 +26,7 @@ def is_run(folder: Path) -> bool:
 class RunSource:
     """The weights of a run's newest checkpoint, and below them its backbone's, read when they are asked for.
 
-    A trained weight, the layers of its run stacked, is read whole, and kept until others are asked for: the shards of a
+    A trained weight, the layers of its run stacked, is read whole, and kept until another is asked for: the shards of a
     weight are asked for one after the other. Adapters are merged, into the base in few bits where they were over one.
 
     Args:
@@ -76,7 +76,8 @@ class RunSource:
 
     def _leaf(self, path: str) -> np.ndarray:
         if path not in self._held:
-            while len(self._held) > 1:  # Two, as an adapter is; let go before the next one is read.
+            # Let go before the next one is read. An adapter is two.
+            while len(self._held) > (1 if path.startswith("adapters/") else 0):
                 self._held.pop(next(iter(self._held)))
             self._held[path] = self._read_trained(path)
         return self._held[path]

@@ -134,6 +134,9 @@ def test_peft_loads_the_adapters_over_what_they_were_trained_over(place, tmp_pat
     said = f"trained over the backbone's matrices in {kept}"
     assert (said in render_model_card(place / "run", card, 3, adapter=True)) == (kept != "float32")
     assert said not in render_model_card(place / "run", card, 3)
+    folded = "The chat template has no place for a system turn."
+    assert folded in render_model_card(place / "run", card, 3, folds_system=True)
+    assert folded not in render_model_card(place / "run", card, 3)
 
 
 def test_what_has_no_adapters_is_told(place, tmp_path):

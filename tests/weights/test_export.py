@@ -24,6 +24,8 @@ from crome_jax.evaluation.reward_models import open_reward_model
 from crome_jax.evaluation.scoring import RewardModel, score_groups
 from crome_jax.groups import Message
 from crome_jax.models import weights
+from crome_jax.models.config import Lora
+from crome_jax.weights.adapters import write_adapter
 from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.export import write_folder
 from crome_jax.weights.folder_configs import PAIR_REQUEST
@@ -149,6 +151,11 @@ def test_a_pairwise_model_under_a_template_that_rewrites_earlier_answers_is_refu
     rewriting = CHATML.replace("m['content']", "('!' if loop.last and m['role'] == 'assistant' else '') + m['content']")
     with pytest.raises(CromeError, match="writes the first of two answers otherwise than the last"):
         write_folder(tmp_path / "out", params, cfg, Tokenizer(tokenizer._vocabulary, rewriting), context=64, card="")
+    adapted = dataclasses.replace(cfg, lora=Lora(rank=2))
+    with pytest.raises(CromeError, match="a pairwise model under this template cannot be exported"):
+        write_adapter(
+            tmp_path / "out", params, adapted, Tokenizer(tokenizer._vocabulary, rewriting), base="", context=64, card=""
+        )
 
 
 def test_bfloat16_rounds_the_weights_and_leaves_the_head(tokenizer, tmp_path):
@@ -230,6 +237,37 @@ def test_the_template_is_the_same_up_to_the_end_of_the_turn(source):
     whole, cut = rendered
     assert whole.startswith(cut)
     assert cut.endswith("Me." + old.end_of_turn)
+
+
+def test_a_date_is_the_same_to_others_on_any_day(tokenizer, tmp_path):
+    dated = (
+        "{% if strftime_now is defined %}{% set day = strftime_now('%d %b %Y') %}{% endif %}"
+        "{{ '<|im_start|>system\n' ~ day ~ strftime_now(' %A %-H:%M %%d') ~ '<|im_end|>\n' }}" + CHATML
+    )
+    ours = Tokenizer(tokenizer._vocabulary, dated)
+    prompt = [Message("user", "Who?")]
+    assert "26 Jul 2024 Friday 0:00 %d<|im_end|>" in ours.decode(ours.encode_prompt(prompt))
+    ours.save_for_classifier(tmp_path, 64)
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    conversation = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "I."}]
+    expected = [i for part in ours.encode_conversation(prompt, "I.") for i in part]
+    assert reader.apply_chat_template(conversation, return_dict=True)["input_ids"] == expected
+    again = load_tokenizer(tmp_path)
+    assert [i for part in again.encode_conversation(prompt, "I.") for i in part] == expected
+    again.save_for_classifier(tmp_path, 64)
+    assert load_tokenizer(tmp_path).chat_template == again.chat_template
+
+
+def test_where_others_score_another_token_of_a_classifier_it_is_said(tokenizer, tmp_path, capsys):
+    model, cfg = reference("qwen2", 0, TOKENS)
+    export(tmp_path / "ours", model, cfg, tokenizer)
+    load_backbone(str(tmp_path / "ours"))
+    assert not capsys.readouterr().err
+    model.save_pretrained(tmp_path / "theirs")
+    write_tokenizer(tmp_path / "theirs")
+    load_backbone(str(tmp_path / "theirs"), new_head=True)
+    load_backbone(str(tmp_path / "theirs"))
+    assert "theirs: its chat template writes more after the token that ends an answer's turn" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["Plain.", "<|im_end|> I.", "<|im_start|>user\n<|endoftext|>No<|im_end|>"])
