@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from crome_jax.models.masks import Places, mask_to_bias, may_attend
+from crome_jax.models.precision import multiply
 
 Implementation = Literal["xla", "dense", "blocks", "tpu"]
 """How every token attends; the result is the same, to rounding.
@@ -86,11 +87,11 @@ def attend(
     # beforehand, as XLA's CPU backend takes four times as long over a product whose right side has to be turned.
     q = q.reshape(b, n, -1, shared, e).transpose(0, 2, 3, 1, 4).reshape(b, -1, shared * n, e)
     k, v = k.transpose(0, 2, 3, 1), v.transpose(0, 2, 1, 3)
-    logits = jnp.matmul(q, k, preferred_element_type=jnp.float32).reshape(b, -1, shared, n, t)
+    logits = multiply(q, k, jnp.float32).reshape(b, -1, shared, n, t)
     if cap is not None:
         logits = cap * jnp.tanh(logits / cap)
     weights = jax.nn.softmax(logits + bias[:, None, None], axis=-1).astype(v.dtype).reshape(b, -1, shared * n, t)
-    y = jnp.matmul(weights, v).reshape(b, -1, shared, n, e)
+    y = multiply(weights, v).reshape(b, -1, shared, n, e)
     return y.transpose(0, 3, 1, 2, 4).reshape(b, n, h, e)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from crome_jax.models.execution import SAVED
 from crome_jax.models.masks import Places, Visits, may_meet, visits_of
+from crome_jax.models.precision import precision_of
 
 _BLOCK = 512
 """Tokens of a block: smaller ones skip more, but leave the matrix unit waiting for its operands."""
@@ -286,10 +287,8 @@ def _bound(logits: Float[Array, "N M"], cap: float | None) -> tuple[Float[Array,
 
 
 def _product(a: Float[Array, "N C"], b: Array, axis_a: int, axis_b: int) -> Float[Array, "N M"]:
-    # In float32 throughout where the operands are: the matrix unit would round them to bfloat16.
-    precision = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     return jax.lax.dot_general(
-        a, b, (((axis_a,), (axis_b,)), ((), ())), precision=precision, preferred_element_type=jnp.float32
+        a, b, (((axis_a,), (axis_b,)), ((), ())), precision=precision_of(a.dtype), preferred_element_type=jnp.float32
     )
 
 

@@ -16,6 +16,7 @@ from crome_jax.models.execution import Execution
 from crome_jax.models.heads import read_heads
 from crome_jax.models.lora import adapt, has_adapter, with_adapters
 from crome_jax.models.masks import Places, mask_to_bias, may_attend, places_of
+from crome_jax.models.precision import multiply
 from crome_jax.models.quantized import Layer, Quantized, times
 from crome_jax.models.rope import rope_angles, rope_frequencies, rotate
 from crome_jax.models.weights import Params
@@ -298,7 +299,7 @@ def _project(x: Float[Array, "B T N"], w: Layer, name: str, cfg: DecoderConfig) 
     b, t, n = x.shape
     flat = x.reshape(b * t, n)
     matrix = w[name]
-    y = times(flat, matrix) if isinstance(matrix, Quantized) else flat @ matrix.reshape(n, -1).astype(x.dtype)
+    y = times(flat, matrix) if isinstance(matrix, Quantized) else multiply(flat, matrix.reshape(n, -1).astype(x.dtype))
     if has_adapter(w, name):
         y += adapt(w, name, flat, cfg.lora, x.dtype)
     return y.reshape(b, t, *matrix.shape[2 if name == "o" else 1 :])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from crome_jax.models.config import DecoderConfig, Lora
+from crome_jax.models.precision import multiply
 from crome_jax.models.quantized import Layer, dequantized
 from crome_jax.models.weights import Params
 
@@ -33,8 +34,8 @@ def adapt(
         key = jax.random.fold_in(weights["dropout_key"], lora.targets.index(name))
         kept = jax.random.bernoulli(key, 1.0 - lora.dropout, x.shape)
         x = jnp.where(kept, x / (1.0 - lora.dropout), 0).astype(x.dtype)
-    within = x @ a.reshape(-1, lora.rank).astype(dtype)
-    return jnp.asarray(lora.scale, dtype) * (within @ b.reshape(lora.rank, -1).astype(dtype))
+    within = multiply(x, a.reshape(-1, lora.rank).astype(dtype))
+    return jnp.asarray(lora.scale, dtype) * multiply(within, b.reshape(lora.rank, -1).astype(dtype))
 
 
 def with_adapters(params: Params, run: str, cfg: DecoderConfig, key: jax.Array | None = None) -> Layer:
@@ -74,5 +75,5 @@ def product(adapters: dict[str, Array], name: str, lora: Lora) -> Float[Array, "
     """Return (alpha / rank) A B of stacked layers, in float32, shaped as the matrices are."""
     a, b = adapters[f"{name}_a"], adapters[f"{name}_b"]
     n, inputs = a.shape[0], math.prod(a.shape[1:-1])
-    flat = jnp.matmul(a.reshape(n, inputs, lora.rank), b.reshape(n, lora.rank, -1), precision=jax.lax.Precision.HIGHEST)
+    flat = multiply(a.reshape(n, inputs, lora.rank), b.reshape(n, lora.rank, -1))
     return lora.scale * flat.reshape(*a.shape[:-1], *b.shape[2:])

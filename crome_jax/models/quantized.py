@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from crome_jax.models.config import LORA_TARGETS, Base, DecoderConfig
+from crome_jax.models.precision import multiply
 
 BLOCK = 64
 """Inputs that share a scale, as in QLoRA; the largest divisor below where they do not divide by it."""
@@ -104,7 +105,7 @@ def times(x: Float[Array, "N I"], matrix: Quantized) -> Float[Array, "N O"]:
 
     Differentiated without this rule, what was read back would be kept from one to the other: the whole model again.
     """
-    return x @ _as_matrix(x.shape[1], matrix, x.dtype)
+    return multiply(x, _as_matrix(x.shape[1], matrix, x.dtype))
 
 
 def _forward(x: Float[Array, "N I"], matrix: Quantized) -> tuple[Float[Array, "N O"], Quantized]:
@@ -114,7 +115,7 @@ def _forward(x: Float[Array, "N I"], matrix: Quantized) -> tuple[Float[Array, "N
 def _backward(matrix: Quantized, change: Float[Array, "N O"]) -> tuple[Float[Array, "N I"], Any]:
     outputs = change.shape[1]
     inputs = matrix.codes.size // outputs
-    return change @ _as_matrix(inputs, matrix, change.dtype).T, None  # None: a frozen matrix has no gradient.
+    return multiply(change, _as_matrix(inputs, matrix, change.dtype).T), None  # None: a frozen matrix has no gradient.
 
 
 times.defvjp(_forward, _backward)

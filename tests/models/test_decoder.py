@@ -1,5 +1,7 @@
 """The decoder against transformers, and the laws of its mask."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,9 @@ from reference import plain_batch, relative
 
 from crome_jax.errors import CromeError
 from crome_jax.models import weights
-from crome_jax.models.config import tiny
+from crome_jax.models.config import Lora, tiny
 from crome_jax.models.decoder import hidden_states, rewards, trunk
+from crome_jax.models.execution import Execution
 from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.packages import find_backbone
 
@@ -38,7 +41,25 @@ def test_gguf_backbone_agrees_with_transformers(name, layers):
     tokens = np.array([base.tokenizer.encode(TEXT)])
     with torch.no_grad():
         theirs = model(torch.tensor(tokens)).last_hidden_state.numpy()
-    assert relative(hidden_states(jax.tree.map(jnp.asarray, base.params), plain_batch(tokens), base.cfg), theirs) < 1e-3
+    assert relative(hidden_states(jax.tree.map(jnp.asarray, base.params), plain_batch(tokens), base.cfg), theirs) < 1e-4
+
+
+@pytest.mark.parametrize("attention", ["dense", "blocks"])
+@pytest.mark.parametrize("lora", [None, Lora(rank=2), Lora(rank=2, base="int8")])
+def test_float32_is_multiplied_as_float32_on_accelerators_too(lora, attention):
+    cfg = tiny(lora=lora)
+    params = weights.init_params(cfg, jax.random.key(0))
+    batch, how = plain_batch(np.ones((1, 8), int)), Execution(attention)
+
+    trained = params if lora is None else {name: params[name] for name in ("adapters", "head")}
+
+    def asked_for(dtype):
+        gradient = jax.jit(jax.grad(lambda trained: rewards(params | trained, batch, cfg, dtype, how).sum()))
+        lowered = gradient.trace(trained).lower(lowering_platforms=("cuda",)).as_text()
+        return re.findall(r"dot_general.*precision = \[(\w+), (\w+)\]", lowered)
+
+    assert set(asked_for(jnp.float32)) == {("HIGHEST", "HIGHEST")}
+    assert ("DEFAULT", "DEFAULT") in asked_for(jnp.bfloat16)
 
 
 def test_cutting_the_layers_changes_nothing():
