@@ -1,6 +1,7 @@
 """The way of a Hugging Face folder: trained from, scored with, and exported as one that transformers serves."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from test_cli_models import run, score
 from toy import text_groups
 
 from crome_jax.groups import prompt_text, to_json
+from crome_jax.training.checkpoints import read_card
+from crome_jax.weights.model_cards import render_model_card
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def place(tmp_path_factory):
     return folder
 
 
-def test_an_exported_run_scores_as_the_run_does(place, capsys):
+def test_an_exported_run_scores_as_the_run_does(place, tmp_path, capsys):
     out = place / "exported"
     assert run("evaluate", "--checkpoint", place / "run", "--data", place / "prefs.jsonl") == 0
     assert run("export", "--checkpoint", place / "run", "--out", out) == 0
@@ -68,6 +71,14 @@ def test_an_exported_run_scores_as_the_run_does(place, capsys):
     (figures,) = report["methods"].values()
     for split, measured in figures["splits"].items():
         assert f"| {split} | {100 * measured['accuracy']:.1f} |" in card
+    # One of another step, as of before the run went on, is none of this checkpoint.
+    table = report["facts"]["runs"]
+    assert [row["optimizer steps"] for row in table] == [2]
+    before = shutil.copytree(place / "run", tmp_path / "before")
+    table[0]["optimizer steps"] = 1
+    (before / "evaluation" / "report.json").write_text(json.dumps(report))
+    card = render_model_card(before, read_card(before), 2)
+    assert "None of this checkpoint was in the run's folder." in card
     # What the run measured when it was saved is what `evaluate` found.
     lines = map(json.loads, (place / "run" / "metrics.jsonl").read_text().splitlines())
     by_step = {line["step"]: line["validation/accuracy"] for line in lines if "validation/accuracy" in line}
@@ -83,7 +94,6 @@ def test_an_older_checkpoint_can_be_exported(place, tmp_path, capsys):
     assert run("export", "--checkpoint", place / "run", "--out", tmp_path / "out", "--step", kept[0]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"| optimizer steps | {kept[0]} |" in card
-    assert "None of this checkpoint was in the run's folder" in card
     assert run("export", "--checkpoint", place / "run", "--out", tmp_path / "none", "--step", "7") == 2
     assert f"holds no step 7; it holds {', '.join(map(str, kept))}" in capsys.readouterr().err
 

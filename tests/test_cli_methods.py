@@ -9,6 +9,7 @@ import pytest
 from crome_jax.cli import main
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
 from crome_jax.data.readers import read_groups
+from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.groups import to_json
 from crome_jax.training import train as training
 from crome_jax.training.checkpoints import read_card
@@ -87,21 +88,25 @@ def test_a_method_goes_the_whole_way(place, trained, tmp_path, name):
     assert figures["accuracy"] == pytest.approx(accuracy(place, rewards))
 
 
-@pytest.fixture(scope="module")
-def pairwise(place):
-    """A run of Crome's pairwise model, cut off after one step and resumed."""
-    out = place / "crome_pair_pm"
-    flags = (
+def pairwise_flags(place):
+    return (
         "--gin_file=gin/models/tiny.gin",
         "--gin.TRAINABLE='head'",
         "--gin.ROW_TOKENS=384",
         "--gin.LEARNING_RATE=0.1",
+        f"--gin.DATA='{place / 'groups'}'",
+        f"--gin.OUT='{place / 'crome_pair_pm'}'",
+        f"--gin.train.validation='{place / 'held_out.jsonl'}'",
     )
-    flags += (f"--gin.DATA='{place / 'groups'}'", f"--gin.OUT='{out}'")
-    flags += (f"--gin.train.validation='{place / 'held_out.jsonl'}'",)
+
+
+@pytest.fixture(scope="module")
+def pairwise(place):
+    """A run of Crome's pairwise model, cut off after one step and resumed."""
     for steps in (1, 3):
-        assert run("train", "--gin_file=gin/runs/crome_pair_pm.gin", *flags, f"--gin.STEPS={steps}") == 0
-    return out
+        command = ("--gin_file=gin/runs/crome_pair_pm.gin", *pairwise_flags(place), f"--gin.STEPS={steps}")
+        assert run("train", *command) == 0
+    return place / "crome_pair_pm"
 
 
 def win_probabilities(place, out, model) -> np.ndarray:
@@ -133,6 +138,16 @@ def test_a_pairwise_model_goes_the_whole_way(place, pairwise, tmp_path, capsys):
     assert "# Pairwise preference model: crome_pair_pm on tiny" in (tmp_path / "exported" / "README.md").read_text()
     again = win_probabilities(place, tmp_path / "again.jsonl", tmp_path / "exported")
     np.testing.assert_allclose(again, wins, atol=1e-5)
+
+
+def test_before_training_it_is_said_that_a_pairwise_model_cannot_be_exported(place, pairwise, capsys, monkeypatch):
+    command = ("train", "--gin_file=gin/runs/crome_pair_pm.gin", *pairwise_flags(place), "--gin.STEPS=3")
+    said = "so this pairwise model cannot be exported"
+    assert run(*command) == 0
+    assert said not in capsys.readouterr().err
+    monkeypatch.setattr(Tokenizer, "writes_pairs", lambda self, request: False)
+    assert run(*command) == 0
+    assert said in capsys.readouterr().err
 
 
 def test_a_pairwise_model_picks_the_candidate_that_beats_the_others(place, pairwise, tmp_path):

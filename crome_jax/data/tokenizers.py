@@ -292,7 +292,7 @@ def load_tokenizer(path: Path | str, chat_template: str | None = None) -> Tokeni
     if path.suffix == ".gguf":
         return gguf_tokenizer(open_gguf(path), chat_template)
     read = read_folder_vocabulary if path.is_dir() else read_sentencepiece_vocabulary
-    return Tokenizer(read(path), chat_template)
+    return _with_place(path, read(path), chat_template)
 
 
 def gguf_tokenizer(file: GGUFFile, chat_template: str | None = None) -> Tokenizer:
@@ -301,7 +301,15 @@ def gguf_tokenizer(file: GGUFFile, chat_template: str | None = None) -> Tokenize
     Args:
         chat_template: a Jinja template to use instead of the file's own.
     """
-    return Tokenizer(read_gguf_vocabulary(file), chat_template)
+    return _with_place(file.path, read_gguf_vocabulary(file), chat_template)
+
+
+def _with_place(path: Path, vocabulary: Vocabulary, chat_template: str | None) -> Tokenizer:
+    """Make a tokenizer of what a file holds; what is wrong with that says where it is from."""
+    try:
+        return Tokenizer(vocabulary, chat_template)
+    except CromeError as e:
+        raise CromeError(f"{path}: {e}") from None
 
 
 def _text_tokenizer(vocabulary: Vocabulary) -> tokenizers.Tokenizer:

@@ -146,9 +146,12 @@ def read_folder_vocabulary(folder: Path | str) -> Vocabulary:
 
     template = config.get("chat_template")
     if isinstance(template, list):
-        template = next((named["template"] for named in template if named["name"] == "default"), None)
+        named = [one for one in template if isinstance(one, dict) and one.get("name") == "default"]
+        template = named[0].get("template") if named else template
     if (folder / "chat_template.jinja").exists():
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    if template is not None and not isinstance(template, str):
+        raise CromeError(f"{folder / 'tokenizer_config.json'}: chat_template is {template!r}, not text; fetch it again")
     add_bos = config.get("add_bos_token")
     return dataclasses.replace(
         vocabulary,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     if is_run(path):
         _check_no_template(path, chat_template)
         card = read_card(path)
-        model = load_run(path)
+        step = Checkpoints(path, read_only=True).latest
+        model = load_run(path, step=step)
         if row_tokens is not None:
             model = dataclasses.replace(model, shape=_shape(row_tokens, card.backbone))
         facts = {
@@ -114,15 +116,21 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
             "backbone": card.backbone,
             "layers": model.cfg.layers,
             "trainable": card.trainable,
+            "optimizer steps": step,
             "training data": card.data_fingerprint,
             "tokenizer and chat template": card.tokenizer_fingerprint,
         }
-        step = Checkpoints(path).latest
         return Measured(
             card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step, model.shape), read_curve(path)
         )
     config = _classifier_config(path)
     tokenizer = _tokenizer(path, chat_template)
+    if not tokenizer.stops_at_end_of_turn:
+        print(
+            f"{path}: its chat template writes more after the token that ends an answer's turn; that token is scored "
+            "here, and what comes last by software that scores a rendered text's last token",
+            file=sys.stderr,
+        )
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
     trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
@@ -132,6 +140,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
         "backbone": base.cfg.family,
         "layers": base.cfg.layers,
         "trainable": None,
+        "optimizer steps": None,
         "training data": None,
         "tokenizer and chat template": tokenizer.fingerprint,
     }

@@ -1,8 +1,9 @@
 """One decoder, described by numbers."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Literal, get_args
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
 
 LayerKind = Literal["global", "local"]
 
@@ -120,6 +121,7 @@ class DecoderConfig:
     lora: Lora | None = None
 
     def __post_init__(self):
+        check_numbers(vars(self))
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} key/value heads evenly")
         if "local" in self.pattern and self.window is None:
@@ -132,6 +134,20 @@ class DecoderConfig:
     def kind_of(self, layer: int) -> LayerKind:
         """Return whether layer number `layer` (from 0) is local or global."""
         return self.pattern[layer % len(self.pattern)]
+
+
+def check_numbers(numbers: Mapping[str, Any]) -> None:
+    """Check numbers of a decoder that files may have wrong: all are above 0 where they are said, and a window is whole.
+
+    Raises:
+        ValueError: naming the one that makes no sense.
+    """
+    for name in ("rope_base", "local_rope_base", "rope_factor", "norm_eps", "attention_cap", "query_scale", "window"):
+        value = numbers.get(name)
+        if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise ValueError(f"{name} is {value!r}, not a number above 0")
+    if not isinstance(numbers.get("window"), int | None):
+        raise ValueError(f"window is {numbers['window']!r}, not a whole number")
 
 
 def repeating_block(kinds: Sequence[LayerKind]) -> tuple[LayerKind, ...]:

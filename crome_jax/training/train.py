@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from crome_jax.data.loading import batches, rows_of_step
 from crome_jax.data.packing import Rows, RowShape
+from crome_jax.data.pairs import REQUEST
 from crome_jax.data.quarantine import Quarantine, list_beside
 from crome_jax.data.readers import check_shards
 from crome_jax.data.row_files import RowFiles
@@ -211,6 +212,12 @@ def train(
         write_card(run, card)
         if first and several:
             trained_on = trained_on.kept_in(packed)
+    if method.head == "pairwise" and is_first() and not base.tokenizer.writes_pairs(REQUEST):
+        print(
+            f"{run}: the backbone's chat template writes the first of two answers otherwise than the last, so this "
+            "pairwise model cannot be exported; here it is measured and scored as any other",
+            file=sys.stderr,
+        )
     if quarantine.count and is_first():
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     validate = None

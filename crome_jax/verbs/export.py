@@ -76,7 +76,6 @@ def run(args: argparse.Namespace) -> None:
             card,
             step,
             adapter=args.adapter,
-            evaluated=args.step is None,
             folds_system=model.tokenizer.folds_system,
         ),
         overwrite=args.overwrite,

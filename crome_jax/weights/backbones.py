@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,14 +100,16 @@ def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
     if path.suffix == ".safetensors":
         raise CromeError(f"{path}: give the folder that holds it, with its config.json and the tokenizer's files")
     file = open_gguf(path)
-    tokenizer = gguf_tokenizer(file)
     if name == TINY:
+        tokenizer = gguf_tokenizer(file)
         cfg = _cut(tiny(vocab_size=tokenizer.vocab_size), layers, trainable, name)
         params = jax.tree.map(np.asarray, init_params(cfg, jax.random.key(0), trainable))
         return Backbone(name, cfg, trainable, HeldSource(params), {"head": params["head"]}, tokenizer, "tiny")
+    # What the file lacks shows before its vocabulary is read, which takes seconds, and before all of it is.
     cfg = _cut(read_config(file), layers, trainable, name)
+    source = FileSource(GGUFTensors(file, cfg))
+    tokenizer = gguf_tokenizer(file)
     tokenizer.check_rows(cfg.vocab_size, path)
-    source = FileSource(GGUFTensors(file, cfg))  # What it lacks shows before all of it is read.
     digest = _sha256(path)
     check_file(name, path, digest)
     return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, digest)
@@ -153,12 +154,6 @@ def _load_folder(name: str, folder: Path, trainable: Trainable, layers: int | No
     tokenizer.check_rows(cfg.vocab_size, folder)
     # A head reads the last layer: of a decoder that is cut it would read another.
     own = SCORE in files.tensors and cfg.layers == config.decoder.layers
-    if own and not tokenizer.stops_at_end_of_turn:
-        print(
-            f"{folder}: its chat template writes more after the token that ends an answer's turn; that token is scored "
-            "here, and what comes last by software that scores a rendered text's last token",
-            file=sys.stderr,
-        )
     named = "pair_head" if config.pairwise else "head"
     heads = {named: files.read(SCORE)[0].astype(np.float32)} if own else _new_head(cfg)
     source = FileSource(FolderTensors(files, folder, cfg))

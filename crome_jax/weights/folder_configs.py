@@ -8,7 +8,7 @@ from typing import Any
 from crome_jax.data.pairs import REQUEST
 from crome_jax.errors import CromeError
 from crome_jax.files import read_json_object
-from crome_jax.models.config import DecoderConfig, LayerKind, repeating_block
+from crome_jax.models.config import DecoderConfig, LayerKind, check_numbers, repeating_block
 
 FAMILIES = {
     "llama": "llama",
@@ -67,6 +67,11 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
         CromeError: where it is absent or damaged, of an architecture that is not supported, or has a number missing.
     """
     path = Path(folder) / "config.json"
+    if not path.exists() and (Path(folder) / "adapter_config.json").exists():
+        raise CromeError(
+            f"{folder}: holds adapters alone (adapter_config.json); merge them into their base, with PEFT's "
+            "merge_and_unload or with `crome export` of the run, and give the folder of the whole model"
+        )
     if not path.exists():
         raise CromeError(
             f"{folder}: holds neither config.json nor model.json; give the folder of a Hugging Face model, or of a run"
@@ -78,12 +83,13 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
     if multimodal:
         said = {"model_type": "gemma3_text"} | (content.get("text_config") or {})
     architectures = content.get("architectures") or []
-    family = FAMILIES.get(said.get("model_type"))
+    if not isinstance(architectures, list) or not all(isinstance(name, str) for name in architectures):
+        raise CromeError(f"{path}: architectures is {architectures!r}, not a list of names; fetch it again")
+    kind = said.get("model_type")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
         named = f" ({', '.join(architectures)})" if architectures else ""
-        raise CromeError(
-            f"{path}: model_type is {said.get('model_type')!r}{named}; supported are {', '.join(FAMILIES)} and gemma3"
-        )
+        raise CromeError(f"{path}: model_type is {kind!r}{named}; supported are {', '.join(FAMILIES)} and gemma3")
     for name, plain in _PLAIN.items():
         if said.get(name) not in (None, plain):
             raise CromeError(f"{path}: {name} is {said[name]!r}; supported is {plain!r}")
@@ -128,21 +134,26 @@ def _decoder(family: str, said: dict[str, Any], path: Path) -> DecoderConfig:
         raise CromeError(f"{path}: the activation is {activation!r}; supported are {', '.join(_ACTIVATIONS)}")
     pattern = _pattern(family, said, layers, path)
     scalar = number("query_pre_attn_scalar", head_width)
+    # Said to be null, there is no cap, whatever the class's default.
+    cap = said.get("attn_logit_softcapping", _UNSAID[family].get("attn_logit_softcapping"))
+    numbers = {
+        **_rope(family, said, number, pattern, path),
+        "window": number("sliding_window") if "local" in pattern else None,
+        "norm_eps": float(number("rms_norm_eps")),
+        "attention_cap": None if cap is None else float(cap),
+        "query_scale": None if scalar == head_width else scalar**-0.5,
+    }
+    check_numbers(numbers)
     return DecoderConfig(
         family=family,
         **sizes,
-        **_rope(family, said, number, pattern, path),
+        **numbers,
         pattern=pattern,
-        window=number("sliding_window") if "local" in pattern else None,
-        norm_eps=float(number("rms_norm_eps")),
         norm_plus_one=gemma,
         post_norms=gemma,
         qkv_bias=family == "qwen2",
         qk_norm=family in ("qwen3", "gemma3"),
-        # Said to be null, there is none, whatever the class's default.
-        attention_cap=said.get("attn_logit_softcapping", _UNSAID[family].get("attn_logit_softcapping")),
         activation=_ACTIVATIONS[activation],
-        query_scale=None if scalar == head_width else scalar**-0.5,
         embedding_scale=float(width) ** 0.5 if gemma else 1.0,
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from crome_jax.errors import CromeError
-from crome_jax.models.config import DecoderConfig
+from crome_jax.models.config import DecoderConfig, check_numbers
 from crome_jax.models.rope import rope_frequencies
 from crome_jax.models.weights import declare_layers
 from crome_jax.weights.gguf_header import GGUFFile, GGUFTensor
@@ -96,6 +96,7 @@ def read_config(file: GGUFFile) -> DecoderConfig:
                 "query_scale": None if scalar == head_width else scalar**-0.5,
                 "embedding_scale": float(width) ** 0.5,
             }
+        check_numbers(numbers)
         return DecoderConfig(**numbers, **_rope_scaling(file, architecture, numbers))
     except (TypeError, ValueError, ZeroDivisionError) as e:
         raise CromeError(f"{file.path}: its metadata describe no decoder ({e}); fetch it again") from None
@@ -214,7 +215,8 @@ def _check_tensors(file: GGUFFile, cfg: DecoderConfig) -> None:
     for name, shape in _expected_tensors(cfg):
         if name not in file.tensors:
             raise CromeError(
-                f"{file.path}: tensor {name!r} is missing; the file does not hold a whole {cfg.family} model"
+                f"{file.path}: tensor {name!r} of shape {shape} is missing; the file does not hold a whole "
+                f"{cfg.family} model"
             )
         tensor = file.tensors[name]
         if tensor.shape != shape:

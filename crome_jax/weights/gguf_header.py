@@ -111,8 +111,9 @@ class _Cursor:
         placed: dict[str, GGUFTensor] = {}
         for name, tensor in found:
             here = tensor._replace(offset=start + tensor.offset)
-            if here.offset + math.prod(here.shape[:-1]) * here.row_bytes() > self._size:
-                raise ValueError(f"tensor {name!r} ends past the {self._size:,} bytes of the file")
+            end = here.offset + math.prod(here.shape[:-1]) * here.row_bytes()
+            if end > self._size:
+                raise ValueError(f"tensor {name!r} ends at byte {end:,}, past the {self._size:,} of the file")
             if name in placed:
                 raise ValueError(f"tensor {name!r} is there twice")
             placed[name] = here

@@ -79,7 +79,9 @@ class TensorFiles:
         folder = Path(folder)
         index = folder / INDEX
         named: dict[str, str] | None = None
-        if index.exists():
+        if (folder / WHOLE).is_file():  # Before an index beside it, as transformers reads them.
+            files = [WHOLE]
+        elif index.exists():
             named = read_json_object(index).get("weight_map")
             if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
                 raise CromeError(f"{index}: has no weight_map of tensors to files; fetch it again")
@@ -89,8 +91,6 @@ class TensorFiles:
                 held = [name for name, file in named.items() if file == absent[0]]
                 some = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
                 raise CromeError(f"{index}: names {absent[0]!r} for {some}, which is not in the folder; fetch it")
-        elif (folder / WHOLE).is_file():
-            files = [WHOLE]
         else:
             raise _no_weights(folder)
         self.paths = [folder / name for name in files] + ([index] if named is not None else [])

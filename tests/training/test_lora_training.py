@@ -137,6 +137,9 @@ def test_peft_loads_the_adapters_over_what_they_were_trained_over(place, tmp_pat
     folded = "The chat template has no place for a system turn."
     assert folded in render_model_card(place / "run", card, 3, folds_system=True)
     assert folded not in render_model_card(place / "run", card, 3)
+    rounded = "In training and in what was evaluated, activations were bfloat16."
+    assert rounded in render_model_card(place / "run", dataclasses.replace(card, dtype="bfloat16"), 3)
+    assert rounded not in render_model_card(place / "run", card, 3)
 
 
 def test_what_has_no_adapters_is_told(place, tmp_path):

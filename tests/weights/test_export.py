@@ -261,12 +261,11 @@ def test_a_date_is_the_same_to_others_on_any_day(tokenizer, tmp_path):
 def test_where_others_score_another_token_of_a_classifier_it_is_said(tokenizer, tmp_path, capsys):
     model, cfg = reference("qwen2", 0, TOKENS)
     export(tmp_path / "ours", model, cfg, tokenizer)
-    load_backbone(str(tmp_path / "ours"))
+    open_reward_model(tmp_path / "ours")
     assert not capsys.readouterr().err
     model.save_pretrained(tmp_path / "theirs")
     write_tokenizer(tmp_path / "theirs")
-    load_backbone(str(tmp_path / "theirs"), new_head=True)
-    load_backbone(str(tmp_path / "theirs"))
+    open_reward_model(tmp_path / "theirs")
     assert "theirs: its chat template writes more after the token that ends an answer's turn" in capsys.readouterr().err
 
 

@@ -192,11 +192,38 @@ YARN = {"rope_type": "yarn", "factor": 4.0}
         ({"layer_types": ["full_attention"] * 31}, r"layer_types has 31 entries for 32 layers"),
         ({"layer_types": ["chunked_attention"] * 32}, r"layer_types names 'chunked_attention'"),
         ({"quantization_config": {"bits": 4}}, r"the weights are quantised"),
+        ({"model_type": ["llama"]}, r"model_type is \['llama'\]"),
+        ({"architectures": [None]}, r"architectures is \[None\], not a list of names"),
+        ({"rope_theta": -1}, r"describes no decoder \(rope_base is -1\.0, not a number above 0"),
+        ({"rms_norm_eps": -1e-5}, r"describes no decoder \(norm_eps is"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, r"describes no decoder \(rope_factor is 0\.0"),
     ],
 )
 def test_what_cannot_be_a_decoder_is_named(changes, message, tmp_path):
     with pytest.raises(CromeError, match=rf"config\.json: .*({message})"):
         read(tmp_path, LLAMA_3_1_8B | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sliding_window": 0}, r"window is 0, not a number above 0"),
+        ({"sliding_window": "a"}, r"window is 'a', not a number above 0"),
+        ({"sliding_window": 1.5}, r"window is 1\.5, not a whole number"),
+        ({"attn_logit_softcapping": 0}, r"attention_cap is 0\.0, not a number above 0"),
+        ({"query_pre_attn_scalar": -2}, r"query_scale is "),
+        ({"query_pre_attn_scalar": 0}, r"division by zero|negative power"),
+    ],
+)
+def test_numbers_of_gemma_that_make_no_sense_are_named(changes, message, tmp_path):
+    with pytest.raises(CromeError, match=rf"config\.json: describes no decoder \(.*({message})"):
+        read(tmp_path, PUBLISHED["gemma2_9b"] | changes)
+
+
+def test_adapters_alone_are_told_from_a_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CromeError, match=r"holds adapters alone \(adapter_config\.json\); merge them into their base"):
+        read_folder_config(tmp_path)
 
 
 def test_what_is_no_config_is_told(tmp_path):

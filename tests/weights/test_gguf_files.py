@@ -180,9 +180,9 @@ NAN = np.where(np.arange(32) == 5, np.nan, 1).astype(np.float32)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"without": ["blk.1.attn_k.weight"]}, r"tensor 'blk\.1\.attn_k\.weight' is missing"),
+        ({"without": ["blk.1.attn_k.weight"]}, r"tensor 'blk\.1\.attn_k\.weight' of shape \(32, 32\) is missing"),
         ({"without": ["token_embd.weight"]}, r"tensor 'token_embd\.weight' is missing"),
-        ({"without": ["output_norm.weight"]}, r"tensor 'output_norm\.weight' is missing"),
+        ({"without": ["output_norm.weight"]}, r"tensor 'output_norm\.weight' of shape \(32,\) is missing"),
         (
             {"tensors": {"blk.2.ffn_down.weight": ONES}},
             r"tensor 'blk\.2\.ffn_down\.weight' has shape \(32, 32\), expected \(32, 64\)",
@@ -202,6 +202,7 @@ NAN = np.where(np.arange(32) == 5, np.nan, 1).astype(np.float32)
         ({"metadata": {"rope.scaling.type": "linear"}}, r"metadata 'llama\.rope\.scaling\.factor' is missing"),
         ({"metadata": {"rope.dimension_count": 8}}, r"rope\.dimension_count is 8; supported is 16"),
         ({"metadata": {"attention.head_count_kv": 3}}, r"describe no decoder \(4 query heads cannot share 3"),
+        ({"metadata": {"rope.freq_base": -1.0}}, r"describe no decoder \(rope_base is -1\.0, not a number above 0"),
         ({"metadata": {"attention.head_count": 0}}, r"describe no decoder"),
         ({"metadata": {"block_count": 0}}, r"describe no decoder \(layers is 0\)"),
         ({"metadata": {"block_count": 3.0}}, r"describe no decoder \(layers is 3\.0\)"),
@@ -213,6 +214,21 @@ def test_what_is_wrong_is_named(tmp_path, changes, message):
     path = write_model(tmp_path / "model.gguf", LLAMA, **changes)
     with pytest.raises(CromeError, match=rf"model\.gguf: .*{message}"):
         read(path)
+
+
+def test_what_a_file_lacks_shows_before_its_vocabulary_is_read(tmp_path):
+    path = write_model(tmp_path / "model.gguf", LLAMA, without=["blk.1.attn_k.weight"])  # Nor has it a vocabulary.
+    with pytest.raises(CromeError, match=r"'blk\.1\.attn_k\.weight' of shape \(32, 32\) is missing"):
+        load_backbone(str(path))
+    with pytest.raises(CromeError, match=r"architecture 'mamba'; supported are"):
+        load_backbone(str(write_model(tmp_path / "other.gguf", LLAMA, architecture="mamba")))
+
+
+def test_a_tensor_past_the_end_says_where_it_ends(tmp_path):
+    path = write_model(tmp_path / "model.gguf", LLAMA)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CromeError, match=r"tensor '.*' ends at byte [\d,]+, past the [\d,]+ of the file"):
+        open_gguf(path)
 
 
 def test_a_kind_of_quantisation_that_cannot_be_read_is_named(tmp_path, monkeypatch):
@@ -280,6 +296,7 @@ def test_a_damaged_file_is_refused_or_still_has_its_shapes(small, data):
 def test_a_file_whose_tokenizer_does_not_match_its_embedding_is_told_before_it_is_read_whole(monkeypatch):
     read = backbones.read_config
     monkeypatch.setattr(backbones, "read_config", lambda file: dataclasses.replace(read(file), vocab_size=300))
+    monkeypatch.setattr(backbones, "GGUFTensors", lambda file, cfg: None)  # Would tell it of the tensor's shape.
     monkeypatch.setattr(backbones, "_sha256", lambda path: pytest.fail("all of it was read"))
     with pytest.raises(CromeError, match=r"the embedding has 300 rows, but the tokenizer's ids go up to 49,151"):
         load_backbone("smollm2-135m")

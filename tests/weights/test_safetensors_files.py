@@ -18,7 +18,7 @@ from crome_jax.data.tokenizers import load_tokenizer
 from crome_jax.errors import CromeError
 from crome_jax.models import weights
 from crome_jax.weights.backbones import load_backbone
-from crome_jax.weights.safetensors_files import TensorFiles
+from crome_jax.weights.safetensors_files import WHOLE, TensorFiles
 
 INDEX = "model.safetensors.index.json"
 CASES = [(family, seed) for family in FAMILIES for seed in (0, 1)]
@@ -189,6 +189,13 @@ def test_what_is_not_finite_or_of_another_kind_is_named(own):
 
 def shards(folder):
     return sorted(path.name for path in folder.glob("*.safetensors"))
+
+
+def test_one_file_comes_before_an_index_beside_it_as_in_transformers(own_sharded, own):
+    (own_sharded / WHOLE).write_bytes((own / WHOLE).read_bytes())
+    files = TensorFiles(own_sharded)
+    assert {tensor.path.name for tensor in files.tensors.values()} == {WHOLE}
+    assert files.paths == [own_sharded / WHOLE]
 
 
 def test_an_index_that_does_not_fit_its_shards_is_told(own_sharded):
