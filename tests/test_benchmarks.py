@@ -106,6 +106,7 @@ def page(data, tmp_path_factory) -> tuple[Path, list[list[str]]]:
     return work, [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if line.startswith("|")]
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_the_study_found(page):
     work, rows = page
     figures = json.loads((work / "report.json").read_text())
@@ -125,6 +126,7 @@ def test_the_page_holds_what_the_study_found(page):
     }
 
 
+@pytest.mark.slow
 def test_the_page_counts_what_was_encoded_and_how_fast(page):
     _, rows = page
     header = ["", "comparisons", "tokens for each", "by itself", "saving", "responses cut", "tokens/s"]
@@ -140,6 +142,7 @@ def test_the_page_counts_what_was_encoded_and_how_fast(page):
     assert int(table[-1][1]) == sum(int(row[1]) for row in table[:-1])
 
 
+@pytest.mark.slow
 def test_no_prompt_is_trained_on_that_is_measured(page):
     work, _ = page
     asked = {
@@ -154,6 +157,7 @@ def test_no_prompt_is_trained_on_that_is_measured(page):
     assert not asked["validation"] & asked["alpaca_eval"]
 
 
+@pytest.mark.slow
 def test_the_page_accounts_for_every_record(page):
     _, rows = page
     account = {tuple(row[:2]): row[2:] for row in rows if len(row) == 7 and row[1].endswith(".gz")}

@@ -72,7 +72,9 @@ def accuracy(place, rewards) -> float:
     return float(np.mean(right))
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("odin", "rrm") else pytest.mark.slow) for name in METHODS]
+)
 def test_a_method_goes_the_whole_way(place, trained, tmp_path, name):
     out = trained(name)
     assert read_card(out).method == name

@@ -50,7 +50,9 @@ def test_hidden_states_and_rewards_agree_whatever_the_padding(family, seed):
         assert relative(reward[:, 0], scores) < 1e-5
 
 
-@pytest.mark.parametrize(("family", "seed"), CASES)
+@pytest.mark.parametrize(
+    ("family", "seed"), [pytest.param(*case, marks=pytest.mark.slow if case[1] else ()) for case in CASES]
+)
 def test_packed_rewards_and_gradients_agree(family, seed):
     model, cfg = reference(family, seed)
     rng = np.random.default_rng(seed)

@@ -31,7 +31,7 @@ def config(targets=LORA_TARGETS, **changes):
     ("cfg", "trainable"),
     [
         pytest.param(config(), "all", marks=pytest.mark.slow),
-        (config(), 2),
+        pytest.param(config(), 2, marks=pytest.mark.slow),
         (config(("q", "v")), 1),
         (config(("o", "down"), qkv_bias=True), "all"),
         pytest.param(

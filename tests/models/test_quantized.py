@@ -18,6 +18,8 @@ from crome_jax.weights.coded import place_base
 from crome_jax.weights.sources import HeldSource
 
 BASES = ("int8", "nf4")
+ONE_QUICKLY = [pytest.param("int8", marks=pytest.mark.slow), "nf4"]
+"""The base of four bits, which has all that the other has; both where there is time."""
 BATCH = plain_batch(np.random.default_rng(0).integers(0, 64, (2, 11)))
 
 
@@ -87,7 +89,7 @@ def placed(params, cfg, *mesh, trainable=2):
     return place_base(declared, weights.layer_runs(cfg, trainable), source, weight_shardings(declared, mesh), cfg)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ONE_QUICKLY)
 def test_adapters_over_it_are_adapters_over_what_it_stands_for(base):
     cfg, params, trained = over(base)
     frozen = placed(params, cfg, 1, 1, 1)
@@ -106,7 +108,7 @@ def test_adapters_over_it_are_adapters_over_what_it_stands_for(base):
     np.testing.assert_allclose(score(merged, BATCH, plain).rewards.sum(), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ONE_QUICKLY)
 def test_codes_and_scales_are_the_same_on_every_mesh(base):
     cfg, params, _ = over(base)
     one, many = placed(params, cfg, 1, 1, 1), placed(params, cfg, 2, 2, 2)
@@ -124,7 +126,7 @@ def test_codes_and_scales_are_the_same_on_every_mesh(base):
         assert one["lower"][name].codes.dtype == {"int8": jnp.int8, "nf4": jnp.uint4}[base]
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", ONE_QUICKLY)
 def test_a_gradient_keeps_no_copy_of_the_base_in_float32(base):
     cfg, params, trained = over(base, "all", layers=8, width=64, ffn_width=512, head_width=16)
     loss = lambda trained, frozen: score({**frozen, **trained}, BATCH, cfg).rewards.sum()  # noqa: E731

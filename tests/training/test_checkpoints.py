@@ -102,6 +102,20 @@ def test_resumed_equals_uninterrupted(saved, tmp_path):
     assert curves[0] == curves[1]
 
 
+def test_what_was_saved_on_many_devices_is_restored_on_one_and_on_others(tmp_path):
+    state, _ = start(mesh_of(2, 2, 2), "all")
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(state, {"next_index": 4})
+    checkpoints.close()
+    for sizes in (ONE, (1, 4, 2)):
+        like, _ = start(mesh_of(*sizes), "all")
+        restored, data = Checkpoints(tmp_path).restore(like)
+        assert_bit_equal(jax.device_get(restored), jax.device_get(state))
+        assert jax.tree.map(lambda x: x.sharding, restored) == jax.tree.map(lambda x: x.sharding, like)
+        assert data == {"next_index": 4}
+
+
+@pytest.mark.slow
 def test_a_run_on_many_devices_resumes_there_and_on_one(tmp_path):
     sizes = (2, 2, 2)
     straight = train(tmp_path / "a", 5, sizes=sizes, trainable="all")

@@ -56,7 +56,9 @@ def test_only_adapters_and_head_have_gradients_and_moments():
         assert not np.array_equal(old, new)
 
 
-@pytest.fixture(scope="module", params=["float32", "int8", "nf4"])
+@pytest.fixture(
+    scope="module", params=["float32", *(pytest.param(base, marks=pytest.mark.slow) for base in ("int8", "nf4"))]
+)
 def place(request, tmp_path_factory):
     """A folder with a backbone of three layers, a run with adapters beside two of them, over one base or another."""
     folder = tmp_path_factory.mktemp("place")
@@ -159,6 +161,7 @@ def test_what_has_no_adapters_is_told(place, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_dropout_follows_the_seed():
     cfg = tiny(layers=2, vocab_size=64, lora=Lora(rank=2, dropout=0.5))
     mesh, optimizer = mesh_of(1, 1, 1), adamw(steps=4)

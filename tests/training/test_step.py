@@ -73,16 +73,19 @@ def test_attributes_are_summed_apart_and_make_up_the_causal_comparisons():
             assert by_attribute.sum() == pytest.approx(metrics[f"causal/{name}"], rel=1e-6)
 
 
-@pytest.mark.parametrize("micro_batches", [2, 4])
+@pytest.mark.parametrize("micro_batches", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_accumulated_equals_the_large_batch(micro_batches):
     assert_same_run(run(micro_batches=micro_batches), run())
 
 
-@pytest.mark.parametrize("remat", ["projections", "attention", "full"])
+@pytest.mark.parametrize(
+    "remat", ["projections", *(pytest.param(remat, marks=pytest.mark.slow) for remat in ("attention", "full"))]
+)
 def test_what_is_computed_twice_changes_nothing(remat):
     assert_same_run(run(trainable="all", remat=remat), run(trainable="all"))
 
 
+@pytest.mark.slow
 def test_attention_in_blocks_of_micro_batches_on_many_devices_equals_the_whole():
     assert_same_run(run((2, 2, 2), "all", micro_batches=2, attention="blocks", remat="full"), run(trainable="all"))
 
@@ -94,7 +97,9 @@ def test_an_unknown_way_is_refused():
         step_on(attention="flash")
 
 
-@pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (4, 2, 1)])
+@pytest.mark.parametrize(
+    "sizes", [(2, 2, 2), *(pytest.param(sizes, marks=pytest.mark.slow) for sizes in ((8, 1, 1), (1, 4, 2), (4, 2, 1)))]
+)
 def test_many_devices_equal_one(sizes):
     assert_same_run(run(sizes, "all"), run(trainable="all"))
 

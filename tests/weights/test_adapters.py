@@ -57,7 +57,13 @@ def draw_adapters(theirs, plain, trainable):
     return params, cfg
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, "gemma3 of pictures", "gemma3 of pictures, all layers"])
+BASES = [*FAMILIES, "gemma3 of pictures", "gemma3 of pictures, all layers"]
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(base, marks=() if base in ("llama", "gemma3 of pictures") else pytest.mark.slow) for base in BASES],
+)
 def test_peft_loads_the_adapters_with_the_same_rewards(family, tmp_path):
     pictures = "pictures" in family
     theirs, plain = reference(family.split()[0], 0, TOKENS)
