@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # The benchmarks are no part
 
 from benchmarks.imports import __main__ as imports
 from benchmarks.imports.checkpoint import write_checkpoint
+from benchmarks.imports.exported import Apart, compare_exported
 from benchmarks.imports.first_reward import Metered
 from benchmarks.imports.memory import peak, reset_peak, resident
 from crome_jax.models.config import tiny
@@ -50,10 +51,17 @@ def test_memory_that_was_held_and_let_go_is_in_the_peak():
 
 
 def test_of_several_imports_the_fastest_counts(monkeypatch):
-    taken = iter([{"a": 3.0, "b": 1.0}, {"a": 1.0, "b": 2.0}, {"a": 2.0, "b": 2.0}])
-    monkeypatch.setattr(imports, "_first_reward", lambda backbone: {"seconds": next(taken)})
-    assert imports._fastest("one") == {"seconds": {"a": 1.0, "b": 2.0}}
+    taken = iter([({"a": 3.0, "b": 1.0}, 9), ({"a": 1.0, "b": 2.0}, 7), ({"a": 2.0, "b": 2.0}, 8)])
+    monkeypatch.setattr(imports, "_first_reward", lambda _: dict(zip(("seconds", "peak"), next(taken), strict=True)))
+    assert imports._fastest("one") == {"seconds": {"a": 1.0, "b": 2.0}, "peak": 9}
     assert imports._speed(64) > 0
+
+
+def test_an_exported_model_is_scored_by_transformers_as_here(tmp_path):
+    apart = compare_exported("tiny", tmp_path / "out")
+    assert apart.texts == 16
+    assert apart.worst < 1e-4
+    assert apart.spread > 1e-3
 
 
 def test_the_page_has_every_figure():
@@ -63,7 +71,11 @@ def test_the_page_has_every_figure():
         "shard and beside": 5 * 10**7, "beside the shard": 2 * 10**7,
     }  # fmt: skip
     found = {"one": figures, "smollm2-135m": figures}
-    page = imports._render({"date": "today"}, found, {"1 x 1": figures}, 10**9, [("one", "1e-6", "2e-6", "", "")])
+    apart = {"one": Apart(16, 2.5e-5, 1.234)}
+    page = imports._render(
+        {"date": "today"}, found, {"1 x 1": figures}, 10**9, apart, [("one", "1e-6", "2e-6", "", "")]
+    )
+    assert "| one | 16 | **2.5e-05** | 1.23 |" in page
     assert "| one | 1.0 (0.5) | 2.5 (2.0) | **3.5** (2.5) |  |" in page
     assert "| smollm2-135m | 1.0 (0.5) | 2.5 (2.0) | **3.5** (2.5) | below 12 |" in page
     assert "| one | 100 | 200 | **2.00** | 10 | 20 |" in page
