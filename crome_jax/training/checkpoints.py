@@ -21,12 +21,15 @@ from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head, Params
-from crome_jax.training.digests import DigestedObjects, DigestedPath, find_damage
+from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage
 from crome_jax.training.processes import first_goes_ahead, first_word, is_first
 from crome_jax.training.step import TrainState
 from crome_jax.weights.runs import MODEL_FILE
 
 _AGAIN = "train again in another folder"
+
+OWED = "owed"
+"""By this name it is kept beside the iterator's state that a step is still to be measured."""
 
 DTYPES = ("float32", "bfloat16")
 """What activations may be."""
@@ -221,23 +224,57 @@ class Checkpoints:
         """Return what was measured when a step was saved."""
         return self._manager.metrics(step)
 
-    def save(self, state: TrainState, iterator_state: dict[str, Any], measured: dict[str, float] | None = None) -> None:
+    def save(
+        self,
+        state: TrainState,
+        iterator_state: dict[str, Any],
+        measured: dict[str, float] | None = None,
+        *,
+        owed: bool = False,
+    ) -> None:
         """Save a step; returns before it is on disk.
 
         Args:
             measured: kept with it, and what it is ranked by.
+            owed: whether it is still to be measured, which whoever goes on from it then does.
 
         Raises:
             CromeError: where an earlier save failed (a full disk, say).
         """
+        data = iterator_state | ({OWED: True} if owed else {})
         try:
             self._manager.save(
                 int(state.step),
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(iterator_state)),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data)),
                 metrics=measured,
             )
         except Exception as e:
             raise self._not_saved(e) from e
+
+    def add_measured(self, step: int, measured: dict[str, float]) -> None:
+        """Keep with a step what was measured only after it was saved.
+
+        Raises:
+            CromeError: where it cannot be written.
+        """
+        with first_goes_ahead("measured") as first:
+            if first:
+                try:
+                    add_digested(self._folder / str(step), "metrics/metrics", json.dumps(measured))
+                except Exception as e:
+                    raise self._not_saved(e) from e
+        self._manager.reload()
+
+    def owes(self, step: int) -> bool:
+        """Tell whether a step was to be measured when it was saved, and was not yet.
+
+        Raises:
+            CromeError: where it cannot be read now.
+        """
+        if self.measured(step) is not None:
+            return False
+        wanted = ocp.args.Composite(data=ocp.args.JsonRestore())
+        return OWED in self._read(step, lambda: self._manager.restore(step, args=wanted))["data"]
 
     def newest(self) -> int:
         """Return the newest step that was saved whole.
@@ -263,6 +300,7 @@ class Checkpoints:
         self._check(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
+        restored["data"].pop(OWED, None)
         return restored["state"], restored["data"]
 
     def restore_newest(self, like: TrainState, before: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:

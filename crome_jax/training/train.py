@@ -221,7 +221,8 @@ def train(
     state = init_state(trained, optimizer(steps=steps))
     checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, read_only=replay is not None)
     finished = replay is None and checkpoints.latest is not None and checkpoints.latest >= steps
-    if finished and checkpoints.is_whole(checkpoints.latest):
+    owed = finished and validate is not None and checkpoints.owes(checkpoints.latest)
+    if finished and not owed and checkpoints.is_whole(checkpoints.latest):
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
@@ -263,6 +264,7 @@ def train(
         _write_operative_config(run, operative_config())
     log = MetricsLog(run, resumed_at=int(state.step)) if is_first() else None
     flush = log.flush if log else lambda: None
+    begun = int(state.step)
     with Preemption().listening() as preempted:
         state, throughput = fit(
             state,
@@ -299,7 +301,7 @@ def train(
     if log:
         log.close()
         _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
-    return throughput
+    return throughput if begun < steps else None
 
 
 def check_settings(dtype: str, **counts: int) -> None:
