@@ -213,13 +213,20 @@ def train(
             trained_on = trained_on.kept_in(packed)
     if quarantine.count and is_first():
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
-    validate = None
+    validate, measured_on = None, ""
     if validation is not None and replay is None:
         model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
-        validate = make_validation(validation, model)
+        validate, measured_on = make_validation(validation, model)
     ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
-    checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, read_only=replay is not None)
+    checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, measured_on=measured_on, read_only=replay is not None)
+    if validate is not None and ranked and checkpoints.incomparable and is_first():
+        steps_there = ", ".join(map(str, checkpoints.incomparable))
+        print(
+            f"{run}: measured on other data than {validation} is now: step {steps_there}; left out where the best "
+            f"{keep_best} is kept",
+            file=sys.stderr,
+        )
     finished = replay is None and checkpoints.latest is not None and checkpoints.latest >= steps
     owed = finished and validate is not None and checkpoints.owes(checkpoints.latest)
     if finished and not owed and checkpoints.is_whole(checkpoints.latest):

@@ -197,6 +197,23 @@ def test_a_run_that_was_asked_to_end_where_it_is_measured_keeps_the_same_best(tm
     assert Checkpoints(tmp_path / "disturbed").is_whole(best)
 
 
+def test_what_was_measured_on_other_data_does_not_rank(tmp_path):
+    state, _ = start(mesh_of(*ONE), 1)
+    lives = (("a", {1: 0.9, 2: 0.8}), ("b", {3: None, 4: 0.5, 5: 0.4, 6: 0.3}))
+    told = {}
+    for data, values in lives:
+        checkpoints = Checkpoints(tmp_path, keep=2, rank=functools.partial(rank, "accuracy"), measured_on=data)
+        told[data] = checkpoints.best, checkpoints.incomparable
+        for step, value in values.items():
+            number = jax.device_put(np.asarray(step, np.int32), state.step.sharding)
+            measured = None if value is None else {"accuracy": value}
+            checkpoints.save(state.replace(step=number), {"next_index": step}, measured)
+            checkpoints.wait()
+    assert told == {"a": (None, []), "b": (None, [1, 2])}
+    assert (checkpoints.best, checkpoints.measured(4)) == (4, {"accuracy": 0.5})
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "5", "6"]
+
+
 def test_what_is_measured_late_is_kept_whole_with_its_step(tmp_path):
     state, _ = start(mesh_of(*ONE), 1)
     checkpoints = Checkpoints(tmp_path, rank=functools.partial(rank, "loss"))
