@@ -223,13 +223,13 @@ def test_evaluation_sets_aside_what_no_row_has_room_for(place, tmp_path, capsys)
     data.write_text("\n".join(map(json.dumps, held_out)))
     flags = ["evaluate", "--checkpoint", place / "run", "--data", data, "--out", tmp_path / "out"]
     assert run(*flags) == 2
-    assert f"group '{held_out[3]['id']}' of {data}: 'prompt' takes" in capsys.readouterr().err
+    assert f"record 4 of {data}: 'prompt' takes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert run(*flags, "--skip-bad") == 0
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     assert figures["methods"]["crome"]["splits"]["data"]["comparisons"] == 11
     (aside,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
-    assert json.loads(aside["raw"]) == held_out[3]
+    assert (json.loads(aside["raw"]), aside["file"], aside["record"]) == (held_out[3], str(data), 4)
     # Of several runs each refuses the group; it is one bad record.
     shutil.copytree(place / "run", tmp_path / "other")
     flags[2:3] = [place / "run", tmp_path / "other"]
