@@ -120,6 +120,15 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
         help="where TFDS keeps what it downloads (default: %(default)s)",
     )
     parser.add_argument(
+        "--accept-sha256",
+        type=str.lower,
+        nargs="+",
+        default=[],
+        metavar="SHA256",
+        help="sums of downloaded files that you know to be right, where this program knows none (default: such files "
+        "are not used; their sums are said)",
+    )
+    parser.add_argument(
         "--prior-sets",
         action="store_true",
         help="count RewardBench's prior sets in its overall score, at half a section's weight; they are downloaded "
@@ -375,7 +384,7 @@ def _read_benchmarks(
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     found = {}
     for name, folder in folders.items():
-        found[name] = read_benchmark(name, folder, data_dir, quarantine, config.get(name, "hub"))
+        found[name] = read_benchmark(name, folder, data_dir, quarantine, config.get(name, "hub"), args.accept_sha256)
         if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
             BENCHMARKS[name].check(found[name])
     return found
