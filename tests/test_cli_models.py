@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,6 +169,16 @@ def test_training_sets_bad_records_aside(place, tmp_path, capsys):
     aside = [json.loads(line) for line in (tmp_path / "run.bad.jsonl").read_text().splitlines()]
     assert "is not JSON" in aside[0]["error"]
     assert "'prompt' takes" in aside[1]["error"]
+
+
+def test_goodput_counts_the_time_from_the_command_s_start(place, tmp_path, monkeypatch):
+    begun = []
+    # What the command does before anything is loaded.
+    monkeypatch.setattr("crome_jax.verbs.train.say_terms", lambda backbone: begun.append(time.time()))
+    assert run(*train_command(place / "groups", tmp_path / "run")) == 0
+    *_, line = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert line["goodput/since"] < begun[0]
+    assert line["goodput"] == pytest.approx(line["goodput/run"], rel=0.01)
 
 
 def test_evaluation_writes_every_figure_and_prints_the_main_ones(place, tmp_path, capsys):

@@ -91,6 +91,7 @@ def train(
     trace_steps: Sequence[int] = (),
     replay: int | None = None,
     skip_bad: bool = False,
+    launched: float | None = None,
     operative_config: Callable[[], str] = lambda: "",
     settings: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Throughput | None:
@@ -129,6 +130,8 @@ def train(
         replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
             newest checkpoint before it is the start, and the steps in between are taken once more.
         skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
+        launched: when the process began, on time.monotonic's clock: since then time counts, of which goodput is the
+            share that was of use. None for now.
         operative_config: called before the first step and after the last; its text is saved beside the checkpoint.
         settings: name -> value of what configured the call, such as the optimizer's numbers. A run is resumed only
             under the same, apart from MAY_CHANGE.
@@ -139,6 +142,7 @@ def train(
     Raises:
         CromeError: where the data, the configuration or the folder cannot be used; nothing is lost then.
     """
+    launched = time.monotonic() if launched is None else launched
     if lora is not None and trainable == "head":
         raise CromeError("trainable is 'head', which leaves adapters no layer; set it to 'all' or a number of layers")
     if cache_frozen and trainable == "all":
@@ -163,7 +167,6 @@ def train(
     run = _place_run(out)
     if replay is not None:
         read_card(run)  # Of a run that is not there nothing can be replayed.
-    launched = time.monotonic()
     if len(trace_steps) not in (0, 2):
         raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
     trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
