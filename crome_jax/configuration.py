@@ -286,7 +286,7 @@ _OF_RUNS = (Method, RowShape, Lora, adamw, linear, make_mesh, *OBJECTIVES)
 for _function in (*_OF_RUNS, ChatSettings, Recipe):
     gin.external_configurable(_checked(_function), name=_function.__name__)
 
-_NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine")
+_NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine", "launched")
 """What whoever calls an entry gives it."""
 
 _EXAMPLES = {

@@ -259,7 +259,7 @@ def test_a_prompt_longer_than_the_row_is_named_by_file_and_record(place, tmp_pat
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join([*GOOD[:2], pair(prompt="word " * 400)]))
     line = refused(capfd, *commands(verb, place, data, tmp_path / "out"))
-    named = f"record 3 of {data}" if verb == "score" else f"group 'data-3' of {data}"
+    named = f"group 'data-3' of {data}" if verb == "study" else f"record 3 of {data}"
     assert line.startswith(f"{named}: 'prompt' takes 43")
     assert "raise RowShape.tokens, shorten the prompt" in line
     assert os.listdir(tmp_path) == ["data.jsonl"]

@@ -27,9 +27,15 @@ def place(tmp_path_factory):
     bindings |= {"OUT": f"'{folder / 'run'}'", "TRAINABLE": 1, "ROW_TOKENS": 256, "LEARNING_RATE": 1e-2}
     bindings |= {"train.checkpoint_every": 1, "train.keep_checkpoints": 1, "train.keep_best": "'loss'"}
     bindings |= {"train.validation": f"'{folder / 'prefs.jsonl'}'"}
-    flags = [f"--gin.{name}={value}" for name, value in bindings.items()]
-    assert run("train", "--gin_file=gin/runs/bradley_terry.gin", *flags) == 0
+    assert train(bindings) == 0
+    (folder / "bindings.json").write_text(json.dumps(bindings))
     return folder
+
+
+def train(bindings: dict) -> int:
+    return run(
+        "train", "--gin_file=gin/runs/bradley_terry.gin", *(f"--gin.{name}={value}" for name, value in bindings.items())
+    )
 
 
 def test_an_exported_run_scores_as_the_run_does(place, tmp_path, capsys):
@@ -96,6 +102,19 @@ def test_an_older_checkpoint_can_be_exported(place, tmp_path, capsys):
     assert f"| optimizer steps | {kept[0]} |" in card
     assert run("export", "--checkpoint", place / "run", "--out", tmp_path / "none", "--step", "7") == 2
     assert f"holds no step 7; it holds {', '.join(map(str, kept))}" in capsys.readouterr().err
+
+
+def test_after_other_data_is_measured_on_the_best_is_of_that(place, tmp_path, capsys):
+    shutil.copytree(place / "run", tmp_path / "run")
+    kept = ", ".join(sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()))
+    others = tmp_path / "others.jsonl"
+    others.write_text("\n".join(to_json(group) for group in text_groups(4)))
+    bindings = json.loads((place / "bindings.json").read_text()) | {"OUT": f"'{tmp_path / 'run'}'", "STEPS": 3}
+    assert train(bindings | {"train.validation": f"'{others}'"}) == 0
+    said = capsys.readouterr().err
+    assert f"measured on other data than {others} is now: step {kept}; left out where the best loss is kept" in said
+    assert "is that of step 3" in said
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["3"]
 
 
 def test_a_folder_that_is_there_is_replaced_only_when_asked(place, tmp_path, capsys):

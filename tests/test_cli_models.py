@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -170,6 +171,16 @@ def test_training_sets_bad_records_aside(place, tmp_path, capsys):
     assert "'prompt' takes" in aside[1]["error"]
 
 
+def test_goodput_counts_the_time_from_the_command_s_start(place, tmp_path, monkeypatch):
+    begun = []
+    # What the command does before anything is loaded.
+    monkeypatch.setattr("crome_jax.verbs.train.say_terms", lambda backbone: begun.append(time.time()))
+    assert run(*train_command(place / "groups", tmp_path / "run")) == 0
+    *_, line = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert line["goodput/since"] < begun[0]
+    assert line["goodput"] == pytest.approx(line["goodput/run"], rel=0.01)
+
+
 def test_evaluation_writes_every_figure_and_prints_the_main_ones(place, tmp_path, capsys):
     data = [f"held={place / 'held_out.jsonl'}", place / "groups"]
     assert run("evaluate", "--checkpoint", place / "run", "--out", tmp_path / "out", "--data", *data) == 0
@@ -223,13 +234,13 @@ def test_evaluation_sets_aside_what_no_row_has_room_for(place, tmp_path, capsys)
     data.write_text("\n".join(map(json.dumps, held_out)))
     flags = ["evaluate", "--checkpoint", place / "run", "--data", data, "--out", tmp_path / "out"]
     assert run(*flags) == 2
-    assert f"group '{held_out[3]['id']}' of {data}: 'prompt' takes" in capsys.readouterr().err
+    assert f"record 4 of {data}: 'prompt' takes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert run(*flags, "--skip-bad") == 0
     figures = json.loads((tmp_path / "out" / "report.json").read_text())
     assert figures["methods"]["crome"]["splits"]["data"]["comparisons"] == 11
     (aside,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
-    assert json.loads(aside["raw"]) == held_out[3]
+    assert (json.loads(aside["raw"]), aside["file"], aside["record"]) == (held_out[3], str(data), 4)
     # Of several runs each refuses the group; it is one bad record.
     shutil.copytree(place / "run", tmp_path / "other")
     flags[2:3] = [place / "run", tmp_path / "other"]

@@ -49,6 +49,24 @@ def test_the_campaign_s_page_says_what_was_lost():
     assert campaign.Tally().good
 
 
+@pytest.mark.parametrize(
+    ("lines", "measured"),
+    [
+        ([], False),
+        ([{"step": 2, "loss": 1}], True),
+        ([{"step": 2, "loss": 1}, {"step": 2, "validation/loss": 1}], False),
+        ([{"step": 3, "loss": 1}], False),  # No step that is saved.
+        ([{"step": 2, "loss": 1, "skipped": 1}], False),
+    ],
+)
+def test_whether_a_run_is_being_measured_is_read_from_its_curve(tmp_path, lines, measured):
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert victim.is_measured(tmp_path) == measured
+    (tmp_path / "metrics.jsonl").write_text(text + '{"step": 4, "lo')  # A line that is not whole yet.
+    assert not victim.is_measured(tmp_path)
+
+
 def test_growth_leaves_the_warm_up_out():
     assert soak.growth([1, 900, 1000, 1000, 1000, 1000, 1030, 1030]) == pytest.approx(0.03)
     assert soak.growth([1, 2, 3]) == 0.0
@@ -69,7 +87,7 @@ def test_steps_that_were_skipped_are_read_from_the_run(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_is_killed_at_each_moment_ends_as_undisturbed(tmp_path, monkeypatch):
     page = tmp_path / "failures.md"
-    monkeypatch.setattr(sys, "argv", ["failures", "--kills", "4", "--steps", "400", "--page", str(page)])
+    monkeypatch.setattr(sys, "argv", ["failures", "--kills", "5", "--steps", "400", "--page", str(page)])
     assert command.main() == 0
     assert "to the bit | nothing |" in page.read_text()
 

@@ -22,6 +22,7 @@ from crome_jax.models.config import tiny
 from crome_jax.objectives.crome import crome
 from crome_jax.training.mesh import make_mesh, weight_shardings
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.preemption import Preemption
 from crome_jax.training.step import TrainState, init_state, make_train_step
 
 
@@ -147,3 +148,17 @@ def step_on(sizes: tuple[int, ...] = ONE, trainable: weights.Trainable = 1, **op
 @functools.cache
 def _make_step(sizes, trainable, **options):
     return make_train_step(CFG, crome, OPTIMIZER, mesh_of(*sizes), **options)
+
+
+class AsksAt(Preemption):
+    """Asks to end at one of its askings, and from then on."""
+
+    def __init__(self, asking: int):
+        super().__init__()
+        self.left = asking
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        if self.left == 0:
+            self._ask()
+        return super().__call__()

@@ -1,4 +1,4 @@
-"""A run that is killed again and again: at its start, amid a save, between saves, and while it is evaluated."""
+"""A run that is killed again and again: at its start, amid a save, between saves, while it is measured or evaluated."""
 
 import collections
 import dataclasses
@@ -14,14 +14,17 @@ from benchmarks.failures.victim import (
     evaluate,
     final_bytes,
     found_damaged,
+    is_measured,
+    kept,
     must_end,
     newest,
     skipped_steps,
     train,
     unfinished,
+    write_data,
 )
 
-MOMENTS = ("start-up", "save", "evaluation", "step")
+MOMENTS = ("start-up", "save", "validation", "evaluation", "step")
 """When a run is killed, by turns. What "step" leaves behind may be damaged, and the next start is the one after."""
 
 PATIENCE = 600.0
@@ -37,16 +40,19 @@ class Tally:
     Args:
         killed: moments, and how often the run was killed then.
         amid_save: kills that left a checkpoint unfinished which was not there before.
+        amid_validation: kills that left a step that was due without what was to be measured of it.
         damaged: what was done to the newest checkpoint while the run was down, and how often.
         found: damaged checkpoints that the run named and moved away.
         steps: of the run.
         skipped: steps whose loss was not finite.
-        differing: of "parameters", "steps skipped", "evaluation", what was not as in the undisturbed run.
+        differing: of "parameters", "steps skipped", "checkpoints kept" and "evaluation", what was not as in the
+            undisturbed run.
         straight, disturbed: seconds the runs took, from the first start to the end.
     """
 
     killed: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     amid_save: int = 0
+    amid_validation: int = 0
     damaged: collections.Counter = dataclasses.field(default_factory=collections.Counter)
     found: int = 0
     steps: int = 0
@@ -66,6 +72,7 @@ class Tally:
             "steps of the run": self.steps,
             **{f"kill -9 during {moment}": self.killed[moment] for moment in MOMENTS},
             "kills that left a checkpoint unfinished": self.amid_save,
+            "kills that left a step unmeasured": self.amid_validation,
             **{f"newest checkpoint damaged while it was down: {how}": n for how, n in sorted(self.damaged.items())},
             "damaged checkpoints that it named and went round": f"{self.found} of {self.damaged.total()}",
             "steps skipped, their loss not finite": self.skipped,
@@ -83,8 +90,10 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
     """
     tally, draw = Tally(steps=steps), random.Random(seed)
     straight, run = data.parent / "straight", data.parent / "killed"
+    held_out = data.with_name("held-out.jsonl")
+    write_data(held_out)
     began = time.monotonic()
-    must_end(train(data, straight, steps), straight)
+    must_end(train(data, straight, steps, validation=held_out), straight)
     tally.straight = time.monotonic() - began
     began = time.monotonic()
     must_end(evaluate(data, straight), straight)
@@ -93,7 +102,7 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
     while tally.killed.total() < kills:
         moment = MOMENTS[tally.killed.total() % len(MOMENTS)]
         started, left = time.monotonic(), unfinished(run)
-        process = evaluate(data, run) if moment == "evaluation" else train(data, run, steps)
+        process = evaluate(data, run) if moment == "evaluation" else train(data, run, steps, validation=held_out)
         if moment in span:
             _wait(process, draw.uniform(0, span[moment]))
         else:
@@ -101,6 +110,9 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
             span["start-up"] = time.monotonic() - started
             if moment == "save":
                 _wait_for_save(process, run, left)
+                _wait(process, draw.uniform(0, 0.03))
+            elif moment == "validation":
+                _wait_for_validation(process, run)
                 _wait(process, draw.uniform(0, 0.03))
             else:
                 _wait(process, draw.uniform(0, 5.0))
@@ -113,15 +125,18 @@ def run_campaign(data: Path, steps: int, kills: int, seed: int) -> Tally:
         process.wait()
         tally.killed[moment] += 1
         tally.amid_save += bool(unfinished(run) - left)
+        tally.amid_validation += moment == "validation" and is_measured(run)
         # Only here: the next life but one may need the checkpoint before it.
         if moment == "step" and draw.random() < 0.5 and (how := damage(run, draw)):
             tally.damaged[how] += 1
         print(f"{tally.killed.total()} kills, at step {newest(run)}", file=sys.stderr, flush=True)
-    must_end(train(data, run, steps), run)
+    must_end(train(data, run, steps, validation=held_out), run)
     tally.disturbed = time.monotonic() - began
     must_end(evaluate(data, run), run)
     tally.found, tally.skipped = found_damaged(run), len(skipped_steps(run))
     tally.differing = differences(straight, run, steps)
+    if kept(straight) != kept(run):
+        tally.differing.append("checkpoints kept")
     if _figures(straight) != _figures(run):
         tally.differing.append("evaluation")
     return tally
@@ -158,6 +173,11 @@ def _wait_for_progress(process: subprocess.Popen, run: Path) -> None:
         if time.monotonic() > until:
             must_end(process, run, patience=0.0)
         time.sleep(0.005)
+
+
+def _wait_for_validation(process: subprocess.Popen, run: Path) -> None:
+    while process.poll() is None and not is_measured(run):
+        time.sleep(0.001)
 
 
 def _wait_for_save(process: subprocess.Popen, run: Path, left: set[tuple[str, int]]) -> None:

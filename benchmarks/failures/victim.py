@@ -39,12 +39,15 @@ def write_data(path: Path, groups: int = 60) -> None:
     path.write_text("".join(lines))
 
 
-def train(data: Path, run: Path, steps: int, *, save_every: int = 2, nan_every: int = 97) -> subprocess.Popen:
+def train(
+    data: Path, run: Path, steps: int, *, save_every: int = 2, nan_every: int = 97, validation: Path | None = None
+) -> subprocess.Popen:
     """Start, or go on with, a run whose learning rate is the same at every step, however many they are.
 
     Args:
         save_every: steps between two checkpoints.
         nan_every: steps between two whose loss is not finite.
+        validation: what it is measured on whenever it is saved, the best checkpoint being kept; None measures nothing.
     """
     settings = {
         "DATA": f"'{data}'", "OUT": f"'{run}'", "STEPS": steps, "TRAINABLE": 1, "ROWS_PER_STEP": 4, "ROW_TOKENS": 128,
@@ -52,6 +55,8 @@ def train(data: Path, run: Path, steps: int, *, save_every: int = 2, nan_every: 
         "adamw.warmup_fraction": 0.0, "adamw.final_fraction": 1.0,
         "bradley_terry/Method.objective": "@sometimes_nan", "sometimes_nan.every": nan_every,
     }  # fmt: skip
+    if validation is not None:
+        settings |= {"train.validation": f"'{validation}'", "train.keep_best": "'loss'"}
     files = ("gin/runs/bradley_terry.gin", "gin/models/tiny.gin")
     given = [*(f"--gin_file={file}" for file in files), *(f"--gin.{name}={value}" for name, value in settings.items())]
     return _start("train", given, data, run)
@@ -102,6 +107,23 @@ def newest(run: Path) -> int:
 def unfinished(run: Path) -> set[tuple[str, int]]:
     """Return the checkpoints in the run's folder that are not finished, by name and inode: names come again."""
     return {(path.name, path.lstat().st_ino) for path in (run / "checkpoints").glob("*tmp*")}
+
+
+def is_measured(run: Path, save_every: int = 2) -> bool:
+    """Tell whether a run is being measured: of a step that is due the loss is told, and not yet what was measured."""
+    path = run / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if not lines or not lines[-1].endswith(b"\n"):
+        return False
+    told = json.loads(lines[-1])
+    # After a skipped step a measuring that is due waits for the next good one.
+    return told["step"] % save_every == 0 and not {"validation/loss", "skipped"} & told.keys()
+
+
+def kept(run: Path) -> dict[int, dict]:
+    """Return what was measured of each checkpoint that is in the run's folder."""
+    checkpoints = Checkpoints(run, read_only=True)
+    return {step: checkpoints.measured(step) for step in saved_steps(run)}
 
 
 def skipped_steps(run: Path) -> list[int]:

@@ -14,7 +14,7 @@ from crome_jax.batch import FIELDS, Batch
 from crome_jax.data.cutting import check_room
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack
 from crome_jax.data.pairs import REQUEST, PairForm, tokenize_pairs
-from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.quarantine import Places, Quarantine
 from crome_jax.data.row_files import RowFiles
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError, DataError
@@ -112,6 +112,7 @@ def pack_groups(
     pairs: PairForm | None = None,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
     name: str | None = None,
+    places: Places | None = None,
 ) -> Rows:
     """Tokenise groups and pack them into rows, in order.
 
@@ -120,11 +121,12 @@ def pack_groups(
         pairs: lay the comparisons out so, both answers in one slot; None gives each response a slot.
         on_bad: called with a group that the chat template refuses or whose prompt is too long for a row; without it
             the error is raised.
+        places: as `read_groups` fills them: errors name those rather than ids.
 
     Raises:
-        DataError: naming the group, and the data where its `name` is given.
+        DataError: naming the record where its place is known, else the group, and the data where its `name` is given.
     """
-    tokenized = tokenize_groups(groups, tokenizer, shape, pairs=pairs, on_bad=on_bad, name=name)
+    tokenized = tokenize_groups(groups, tokenizer, shape, pairs=pairs, on_bad=on_bad, name=name, places=places)
     return pack(tokenized, shape, every_response=every_response)
 
 
@@ -136,11 +138,12 @@ def tokenize_groups(
     pairs: PairForm | None = None,
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
     name: str | None = None,
+    places: Places | None = None,
 ) -> Iterator[TokenizedGroup]:
     """Encode groups in order, leaving out those that `on_bad` of pack_groups is called with.
 
     Raises:
-        DataError: naming the group, and the data where its `name` is given, without `on_bad`.
+        DataError: as pack_groups does, without `on_bad`.
         CromeError: where the chat template writes no pairs.
     """
     between = tokenizer.encode_between(REQUEST) if pairs is not None else ()
@@ -152,7 +155,8 @@ def tokenize_groups(
                 item = tokenize(group, index, tokenizer)
                 check_room(len(item.prompt), shape.tokens)
         except DataError as e:
-            error = e.at(f"group {group.id!r}{f' of {name}' if name else ''}")
+            unknown = f"group {group.id!r}{f' of {name}' if name else ''}", None
+            error = e.at(*(places or {}).get(group.id, unknown))
             if on_bad is None:
                 raise error from None
             on_bad(group, error)
@@ -167,13 +171,14 @@ def fitting_groups(
     quarantine: Quarantine | None,
     *,
     forms: Sequence[PairForm | None] = (None,),
-    name: str | None = None,
+    places: Places | None = None,
 ) -> list[PreferenceGroup]:
     """Return the groups that can be packed in all these forms, in order; the others are set aside.
 
     Args:
         quarantine: where they go; None makes the first one an error.
         forms: of laying comparisons out, as `pairs` of pack_groups.
+        places: as of pack_groups.
 
     Raises:
         DataError: as pack_groups does, without a quarantine.
@@ -185,7 +190,7 @@ def fitting_groups(
 
     for form in forms:
         on_bad = None if quarantine is None else refuse
-        for _ in tokenize_groups(groups, tokenizer, shape, pairs=form, on_bad=on_bad, name=name):
+        for _ in tokenize_groups(groups, tokenizer, shape, pairs=form, on_bad=on_bad, places=places):
             pass
     for group in groups:
         if id(group) in refused:

@@ -10,6 +10,9 @@ from typing import IO, Any
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import is_remote, is_taken, place, whole_output
 
+Places = dict[str, tuple[str, int]]
+"""Of groups by their ids: the file that each was read from, and its number there."""
+
 _FIELDS = {"file", "record", "error", "raw"}
 
 

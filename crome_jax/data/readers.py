@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from crome_jax.data.conversations import checked_text, find_prompt, messages, with_system
 from crome_jax.data.features import decode_group, group_features
-from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.quarantine import Places, Quarantine
 from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
 from crome_jax.data.shapes import group_from_record, is_preference, no_object
 from crome_jax.data.shards import missing_shards
@@ -30,6 +30,7 @@ def read_groups(
     *,
     split: str | None = None,
     quarantine: Quarantine | None = None,
+    places: Places | None = None,
     max_record_bytes: int = MAX_RECORD_BYTES,
 ) -> Iterator[PreferenceGroup]:
     """Read the groups of a file or folder, in its order; of what was read, only the ids are kept.
@@ -42,6 +43,7 @@ def read_groups(
         split: the split of a TFDS folder, or the beginning of the names of a folder's files; None reads the only
             split, or all files.
         quarantine: where bad records go; None lets the first one stop the reading.
+        places: from here on holds, by its id, the file and the number of each group that was read, as errors name them.
         max_record_bytes: size above which a record is bad.
 
     Raises:
@@ -57,6 +59,8 @@ def read_groups(
             result = DataError(f"is {result.id!r}, the id of an earlier record", field="id")
         if isinstance(result, PreferenceGroup):
             ids.add(result.id)
+            if places is not None:
+                places[result.id] = str(file), number
             yield result
             continue
         error = _placed(result, file, number)

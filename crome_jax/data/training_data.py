@@ -12,7 +12,7 @@ from crome_jax.data.attributes import tell_commonest_apart
 from crome_jax.data.loading import fingerprint, fingerprint_groups, pack_groups, select_kinds
 from crome_jax.data.packing import Rows, RowShape, join_rows, packing_facts
 from crome_jax.data.pairs import PairForm
-from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.quarantine import Places, Quarantine
 from crome_jax.data.readers import read_groups
 from crome_jax.data.row_files import INDEX_FILE, RowFiles, write_row_files
 from crome_jax.data.tokenizers import Tokenizer
@@ -88,7 +88,11 @@ def read_training_data(
     Raises:
         CromeError: where the data cannot be read, or does not hold what the method wants.
     """
-    read = [list(read_groups(path, quarantine=quarantine)) for path in sources]
+    places: list[Places] = [{} for _ in sources]
+    read = [
+        list(read_groups(path, quarantine=quarantine, places=found))
+        for path, found in zip(sources, places, strict=True)
+    ]
     # Of all together no kind may be absent.
     select_kinds(itertools.chain(*read), kinds, origins, name=" + ".join(sources))
     read = [select_kinds(some, kinds, origins, complete=False) for some in read]
@@ -104,9 +108,9 @@ def read_training_data(
             shape,
             pairs=pairs,
             on_bad=None if quarantine is None else lambda group, error: quarantine.add(error, to_json(group)),
-            name=path,
+            places=found,
         )
-        for path, some in zip(sources, read, strict=True)
+        for some, found in zip(read, places, strict=True)
     ]
     rows = tell_commonest_apart(join_rows([(part, len(some)) for part, some in zip(parts, read, strict=True)]))
     ids = [group.id for group in itertools.chain(*read)]

@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import json
 import logging
+import math
 import re
 import sys
 import time
@@ -21,12 +22,17 @@ from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head, Params
-from crome_jax.training.digests import DigestedObjects, DigestedPath, find_damage
+from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage
 from crome_jax.training.processes import first_goes_ahead, first_word, is_first
 from crome_jax.training.step import TrainState
 from crome_jax.weights.runs import MODEL_FILE
 
 _AGAIN = "train again in another folder"
+
+_MEASURED_ON = "measured_on"
+
+OWED = "owed"
+"""By this name it is kept beside the iterator's state that a step is still to be measured."""
 
 DTYPES = ("float32", "bfloat16")
 """What activations may be."""
@@ -173,6 +179,7 @@ class Checkpoints:
         run: the run's folder.
         keep: how many of the newest stay.
         rank: of what is measured when a step is saved, the higher the better: the best stays, too.
+        measured_on: fingerprint of what is measured on, kept with the figures; those of other data do not rank.
         read_only: whether nothing is to be saved: then nothing in the folder changes.
 
     Raises:
@@ -184,7 +191,8 @@ class Checkpoints:
         run: Path | str,
         keep: int = 2,
         *,
-        rank: Callable[[dict[str, float] | None], float] | None = None,
+        rank: Callable[[dict[str, float]], float] | None = None,
+        measured_on: str = "",
         read_only: bool = False,
     ):
         self._folder = (place(run) if is_remote(run) else Path(run).absolute()) / "checkpoints"
@@ -193,11 +201,12 @@ class Checkpoints:
         if read_only and not self._folder.is_dir():
             raise self._none_whole()
         self._read_only = read_only
+        self._rank, self._measured_on = rank, measured_on
         self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=None if read_only else _kept(keep, rank),
-                best_fn=rank or (lambda metrics: 0.0),  # With none, Orbax would not write what was measured.
+                preservation_policy=None if read_only else self._kept(keep),
+                best_fn=self._place_of,  # With none, Orbax would not write what was measured.
                 create=not read_only,
                 read_only=read_only,
                 enable_async_checkpointing=True,
@@ -215,29 +224,71 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """The step that ranks highest of those that are there and were measured, None where there is none."""
-        return self._manager.best_step()
+        step = self._manager.best_step()
+        return None if step is None or self._place_of(self._manager.metrics(step)) == -math.inf else step
+
+    @property
+    def incomparable(self) -> list[int]:
+        """The steps that were measured on other data, so that they do not rank."""
+        found = {step: self._manager.metrics(step) for step in self._manager.all_steps()}
+        return [step for step, kept in found.items() if kept and self._place_of(kept) == -math.inf]
 
     def measured(self, step: int) -> dict[str, float] | None:
-        """Return what was measured when a step was saved."""
-        return self._manager.metrics(step)
+        """Return what was measured of a step, on whatever data."""
+        kept = self._manager.metrics(step)
+        return kept and {name: value for name, value in kept.items() if name != _MEASURED_ON}
 
-    def save(self, state: TrainState, iterator_state: dict[str, Any], measured: dict[str, float] | None = None) -> None:
+    def save(
+        self,
+        state: TrainState,
+        iterator_state: dict[str, Any],
+        measured: dict[str, float] | None = None,
+        *,
+        owed: bool = False,
+    ) -> None:
         """Save a step; returns before it is on disk.
 
         Args:
             measured: kept with it, and what it is ranked by.
+            owed: whether it is still to be measured, which whoever goes on from it then does.
 
         Raises:
             CromeError: where an earlier save failed (a full disk, say).
         """
+        data = iterator_state | ({OWED: True} if owed else {})
         try:
             self._manager.save(
                 int(state.step),
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(iterator_state)),
-                metrics=measured,
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data)),
+                metrics=measured and self._with_data(measured),
             )
         except Exception as e:
             raise self._not_saved(e) from e
+
+    def add_measured(self, step: int, measured: dict[str, float]) -> None:
+        """Keep with a step what was measured only after it was saved.
+
+        Raises:
+            CromeError: where it cannot be written.
+        """
+        with first_goes_ahead("measured") as first:
+            if first:
+                try:
+                    add_digested(self._folder / str(step), "metrics/metrics", json.dumps(self._with_data(measured)))
+                except Exception as e:
+                    raise self._not_saved(e) from e
+        self._manager.reload()
+
+    def owes(self, step: int) -> bool:
+        """Tell whether a step was to be measured when it was saved, and was not yet.
+
+        Raises:
+            CromeError: where it cannot be read now.
+        """
+        if self.measured(step) is not None:
+            return False
+        wanted = ocp.args.Composite(data=ocp.args.JsonRestore())
+        return OWED in self._read(step, lambda: self._manager.restore(step, args=wanted))["data"]
 
     def newest(self) -> int:
         """Return the newest step that was saved whole.
@@ -263,6 +314,7 @@ class Checkpoints:
         self._check(step, like.trained)
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(_shapes(like)), data=ocp.args.JsonRestore())
         restored = self._read(step, lambda: self._manager.restore(step, args=wanted))
+        restored["data"].pop(OWED, None)
         return restored["state"], restored["data"]
 
     def restore_newest(self, like: TrainState, before: int | None = None) -> tuple[TrainState, dict[str, Any]] | None:
@@ -365,6 +417,23 @@ class Checkpoints:
         self.wait()
         self._manager.close()
 
+    def _with_data(self, measured: dict[str, float]) -> dict[str, Any]:
+        return measured | {_MEASURED_ON: self._measured_on}
+
+    def _place_of(self, kept: dict[str, Any] | None) -> float:
+        """Return the higher a number the better a step is; -inf for what cannot be compared with the others."""
+        if self._rank is None or not kept or kept.get(_MEASURED_ON) != self._measured_on:
+            return -math.inf
+        return self._rank(kept)
+
+    def _kept(self, keep: int) -> policies.PreservationPolicy:
+        """Say which checkpoints stay: the newest and, where they are ranked, the best."""
+        newest = policies.LatestN(keep)
+        if self._rank is None:
+            return newest
+        best = policies.BestN(get_metric_fn=self._place_of, n=1, keep_checkpoints_without_metrics=False)
+        return policies.AnyPreservationPolicy([newest, best])
+
     def _none_whole(self) -> CromeError:
         return CromeError(f"{self._folder}: holds no whole checkpoint; train first, or give another folder")
 
@@ -413,15 +482,6 @@ class Checkpoints:
             f"{self._folder}: cannot be written ({_first_line(error)}); what was saved before is whole: make room and "
             "run the same command again"
         )
-
-
-def _kept(keep: int, rank: Callable[[dict[str, float] | None], float] | None) -> policies.PreservationPolicy:
-    """Say which checkpoints stay: the newest and, where they are ranked, the best."""
-    newest = policies.LatestN(keep)
-    if rank is None:
-        return newest
-    best = policies.BestN(get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False)
-    return policies.AnyPreservationPolicy([newest, best])
 
 
 def _shape_of(tree: Any, name: str) -> jax.ShapeDtypeStruct:

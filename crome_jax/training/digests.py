@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from crome_jax.files import is_remote, place
+from crome_jax.files import is_remote, place, whole_output
 
 DIGESTS_FILE = "digests.json"
 
@@ -36,6 +36,19 @@ def write_digests(folder: Path) -> None:
         json.dump(found, out, indent=1)
         out.flush()
         os.fsync(out.fileno())
+
+
+def add_digested(folder: Path, name: str, text: str) -> None:
+    """Add a file to a folder that has its digests; killed in between, it is there whole, and not among them.
+
+    Raises:
+        OSError, CromeError: where a file cannot be read or written.
+    """
+    digests = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+    digests[name] = hashlib.sha256(text.encode()).hexdigest()
+    for path, content in ((folder / name, text), (folder / DIGESTS_FILE, json.dumps(digests, indent=1))):
+        with whole_output(path, overwrite=True) as partial:
+            partial.write_text(content, encoding="utf-8")
 
 
 def find_damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:

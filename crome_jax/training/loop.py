@@ -104,7 +104,8 @@ def fit(
             step waits for the next good one, so that a resumed run counts skipped steps as the uninterrupted one does.
         before_save: called before a step is saved; what was logged up to there is to be there as well.
         validate: from the trained parameters to what is measured whenever they are saved, kept with the checkpoint and
-            logged as validation/...; not before an end that was asked for, and None where that was asked meanwhile.
+            logged as validation/...; not before an end that was asked for, and None where that was asked meanwhile:
+            then whoever goes on from the checkpoint measures it first.
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
         incidents: told of every skipped step and every spike of the loss.
         preempted: asked after each step, and while it is measured, whether to save and stop there; None never is.
@@ -126,6 +127,9 @@ def fit(
     started = time.monotonic()
     goodput, preempted = goodput or Goodput(), preempted or Preemption()
     seen = {"tokens": 0.0, "comparisons": 0.0}
+
+    def tell_measured(at: int, measured: dict[str, float]) -> None:
+        log(at, {f"validation/{name}": value for name, value in measured.items()})
 
     def take(at: int, metrics: dict[str, Any], dispatched: float, finished: Future[float]) -> None:
         nonlocal pending, in_a_row, started
@@ -155,6 +159,14 @@ def fit(
             log(at, {**summarize(pending.sums, pending.steps, attributes), **told, **rates, **goodput.figures()})
             pending = _Pending()
 
+    if validate is not None and checkpoints is not None and checkpoints.latest == done and checkpoints.owes(done):
+        measured = validate(state.trained, preempted)
+        if measured is None:
+            raise _saved(checkpoints, preempted)
+        tell_measured(done, measured)
+        before_save()
+        checkpoints.add_measured(done, measured)
+
     late: tuple[int, dict, float, Future[float]] | None = None
     good = iterator.get_state()  # After the last step that was not skipped, as far as is known.
     due = False
@@ -173,7 +185,8 @@ def fit(
                 good = before
         late = (number, metrics, dispatched, finished)
         stop = checkpoints is not None and preempted() and number < steps
-        due = checkpoints is not None and (due or stop or number % checkpoint_every == 0 or number == steps)
+        scheduled = due or number % checkpoint_every == 0 or number == steps
+        due = checkpoints is not None and (scheduled or stop)
         if due or in_a_row or not max_skipped:
             take(*late)
             late = None
@@ -188,21 +201,19 @@ def fit(
         if due and (not in_a_row or number == steps):
             measured = validate(state.trained, preempted) if validate is not None and not stop else None
             if measured is not None:
-                log(number, {f"validation/{name}": value for name, value in measured.items()})
+                tell_measured(number, measured)
             before_save()
-            checkpoints.save(state, iterator.get_state() | pending.state(in_a_row), measured)
+            owed = validate is not None and scheduled and measured is None
+            checkpoints.save(state, iterator.get_state() | pending.state(in_a_row), measured, owed=owed)
             due = False
-            stop = stop or (number < steps and preempted())  # Once more: measuring takes long.
+            stop = stop or owed or (number < steps and preempted())  # Once more: measuring takes long.
         if stop:
             if in_a_row:
                 before_save()
                 _save_before(number - in_a_row + 1, state, good | pending.state(in_a_row), checkpoints)
             checkpoints.wait()
             progress.close()
-            raise Preempted(
-                f"asked to end: saved at step {checkpoints.latest}, {preempted.seconds:.1f} s after it was asked; the "
-                "same command goes on from there"
-            )
+            raise _saved(checkpoints, preempted)
     if late is not None:
         take(*late)
     if checkpoints is not None:
@@ -219,6 +230,13 @@ def _save_before(first: int, state: TrainState, data: dict[str, Any], checkpoint
         number = spread(np.asarray(first - 1, np.int32), state.step.sharding)
         checkpoints.save(state.replace(step=number), data)
     checkpoints.wait()
+
+
+def _saved(checkpoints: Checkpoints, preempted: Preemption) -> Preempted:
+    return Preempted(
+        f"asked to end: saved at step {checkpoints.latest}, {preempted.seconds:.1f} s after it was asked; the same "
+        "command goes on from there"
+    )
 
 
 def _too_many(first: int, last: int, metrics: dict[str, Any], incidents: Incidents) -> str:

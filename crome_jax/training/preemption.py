@@ -1,6 +1,7 @@
 """SIGTERM is a request to save and to end: what a cluster sends before it takes a machine away."""
 
 import contextlib
+import ctypes
 import itertools
 import signal
 import threading
@@ -13,6 +14,25 @@ from jax.experimental import multihost_utils
 SAME_REQUEST = 5.0
 """Seconds within which another SIGTERM is the same request, come by two ways: a machine that shuts down signals every
 process, a launch script among them, which passes it on."""
+
+
+_handler_of_jax: int | None = None
+
+
+def let_sigterm_end() -> None:
+    """Let SIGTERM end this process at once again, after it joined others, but for while a `Preemption` listens.
+
+    JAX listens from when it joined, and nothing comes of that where nobody asks it.
+    """
+    global _handler_of_jax
+    _handler_of_jax = _set_handler(None)
+
+
+def _set_handler(handler: int | None) -> int | None:
+    """Set what SIGTERM calls, None for its default, and return what it called: JAX's handler is none of Python's."""
+    of_c = ctypes.CDLL(None).signal
+    of_c.argtypes, of_c.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    return of_c(signal.SIGTERM, handler)
 
 
 class Preemption:
@@ -47,8 +67,15 @@ class Preemption:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["Preemption"]:
-        """Listen while the block runs. Of several processes JAX listens itself, from when they joined."""
-        if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        """Listen while the block runs; of several processes JAX does, from when `let_sigterm_end` was called."""
+        if jax.process_count() > 1:
+            _set_handler(_handler_of_jax)
+            try:
+                yield self
+            finally:
+                _set_handler(None)
+            return
+        if threading.current_thread() is not threading.main_thread():
             yield self
             return
 

@@ -6,6 +6,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterator, Mapping
 
@@ -15,6 +16,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from crome_jax.errors import CromeError, NotTogether, Preempted
+from crome_jax.training.preemption import let_sigterm_end
 
 PORT = 8476
 """Of the coordinator, where the environment names its host alone."""
@@ -99,9 +101,12 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         heartbeat: seconds of silence after which a process counts as dead. The others end within twice as many.
         patience: seconds to wait for all to come.
 
+    SIGTERM ends the process at once from then on, but for while a `Preemption` listens. Where the others do not come in
+    time, the process ends with a message and status 3: JAX would abort it instead of raising.
+
     Raises:
         CromeError: where the environment does not say who takes part.
-        NotTogether: where they do not come in time.
+        NotTogether: where they cannot come together.
     """
     if where == "none":
         return
@@ -117,23 +122,37 @@ def join(where: str, *, cluster: Cluster | None = None, heartbeat: int = 60, pat
         named = {"coordinator_address": cluster.coordinator, "num_processes": cluster.processes}
         named["process_id"] = cluster.process
         named["cluster_detection_method"] = "deactivate"
+    too_late = threading.Timer(patience, _end_alone, [patience])
+    too_late.daemon = True
+    too_late.start()
     try:
         jax.distributed.initialize(
             **named,
             heartbeat_timeout_seconds=heartbeat,
-            initialization_timeout=patience,
+            initialization_timeout=2 * patience,  # Longer than ours.
             shutdown_timeout_seconds=heartbeat,
         )
     except (RuntimeError, ValueError) as e:
-        what = str(e).splitlines()[0][:200]
-        raise NotTogether(
-            f"the processes did not come together within {patience} s ({what}); check that all were started, that "
-            f"process 0 can be reached, and that no port is taken"
-        ) from None
+        raise _not_together(patience, f" ({str(e).splitlines()[0][:200]})") from None
+    finally:
+        too_late.cancel()
+    let_sigterm_end()
     # The first collective connects every two hosts: now, while all of them are here.
     multihost_utils.sync_global_devices("joined")
     print(
         f"process {jax.process_index()} of {jax.process_count()}: {jax.local_device_count()} devices", file=sys.stderr
+    )
+
+
+def _end_alone(patience: float) -> None:
+    print(f"crome: error: {_not_together(patience)}", file=sys.stderr, flush=True)
+    os._exit(3)  # Another thread waits in JAX, and cannot be interrupted.
+
+
+def _not_together(patience: float, what: str = "") -> NotTogether:
+    return NotTogether(
+        f"the processes did not come together within {patience} s{what}; check that all were started, that process 0 "
+        "can be reached, and that no port is taken"
     )
 
 

@@ -30,7 +30,7 @@ from crome_jax.data.loading import (
 )
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import Rows, RowShape, packing_facts
-from crome_jax.data.quarantine import Quarantine
+from crome_jax.data.quarantine import Places, Quarantine
 from crome_jax.data.readers import check_shards, read_groups
 from crome_jax.errors import CromeError, Diverged
 from crome_jax.evaluation.accuracy import pairwise_outcomes
@@ -359,11 +359,12 @@ class _Bench:
         self, path: str, split: str | None = None, *, quarantine: Quarantine | None, readings: Sequence[bool]
     ) -> list[PreferenceGroup]:
         """Read groups; where there is a quarantine, what no row has room for goes there, too."""
-        groups = list(read_groups(path, split=split, quarantine=quarantine))
+        places: Places = {}
+        groups = list(read_groups(path, split=split, quarantine=quarantine, places=places))
         if quarantine is None:
             return groups
         forms = [BOTH if pairs else None for pairs in readings]
-        return fitting_groups(groups, self.base.tokenizer, self.shape, quarantine, forms=forms, name=path)
+        return fitting_groups(groups, self.base.tokenizer, self.shape, quarantine, forms=forms, places=places)
 
     def prepare(
         self, groups: Sequence[PreferenceGroup], rows: Rows, known: KnownHidden | None, *, pairs: bool

@@ -92,6 +92,7 @@ def train(
     trace_steps: Sequence[int] = (),
     replay: int | None = None,
     skip_bad: bool = False,
+    launched: float | None = None,
     operative_config: Callable[[], str] = lambda: "",
     settings: Mapping[str, str] = types.MappingProxyType({}),
 ) -> Throughput | None:
@@ -130,6 +131,8 @@ def train(
         replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
             newest checkpoint before it is the start, and the steps in between are taken once more.
         skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
+        launched: when the process began, on time.monotonic's clock: since then time counts, of which goodput is the
+            share that was of use. None for now.
         operative_config: called before the first step and after the last; its text is saved beside the checkpoint.
         settings: name -> value of what configured the call, such as the optimizer's numbers. A run is resumed only
             under the same, apart from MAY_CHANGE.
@@ -140,6 +143,7 @@ def train(
     Raises:
         CromeError: where the data, the configuration or the folder cannot be used; nothing is lost then.
     """
+    launched = time.monotonic() if launched is None else launched
     if lora is not None and trainable == "head":
         raise CromeError("trainable is 'head', which leaves adapters no layer; set it to 'all' or a number of layers")
     if cache_frozen and trainable == "all":
@@ -164,7 +168,6 @@ def train(
     run = _place_run(out)
     if replay is not None:
         read_card(run)  # Of a run that is not there nothing can be replayed.
-    launched = time.monotonic()
     if len(trace_steps) not in (0, 2):
         raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
     trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
@@ -220,15 +223,23 @@ def train(
         )
     if quarantine.count and is_first():
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
-    validate = None
+    validate, measured_on = None, ""
     if validation is not None and replay is None:
         model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
-        validate = make_validation(validation, model)
+        validate, measured_on = make_validation(validation, model)
     ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
-    checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, read_only=replay is not None)
+    checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, measured_on=measured_on, read_only=replay is not None)
+    if validate is not None and ranked and checkpoints.incomparable and is_first():
+        steps_there = ", ".join(map(str, checkpoints.incomparable))
+        print(
+            f"{run}: measured on other data than {validation} is now: step {steps_there}; left out where the best "
+            f"{keep_best} is kept",
+            file=sys.stderr,
+        )
     finished = replay is None and checkpoints.latest is not None and checkpoints.latest >= steps
-    if finished and checkpoints.is_whole(checkpoints.latest):
+    owed = finished and validate is not None and checkpoints.owes(checkpoints.latest)
+    if finished and not owed and checkpoints.is_whole(checkpoints.latest):
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
@@ -270,6 +281,7 @@ def train(
         _write_operative_config(run, operative_config())
     log = MetricsLog(run, resumed_at=int(state.step)) if is_first() else None
     flush = log.flush if log else lambda: None
+    begun = int(state.step)
     with Preemption().listening() as preempted:
         state, throughput = fit(
             state,
@@ -306,7 +318,7 @@ def train(
     if log:
         log.close()
         _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
-    return throughput
+    return throughput if begun < steps else None
 
 
 def check_settings(dtype: str, **counts: int) -> None:

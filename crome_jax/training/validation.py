@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from crome_jax.data.loading import fingerprint_groups
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
@@ -16,7 +17,9 @@ SIGN = {"accuracy": 1.0, "loss": -1.0}
 """What is measured, and whether more of it is better."""
 
 
-def make_validation(path: str, model: RewardModel) -> Callable[[Params, Callable[[], bool]], dict[str, float] | None]:
+def make_validation(
+    path: str, model: RewardModel
+) -> tuple[Callable[[Params, Callable[[], bool]], dict[str, float] | None], str]:
     """Read and pack what a run is measured on.
 
     Args:
@@ -26,7 +29,7 @@ def make_validation(path: str, model: RewardModel) -> Callable[[Params, Callable
     Returns:
         A function of the trained parameters, and of what tells after each batch whether to give up; it then returns
         None. Else it returns `accuracy`, the fraction of the comparisons with a preferred side that it gets right, and
-        `loss`, their mean -log sigmoid(difference of rewards) in nats.
+        `loss`, their mean -log sigmoid(difference of rewards) in nats. And the fingerprint of the groups.
 
     Raises:
         CromeError: where the data cannot be read, or no comparison in it has a preferred side.
@@ -48,7 +51,7 @@ def make_validation(path: str, model: RewardModel) -> Callable[[Params, Callable
         loss = -np.log(np.maximum(outcomes.probability, 1e-12)).mean()
         return {"accuracy": float(outcomes.correct.mean()), "loss": float(loss)}
 
-    return measure
+    return measure, fingerprint_groups(groups)
 
 
 class _GivenUp(Exception):
@@ -68,7 +71,6 @@ class _Unless(Progress):
             raise _GivenUp
 
 
-def rank(by: str, metrics: dict[str, float] | None) -> float:
-    """Return a number that is the higher the better a checkpoint is by a metric; -inf for one that was not measured."""
-    value = (metrics or {}).get(by)
-    return -np.inf if value is None else SIGN[by] * value
+def rank(by: str, measured: dict[str, float]) -> float:
+    """Return a number that is the higher the better a checkpoint is by a metric."""
+    return SIGN[by] * measured[by]

@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> None:
     aside = set_aside(out, args.skip_bad, inputs=[args.data.path], overwrite=True)
     with aside as quarantine, journal_beside(out) as journals:
         check_models([args.model], args.chat_template)
-        groups = list(read_groups(args.data.path, split=args.data.split, quarantine=quarantine))
+        places = {}
+        groups = list(read_groups(args.data.path, split=args.data.split, quarantine=quarantine, places=places))
         if args.prompts:
             groups = sorted(groups, key=lambda group: derive_seed(args.seed, "prompt", group.id))[: args.prompts]
         found = open_reward_model(
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> None:
             row_tokens=args.row_tokens,
         )
         tokenizer, shape, form = found.model.tokenizer, found.model.shape, BOTH if found.model.pairwise else None
-        groups = fitting_groups(groups, tokenizer, shape, quarantine, forms=[form], name=args.data.name)
+        groups = fitting_groups(groups, tokenizer, shape, quarantine, forms=[form], places=places)
         counts, cut = {}, []
 
         def score(extended):

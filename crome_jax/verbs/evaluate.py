@@ -9,6 +9,7 @@ kill, the same command goes on from where it was.
 """
 
 import argparse
+import collections
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from crome_jax.verbs.stdout import say
 from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
-    from crome_jax.data.quarantine import Quarantine
+    from crome_jax.data.quarantine import Places, Quarantine
     from crome_jax.data.tokenizers import Tokenizer
     from crome_jax.evaluation.scoring import Scores
 
@@ -117,6 +118,15 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
         default=Path("~/tensorflow_datasets"),
         metavar="DIR",
         help="where TFDS keeps what it downloads (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--accept-sha256",
+        type=str.lower,
+        nargs="+",
+        default=[],
+        metavar="SHA256",
+        help="sums of downloaded files that you know to be right, where this program knows none (default: such files "
+        "are not used; their sums are said)",
     )
     parser.add_argument(
         "--prior-sets",
@@ -223,12 +233,13 @@ def _measure(args: argparse.Namespace) -> None:
     with set_aside(out, args.skip_bad, inputs=inputs, overwrite=True) as quarantine, journal_beside(out) as journals:
         # Whatever can be seen to fail fails here, and not after hours of scoring.
         check_models(args.checkpoint, args.chat_template, _no_pairwise(args))
-        groups = _read(args.data, quarantine) | _read_benchmarks(args, folders, quarantine)
+        places: dict[str, Places] = collections.defaultdict(dict)
+        groups = _read(args.data, quarantine, places) | _read_benchmarks(args, folders, quarantine)
         for some in groups.values():
             pairwise_outcomes(some, score_constant(some))  # Raises what the report would.
         # One for all runs: a group that several have no room for is one bad record.
         measured = [*args.data, *(DataSet(name, at or args.data_dir, None) for name, at in folders.items())]
-        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine) for data in measured}
+        refuse = {data.name: _refuse(data.path, groups[data.name], quarantine, places[data.name]) for data in measured}
         data = [_data_facts(data, groups[data.name]) for data in measured]
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing, curves = [], [], {}
@@ -353,10 +364,15 @@ def _method_names(methods: Mapping[Path, str]) -> dict[Path, str]:
     return {run: method if given.count(method) == 1 else f"{method} ({run})" for run, method in methods.items()}
 
 
-def _read(data_sets: Sequence[DataSet], quarantine: "Quarantine | None") -> dict[str, list[PreferenceGroup]]:
+def _read(
+    data_sets: Sequence[DataSet], quarantine: "Quarantine | None", places: Mapping[str, "Places"]
+) -> dict[str, list[PreferenceGroup]]:
     from crome_jax.data.readers import read_groups
 
-    return {data.name: list(read_groups(data.path, split=data.split, quarantine=quarantine)) for data in data_sets}
+    return {
+        data.name: list(read_groups(data.path, split=data.split, quarantine=quarantine, places=places[data.name]))
+        for data in data_sets
+    }
 
 
 def _read_benchmarks(
@@ -368,20 +384,27 @@ def _read_benchmarks(
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     found = {}
     for name, folder in folders.items():
-        found[name] = read_benchmark(name, folder, data_dir, quarantine, config.get(name, "hub"))
+        found[name] = read_benchmark(name, folder, data_dir, quarantine, config.get(name, "hub"), args.accept_sha256)
         if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
             BENCHMARKS[name].check(found[name])
     return found
 
 
 def _refuse(
-    path: Path, groups: Sequence[PreferenceGroup], quarantine: "Quarantine | None"
+    path: Path,
+    groups: Sequence[PreferenceGroup],
+    quarantine: "Quarantine | None",
+    places: "Places",
 ) -> Callable[[PreferenceGroup, DataError], None]:
-    """Return what becomes of a group that no row has room for: it is an error, or set aside the first time."""
+    """Return what becomes of a group that no row has room for: it is an error, or set aside the first time.
+
+    Args:
+        places: of groups that were read from files, which errors name; those of a benchmark have none.
+    """
     waiting = {group.id: group for group in groups}  # What is refused has lost its comparisons.
 
     def refuse(group: PreferenceGroup, error: DataError) -> None:
-        placed = error.at(f"group {group.id!r} of {path}")
+        placed = error.at(*places.get(group.id, (f"group {group.id!r} of {path}",)))
         if quarantine is None:
             raise placed
         if whole := waiting.pop(group.id, None):

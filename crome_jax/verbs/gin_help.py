@@ -23,7 +23,7 @@ class ShowGinArguments(argparse.Action):
 
 
 _GIVEN = (
-    *("operative_config", "settings", "on_progress", "quarantine"),  # By a verb.
+    *("operative_config", "settings", "on_progress", "quarantine", "launched"),  # By a verb.
     *("scored", "batch"),  # To an objective, by the step.
     "devices",
 )

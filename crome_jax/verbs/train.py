@@ -17,6 +17,7 @@ Each method has a run file in gin/runs/: odin, mmd, mmd_conditional, rrm, davids
 """
 
 import argparse
+import time
 
 from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.gin_flags import Binding, add_gin_flags
@@ -42,6 +43,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train as configured."""
+    launched = time.monotonic()  # What is imported below takes seconds.
     from crome_jax.configuration import configure
     from crome_jax.training.processes import is_first
     from crome_jax.training.train import train
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> None:
     configured = configure(train, args.gin_file, [*args.bindings, *flags], allow_imports=args.allow_gin_imports)
     say_terms(configured.keywords["backbone"])
     with joined(args):
-        throughput = configured()
+        throughput = configured(launched=launched)
     if throughput is not None and is_first():
         rates = f"{throughput.tokens / throughput.seconds:,.0f} tokens/s, {throughput.pairs / throughput.seconds:.1f}"
         say(f"{configured.keywords['out']}: trained at {rates} pairs/s")

@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from crome_jax.data.datasets.benchmarks.builder import Download, check_download
+from crome_jax.data.datasets.benchmarks.builder import Download, check_downloads
 from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, manual_builder, read_benchmark
 from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
@@ -185,7 +185,7 @@ def test_prior_sets_are_downloaded_where_they_are_asked_for(tmp_path, monkeypatc
         return {name: write(tmp_path / "got", name, some) for name, some in records.items()}
 
     monkeypatch.setattr("tensorflow_datasets.download.DownloadManager.download", download)
-    monkeypatch.setattr("crome_jax.data.datasets.benchmarks.builder.check_download", lambda item, path: "")
+    monkeypatch.setattr("crome_jax.data.datasets.benchmarks.builder.check_downloads", lambda *given: None)
     subsets = lambda config: [  # noqa: E731
         g.metadata["subset"] for g in read_benchmark("rewardbench", None, tmp_path / "tfds", config=config)
     ]
@@ -207,15 +207,36 @@ def test_no_file_and_no_usable_record_are_errors(tmp_path):
         read("rewardbench", tmp_path)
 
 
-def test_a_download_is_checked(tmp_path, capsys):
+def test_a_download_is_checked(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"benchmark")
     digest = hashlib.sha256(b"benchmark").hexdigest()
-    assert check_download(Download("https://hub/x", digest, "x"), path) == digest
+    check_downloads({Download("https://hub/x", digest, "x"): path})
     with pytest.raises(DataError, match=r"https://hub/x: has sha256 .*, not 0000"):
-        check_download(Download("https://hub/x", "0000", "x"), path)
-    check_download(Download("https://hub/x", None, "x"), path)
-    assert f"no checksum is known; its sha256 is {digest}" in capsys.readouterr().err
+        check_downloads({Download("https://hub/x", "0000", "x"): path}, accepted=[digest])
+    # `printf benchmark | git hash-object --stdin`
+    check_downloads({Download("https://hub/x", None, "x", git_blob="b26bca2dd54d89b22a4ff853e08def0ae0577ec0"): path})
+    with pytest.raises(
+        DataError, match=r"https://hub/x: has git id b26bca2dd54d89b22a4ff853e08def0ae0577ec0, not 0000"
+    ):
+        check_downloads({Download("https://hub/x", None, "x", git_blob="0000"): path}, accepted=[digest])
+
+
+def test_a_download_that_nothing_is_known_of_is_used_only_where_the_user_vouches_for_it(hub, tmp_path, monkeypatch):
+    url, files, asked = hub
+    content = json.dumps(RECORDS["llmbar"][1]).encode()
+    files["/Natural/dataset.json"] = content
+    served(monkeypatch, url, None)
+    digest = hashlib.sha256(content).hexdigest()
+    message = rf"not used: {url}/Natural/dataset\.json has sha256 {digest}; .*--accept-sha256 {digest}; or give"
+    for accepted in ([], ["0" * 64]):
+        with pytest.raises(DataError, match=message):
+            read_benchmark("llmbar", None, tmp_path / "kept", accepted=accepted)
+    assert not list((tmp_path / "kept").rglob("*.array_record*"))
+    found = read_benchmark("llmbar", None, tmp_path / "kept", accepted=[digest])
+    assert len(found) == 3
+    assert asked == ["/Natural/dataset.json"]  # What was refused is not fetched again.
+    assert read_benchmark("llmbar", None, tmp_path / "kept") == found  # Offline, and without asking once more.
 
 
 def test_downloads_are_pinned_to_a_revision():
@@ -225,6 +246,7 @@ def test_downloads_are_pinned_to_a_revision():
             assert "/main/" not in item.url
             assert item.url.startswith("https://")
             assert item.sha256 is None or len(bytes.fromhex(item.sha256)) == 32
+            assert item.git_blob is None or len(bytes.fromhex(item.git_blob)) == 20
 
 
 def test_what_cannot_be_downloaded_says_what_to_do(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What was saved comes back to the bit, or the error says what is wrong with it."""
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -13,10 +14,10 @@ import sys
 import jax
 import numpy as np
 import pytest
-from toy import CFG, ONE, ROWS, mesh_of, start, step_on
+from toy import CFG, ONE, ROWS, AsksAt, mesh_of, start, step_on
 
 from crome_jax.data.loading import batches, put
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, Preempted
 from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, ModelCard, read_card, write_card
 from crome_jax.training.digests import find_damage
 from crome_jax.training.loop import fit
@@ -38,17 +39,16 @@ CARD = ModelCard(
 )
 
 
-def train(run, steps: int, *, sizes=ONE, trainable=1, log=None, **options):
+def train(run, steps: int, *, sizes=ONE, trainable=1, rank=None, **options):
     """Train up to `steps` as a new process would: from the newest checkpoint, if there is one."""
     mesh = mesh_of(*sizes)
     state, frozen = start(mesh, trainable)
     iterator = batches(ROWS, rows_per_step=8, seed=0)
-    checkpoints = Checkpoints(run, keep=options.pop("keep", 2))
+    checkpoints = Checkpoints(run, rank=rank)
     restored = checkpoints.restore_newest(state)
     if restored is not None:
         state, iterator_state = restored
         iterator.set_state(iterator_state)
-    options = {"log": log} if log else {}
     state, _ = fit(
         state, frozen, step_on(sizes, trainable), iterator, mesh, steps=steps, log_every=1,
         checkpoints=checkpoints, checkpoint_every=3, **options,
@@ -177,6 +177,71 @@ def test_the_best_by_a_metric_stays_beside_the_newest(tmp_path, by, best, stay):
         assert told == {"accuracy": 0.9, "loss": 0.2}
         with pytest.raises(CromeError, match="holds no step 3; it holds 2, 4, 5"):
             Checkpoints(tmp_path, read_only=True).restore_trained(trained.trained, 3)
+
+
+@pytest.mark.parametrize("asked", [3, 4, 5, 11, 12])  # Before, amid and after the first measuring; the last.
+@pytest.mark.parametrize("best", [3, 6, 7])
+def test_a_run_that_was_asked_to_end_where_it_is_measured_keeps_the_same_best(tmp_path, best, asked):
+    ranked = functools.partial(rank, "accuracy")
+
+    def run(folder, **options):
+        """Train, and return the curve, the best step, and the steps that stay."""
+        lines, place = [], tmp_path / folder
+
+        def life(**options):
+            # What is measured depends on the parameters, of which each step has others.
+            measure = lambda trained, give_up: None if give_up() else {"accuracy": by_head[head_of(trained)]}  # noqa: E731
+            train(place, 7, rank=ranked, validate=measure, log=lambda *line: lines.append(line), **options)
+
+        with contextlib.suppress(Preempted):
+            life(**options)
+        if options:
+            life()
+        measured = [(at, values["validation/accuracy"]) for at, values in lines if "validation/accuracy" in values]
+        return measured, Checkpoints(place, rank=ranked).best
+
+    head_of = lambda trained: np.asarray(trained["head"]).tobytes()  # noqa: E731
+    heads = {}
+    for step in (3, 6, 7):
+        heads[step] = head_of(train(tmp_path / "heads", step).trained)
+    by_head = {heads[step]: 0.9 if step == best else step / 100 for step in heads}
+    undisturbed = run("undisturbed")
+    assert undisturbed[1] == best
+    assert run("disturbed", preempted=AsksAt(asked)) == undisturbed
+    assert Checkpoints(tmp_path / "disturbed").is_whole(best)
+
+
+def test_what_was_measured_on_other_data_does_not_rank(tmp_path):
+    state, _ = start(mesh_of(*ONE), 1)
+    lives = (("a", {1: 0.9, 2: 0.8}), ("b", {3: None, 4: 0.5, 5: 0.4, 6: 0.3}))
+    told = {}
+    for data, values in lives:
+        checkpoints = Checkpoints(tmp_path, keep=2, rank=functools.partial(rank, "accuracy"), measured_on=data)
+        told[data] = checkpoints.best, checkpoints.incomparable
+        for step, value in values.items():
+            number = jax.device_put(np.asarray(step, np.int32), state.step.sharding)
+            measured = None if value is None else {"accuracy": value}
+            checkpoints.save(state.replace(step=number), {"next_index": step}, measured)
+            checkpoints.wait()
+    assert told == {"a": (None, []), "b": (None, [1, 2])}
+    assert (checkpoints.best, checkpoints.measured(4)) == (4, {"accuracy": 0.5})
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["4", "5", "6"]
+
+
+def test_what_is_measured_late_is_kept_whole_with_its_step(tmp_path):
+    state, _ = start(mesh_of(*ONE), 1)
+    checkpoints = Checkpoints(tmp_path, rank=functools.partial(rank, "loss"))
+    checkpoints.save(state, {"next_index": 0}, owed=True)
+    checkpoints.wait()
+    assert checkpoints.owes(0)
+    checkpoints.add_measured(0, {"loss": 0.5})
+    assert not checkpoints.owes(0)
+    assert (checkpoints.best, checkpoints.measured(0)) == (0, {"loss": 0.5})
+    assert checkpoints.is_whole(0)
+    assert checkpoints.restore(state)[1] == {"next_index": 0}
+    flip(tmp_path / "checkpoints" / "0" / "metrics" / "metrics")
+    with pytest.raises(CromeError, match=r"damaged \(metrics/metrics has changed since it was written"):
+        Checkpoints(tmp_path).restore(state)
 
 
 def test_a_folder_without_checkpoints_is_an_error(tmp_path):

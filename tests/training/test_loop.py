@@ -11,7 +11,7 @@ from concurrent.futures import Future
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import ONE, ROWS, mesh_of
+from toy import ONE, ROWS, AsksAt, mesh_of
 
 from crome_jax.batch import FIELDS
 from crome_jax.errors import CromeError, Preempted
@@ -32,13 +32,17 @@ class Saves:
     """Checkpoints that only remember which steps were saved, and with what."""
 
     def __init__(self):
-        self.steps, self.data, self.measured, self.waited = [], [], [], False
+        self.steps, self.data, self.measured, self.waited, self.owed = [], [], [], False, set()
 
     @property
     def latest(self):
         return max(self.steps, default=None)
 
-    def save(self, state, iterator_state, measured=None):
+    def owes(self, step):
+        return step in self.owed
+
+    def save(self, state, iterator_state, measured=None, *, owed=False):
+        self.owed |= {int(state.step)} if owed else set()
         self.steps.append(int(state.step))
         self.data.append(iterator_state)
         self.measured.append(measured)
@@ -83,20 +87,6 @@ def counting_step(spoiled: dict[int, str] | None = None, losses: dict[int, float
 def train(done: int, steps: int, step=None, *, numbers=None, **options):
     state = TrainState(jnp.asarray(done), {}, ())
     return fit(state, {}, step or counting_step(), numbers or Numbers(), mesh_of(*ONE), steps=steps, **options)
-
-
-class AsksAt(Preemption):
-    """Asks to end at one of its askings, and from then on."""
-
-    def __init__(self, asking: int):
-        super().__init__()
-        self.left = asking
-
-    def __call__(self) -> bool:
-        self.left -= 1
-        if self.left == 0:
-            self._ask()
-        return super().__call__()
 
 
 class AtOnce:
@@ -193,9 +183,9 @@ def test_goodput_is_the_share_of_the_time_that_steps_took_which_counted(monkeypa
             return super().__next__()
 
     class SlowSaves(Saves):
-        def save(self, *given):
+        def save(self, *given, **options):
             now[0] += 3.0
-            super().save(*given)
+            super().save(*given, **options)
 
     lines = {}
     # The loop begins 7 seconds after the launch, and the first step compiles.
@@ -326,7 +316,14 @@ def test_a_run_that_is_asked_to_end_while_it_is_measured_saves_without(tmp_path)
 
     with pytest.raises(Preempted, match="saved at step 2"):
         train(0, 8, checkpoints=saves, checkpoint_every=2, validate=validate, preempted=preempted)
-    assert (saves.steps, saves.measured) == ([2], [None])
+    assert (saves.steps, saves.measured, saves.owed) == ([2], [None], {2})
+
+
+def test_only_what_an_undisturbed_run_would_have_measured_is_still_owed(tmp_path):
+    saves = Saves()
+    with pytest.raises(Preempted, match="saved at step 3"):
+        train(0, 8, checkpoints=saves, checkpoint_every=2, validate=lambda *_: {"loss": 1.0}, preempted=AsksAt(4))
+    assert (saves.steps, saves.measured, saves.owed) == ([2, 3], [{"loss": 1.0}, None], set())
 
 
 def test_sigterm_asks_once_however_many_pass_it_on_and_ends_when_it_comes_again_later(monkeypatch):

@@ -210,6 +210,77 @@ def test_where_one_process_is_asked_to_end_all_save_the_same_step(data, tmp_path
     assert_goes_on_as_undisturbed(data, tmp_path / "run", tmp_path / "undisturbed")
 
 
+def wait_for_line(process: subprocess.Popen, what: str) -> None:
+    """Wait until a process has said this on stderr."""
+    for line in process.stderr:
+        if what in line:
+            return
+    raise AssertionError(f"ended without saying {what}")
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_process_at_once_but_while_it_listens():
+    program = """
+import sys, time
+from crome_jax.training.preemption import Preemption
+from crome_jax.training.processes import Cluster, join, wait_for_all
+
+join("flags", cluster=Cluster(sys.argv[1], 2, int(sys.argv[2])), heartbeat=10)
+with Preemption().listening() as preempted:
+    while not preempted():
+        time.sleep(0.1)
+wait_for_all("asked")
+print("asked", file=sys.stderr, flush=True)
+time.sleep(600)
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", program, f"127.0.0.1:{free_port()}"]
+    processes = [
+        subprocess.Popen([*command, str(index)], env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        for index in range(2)
+    ]
+    for process in processes:
+        wait_for_line(process, "of 2: ")
+    time.sleep(1.0)  # Then they listen.
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:  # Both are told, and neither ends.
+        wait_for_line(process, "asked")
+    for process in reversed(processes):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == -signal.SIGTERM
+        process.stderr.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+@pytest.mark.parametrize("asked", [0, 1])
+def test_before_and_after_the_training_sigterm_ends_a_process_at_once(data, tmp_path, verb, asked):
+    run = tmp_path / "run"
+    if verb == "evaluate":
+        finish(start(data, run, steps=2))
+    processes = start_all(2, data, run, steps=100_000, verb=verb)
+    for index, process in enumerate(processes):
+        wait_for_line(process, f"process {index} of 2: 1 devices")
+    began = time.monotonic()
+    processes[asked].send_signal(signal.SIGTERM)
+    assert processes[asked].wait(timeout=10) == -signal.SIGTERM
+    _, err = processes[1 - asked].communicate(timeout=6 * HEARTBEAT)
+    assert time.monotonic() - began < 2 * HEARTBEAT + 5
+    assert processes[1 - asked].returncode in (3, -signal.SIGABRT), err[-2000:]
+    assert "died or cannot be reached" in err or "JAX distributed service detected fatal errors" in err
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_where_the_others_do_not_come_a_process_says_so_and_ends(index):
+    program = "from crome_jax.training.processes import Cluster, join\n"
+    program += f"join('flags', cluster=Cluster('127.0.0.1:{free_port()}', 2, {index}), patience=2)"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert ended.returncode == 3, ended.stderr[-2000:]
+    (line,) = (line for line in ended.stderr.splitlines() if line.startswith("crome: error: "))
+    assert "did not come together within 2 s; check that all were started, that process 0 can be reached" in line
+
+
 def test_slurm_says_who_takes_part():
     environment = {"SLURM_JOB_ID": "123456", "SLURM_STEP_NODELIST": "gpu[007-009,12]", "SLURM_NTASKS": "4"}
     cluster = find_cluster("slurm", environment | {"SLURM_PROCID": "3"})

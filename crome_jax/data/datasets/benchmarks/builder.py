@@ -3,8 +3,7 @@
 import dataclasses
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,14 +27,16 @@ class Download:
 
     Args:
         url: pinned to a revision, so that what it gives does not change.
-        sha256: of its bytes; None where it could not be learned: what was got is then said, and recorded with the
-            figures.
+        sha256: of its bytes; None where it could not be learned.
         name: under which it is read; some benchmarks say in a file's name what its records are.
+        git_blob: git's id of its bytes, their SHA-1 behind a header; it counts where no sha256 is known. Without either
+            the file is used only where the user vouches for what was got.
     """
 
     url: str
     sha256: str | None
     name: str
+    git_blob: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,13 @@ HUB = BenchmarkConfig(name="hub", description="The files of the public hub.")
 
 
 class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A benchmark as groups in one split, `test`, in the order of its files; a subclass names its source."""
+    """A benchmark as groups in one split, `test`, in the order of its files; a subclass names its source.
+
+    Attributes:
+        accepted: sha256 sums that the user vouches for, of downloads without one of their own.
+    """
+
+    accepted: Collection[str] = ()
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}  # noqa: RUF012 (TFDS declares it so)
@@ -109,8 +116,7 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             wanted = (*self.source.downloads, *self.builder_config.more)
             got = dl_manager.download({item.name: item.url for item in wanted})
             files = {item.name: Path(got[item.name]) for item in wanted}
-            for item in wanted:
-                check_download(item, files[item.name])
+            check_downloads({item: files[item.name] for item in wanted}, self.accepted)
         return {SPLIT: self._generate_examples(files)}
 
     def _generate_examples(self, files: Mapping[str, Path]) -> Iterator[tuple[int, dict]]:
@@ -137,23 +143,45 @@ def manual_files(source: Source, folder: Path) -> dict[str, Path]:
     return wanted
 
 
-def check_download(item: Download, path: Path) -> str:
-    """Return the sha256 of a downloaded file, once it was seen to be the one that is expected.
+def check_downloads(files: Mapping[Download, Path], accepted: Collection[str] = ()) -> None:
+    """Check that downloaded files are those that are expected.
+
+    Args:
+        accepted: sha256 sums that the user vouches for, of files without a checksum of their own.
 
     Raises:
-        DataError: where it is another.
+        DataError: where one is another, or nothing says what some should be: all of these are named with their sums.
     """
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if item.sha256 is None:
-        print(f"{item.url}: no checksum is known; its sha256 is {found}", file=sys.stderr)
-    elif found != item.sha256:
+    unknown = {}
+    for item, path in files.items():
+        by_git = item.sha256 is None and item.git_blob is not None
+        known, found = (item.git_blob, _git_blob(path)) if by_git else (item.sha256, _sha256(path))
+        if known is None and found not in accepted:
+            unknown[item.url] = found
+        elif known is not None and found != known:
+            raise DataError(
+                f"has {'git id' if by_git else 'sha256'} {found}, not {known}",
+                file=item.url,
+                fix="it was changed or damaged on the way; get it again, or give files of your own with --manual_dir",
+            )
+    if unknown:
+        sums = "; ".join(f"{url} has sha256 {found}" for url, found in unknown.items())
         raise DataError(
-            f"has sha256 {found}, not {item.sha256}",
-            file=item.url,
-            fix="it was changed or damaged on the way; get it again, or give files of your own with --manual_dir",
+            f"no checksum is known of {len(unknown)} downloaded files, so they are not used: {sums}",
+            fix="where you know these to be the files, run the same command with --accept-sha256 "
+            f"{' '.join(unknown.values())}; or give files of your own with --manual_dir",
         )
-    return found
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git_blob(path: Path) -> str:
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
 
 
 def generate_groups(

@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,7 +77,12 @@ BENCHMARKS = {
 
 
 def read_benchmark(
-    name: str, manual_dir: Path | None, data_dir: Path, quarantine: Quarantine | None = None, config: str = "hub"
+    name: str,
+    manual_dir: Path | None,
+    data_dir: Path,
+    quarantine: Quarantine | None = None,
+    config: str = "hub",
+    accepted: Collection[str] = (),
 ) -> list[PreferenceGroup]:
     """Read a benchmark's groups, from files of the user's or from the public hub.
 
@@ -86,10 +91,11 @@ def read_benchmark(
         data_dir: where TFDS keeps what was downloaded; a second run reads it there.
         quarantine: where bad records of `manual_dir` go; None lets the first one stop the reading.
         config: of the builder, which says what is downloaded.
+        accepted: sha256 sums of downloads that the user vouches for, where none is known.
 
     Raises:
         CromeError: where nothing is to be downloaded, or it cannot be.
-        DataError: where the files are not there or a record is bad.
+        DataError: where the files are not there, are others than expected, or a record is bad.
     """
     source = BENCHMARKS[name].source
     if manual_dir is not None:
@@ -101,6 +107,7 @@ def read_benchmark(
 
     tfds.disable_progress_bar()
     builder = BENCHMARKS[name].builder(config=config, data_dir=str(data_dir), file_format="array_record")
+    builder.accepted = accepted
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS says where it builds.
             builder.download_and_prepare()

@@ -18,6 +18,7 @@ _SHA256 = {
     "safety-refuse": "cf25d4cc967afe68908ff710a8ffaa6fe7aff53ad70fe0b8c689b35aa20e911f",
     "safety-response": "364caaebd7ddaa432f5120e11e8527fc1046c50d83d0d6f89346ad25f1bf51f1",
 }
+_GIT_BLOB = {"math": "47c721a5dc7e7b377425b00dbf0d1c2b1885c206"}
 
 
 def _read(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
@@ -61,7 +62,8 @@ RM_BENCH = Source(
         "  journal={arXiv preprint arXiv:2410.16184},\n  year={2024}\n}"
     ),
     downloads=tuple(
-        Download(f"{_ROOT}{name}_filtered.json", _SHA256.get(name), f"{name}_filtered.json") for name in _FILES
+        Download(f"{_ROOT}{name}_filtered.json", _SHA256.get(name), f"{name}_filtered.json", _GIT_BLOB.get(name))
+        for name in _FILES
     ),
     read=_read,
     wants=of_names("rm_bench", "rm-bench", "_filtered.json", "total_dataset.json"),
