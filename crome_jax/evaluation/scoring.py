@@ -244,9 +244,26 @@ def pack_for_scoring(
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
     name: str | None = None,
 ) -> Rows:
-    """Pack groups so that every response is placed once; comparisons do not matter for it. The rest is pack_groups'."""
+    """Pack groups so that every response is placed once; comparisons do not matter for it. The rest is pack_groups'.
+
+    `equal` of the rows counts the comparisons whose answers are equal once cut, so that no model can tell them apart.
+    """
     alone = [dataclasses.replace(group, comparisons=()) for group in groups]
-    return pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad, name=name)
+    rows = pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad, name=name)
+    return dataclasses.replace(rows, equal=_count_equal(rows, groups)) if rows.truncated else rows
+
+
+def _count_equal(rows: Rows, groups: Sequence[PreferenceGroup]) -> int:
+    """Count the comparisons of packed groups whose answers have the same tokens in their rows."""
+    texts: dict[tuple[int, int], bytes] = {}
+    for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
+        tokens = rows.batch.tokens[row][rows.batch.response_ids[row] == slot + 1]
+        texts[int(rows.groups[row, slot]), int(rows.responses[row, slot])] = tokens.tobytes()
+    return sum(
+        (g, c.left) in texts and texts[g, c.left] == texts[g, c.right]
+        for g, group in enumerate(groups)
+        for c in group.comparisons
+    )
 
 
 def score_rows(

@@ -170,6 +170,8 @@ def test_comparisons_whose_answers_differ_beyond_the_cut_alone_are_counted():
     )
     scores = score_groups(model(), [group, *GROUPS])
     assert (scores.equal, scores.truncated) == (1, 2)
+    rows = pack_for_scoring([*GROUPS, group], WordTokenizer(), SHAPE)
+    assert (rows.equal, rows.truncated) == (1, 2)
     assert scores.rewards[0][0] == pytest.approx(scores.rewards[0][1], abs=1e-6)
 
 
