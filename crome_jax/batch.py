@@ -7,17 +7,22 @@ ATTRIBUTES = 32
 """The most attributes that metrics tell apart: the same number for any data, so that one compiled step serves all."""
 
 
+HEAD = -1
+"""The group id of what all prompts of a row begin with, where it stands in the row once, before every group."""
+
+
 @struct.dataclass
 class Batch:
     """Rows of packed groups: B rows of T tokens, with R response and C comparison slots each.
 
     Token i attends to token j when j is not after i in the row, both are in the same group, and j belongs to the
-    prompt or to i's own response.
+    prompt or to i's own response. A row that is only scored may have a head: what all of its prompts begin with (a chat
+    template's system turn), which tokens of every group attend to as well.
 
     Args:
         tokens: i32 [B, T].
-        positions: i32 [B, T]; restart for every response at the length of its prompt.
-        group_ids: i32 [B, T]; 0 = padding, else which group of the row.
+        positions: i32 [B, T]; restart for every response at the length of its prompt, the row's head included.
+        group_ids: i32 [B, T]; 0 = padding, HEAD = the row's head, else which group of the row, counted from 1.
         response_ids: i32 [B, T]; 0 = prompt token (shared), else which response of the row, counted from 1.
         response_ends: i32 [B, R]; index of the token whose hidden state is scored, -1 = empty slot.
         left, right: i32 [B, C]; response slots compared. A right of -1: the slot of left holds both answers, one after

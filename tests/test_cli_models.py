@@ -20,7 +20,7 @@ from crome_jax.data.readers import read_groups
 from crome_jax.evaluation.outcome_files import read_outcomes
 from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.evaluation.scoring import score_groups
-from crome_jax.groups import prompt_text, to_json
+from crome_jax.groups import Kind, prompt_text, to_json
 from crome_jax.training import train as training
 from crome_jax.verbs import score as scoring_verb
 from crome_jax.verbs.evaluate import DataSet, data_set
@@ -602,6 +602,35 @@ def test_every_response_of_groups_is_scored_in_order(place, tmp_path, capsys, na
     rewards = np.concatenate(score_groups(training.load_run(place / "run"), groups).rewards)
     np.testing.assert_allclose([line["reward"] for line in scored], rewards, rtol=1e-4, atol=1e-6)
     assert score(scored[:3], "--checkpoint", place / "run")[0] == 0
+
+
+def test_the_papers_recipe_with_a_baseline_keeps_the_causal_pairs_that_it_gets_wrong_or_is_unsure_of(place, tmp_path):
+    """Without one it keeps them all: `test_cli_oracle` has that run."""
+    with FakeEndpoint() as endpoint:
+        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "api_key_env": "NO_SUCH_KEY"}
+        gin = ["--gin_file=gin/augment/crome.gin", *(f"--gin.ChatSettings.{k}={v!r}" for k, v in settings.items())]
+        command = ["augment", *gin, "--data", place / "prefs.jsonl", "--out"]
+        assert run(*command, tmp_path / "whole") == 0
+        sent = len(endpoint.requests)
+        # Sure is whom two steps of training have made prefer the better answer at all.
+        baseline = [f"--gin.BASELINE='{place / 'run'}'", "--gin.augmentation.unsure=0.5"]
+        assert run(*command, tmp_path / "kept", *baseline) == 0
+        assert len(endpoint.requests) == sent
+    whole, kept = (list(read_groups(tmp_path / name)) for name in ("whole", "kept"))
+    wrong = [
+        [c for c in group.comparisons if c.kind is not Kind.CAUSAL or rewards[c.left] <= rewards[c.right]]
+        for group, rewards in zip(whole, score_groups(training.load_run(place / "run"), whole).rewards, strict=True)
+    ]
+    texts = lambda group, comparisons: [  # noqa: E731
+        (c.kind, group.responses[c.left].text, group.responses[c.right].text) for c in comparisons
+    ]
+    assert [texts(group, group.comparisons) for group in kept] == list(map(texts, whole, wrong))
+    causal, left = (
+        sum(c.kind is Kind.CAUSAL for group in groups for c in group.comparisons) for groups in (whole, kept)
+    )
+    assert 0 < left < causal
+    figures = json.loads((tmp_path / "kept.card.json").read_text())
+    assert sum(row["count"] for row in figures["dropped"] if row["by"] == "baseline") == causal - left
 
 
 def test_a_group_that_cannot_be_scored_is_one_bad_record(place, tmp_path, capsys):

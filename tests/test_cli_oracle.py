@@ -82,6 +82,13 @@ def test_a_model_augments_and_the_card_says_what_it_did_and_cost(prefs, name, ca
     assert f"{sent} requests" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("oracle", ["offline", "chat"])
+def test_it_says_how_far_it_is(oracle, prefs, capsys):
+    with FakeEndpoint() as endpoint:
+        assert run(prefs, prefs.with_name("groups.jsonl"), endpoint, oracle=oracle) == 0
+    assert f"augment: group {len(PAIRS)}/{len(PAIRS)}" in capsys.readouterr().err
+
+
 def test_nothing_is_sent_or_written_by_a_dry_run(prefs, capsys):
     out = prefs.with_name("groups.jsonl")
     with FakeEndpoint() as endpoint:

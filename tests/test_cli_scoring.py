@@ -9,6 +9,8 @@ import pytest
 from fake_endpoint import Answer, FakeEndpoint
 from test_cli_models import TINY, run
 
+from crome_jax.augment.oracles.chat.budget import spent_by
+from crome_jax.augment.oracles.chat.database import Database
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
@@ -321,6 +323,19 @@ def test_what_a_judge_needs_is_looked_for_before_candidates_are_paid_for(place, 
         assert endpoint.requests == []
 
 
+def test_what_the_lives_of_a_command_send_for_candidates_is_counted_together(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a", "answer": 4}')
+    sent = lambda: spent_by(Database(".cache/oracle"), str(tmp_path / "out" / "candidates.jsonl")).sent  # noqa: E731
+    with FakeEndpoint(lambda number, body: Answer("4", status=401 if number < 2 else 200)) as endpoint:
+        asked = ["best_of_n", "--model", place / "run", "--candidates", "p.jsonl", "--judge", "exact", "--out", "out"]
+        asked += ["--endpoint", endpoint.url, "--samples", 1]
+        assert [run(*asked), sent()] == [2, 1]
+        assert [run(*asked), sent()] == [2, 2]
+        assert [run(*asked), sent()] == [0, 0]  # It is over: another run of the name counts from nothing.
+    assert len(endpoint.requests) == 3
+
+
 def test_bad_candidates_are_set_aside_and_a_judge_of_one_s_own_is_asked(place, tmp_path, capsys):
     good = [json.loads(line) for line in (place / "candidates.jsonl").read_text().splitlines()[:3]]
     long = good[0] | {"id": "long", "prompt": "word " * 300}
@@ -413,20 +428,23 @@ def test_what_was_cut_can_be_found(place, tmp_path):
 def test_a_model_can_be_the_oracle_of_a_diagnosis_and_is_not_paid_twice(place, tmp_path, capsys):
     command = [*commands("diagnose", place, tmp_path / "out"), "--attributes", "wit", "bold"]
     command[command.index("none")] = "chat"
-    with FakeEndpoint() as endpoint:
-        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "backoff_s": 0.01}
+    with FakeEndpoint(lambda number, body: Answer(status=503) if number == 5 else None) as endpoint:
+        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "attempts": 1, "concurrency": 1}
         gin = ["--gin.MODEL='model-x'", *(f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items())]
+        assert run(*command, *gin) == 2
         assert run(*command, *gin) == 0
         sent = len(endpoint.requests)
         printed = capsys.readouterr().out
+        of_both_lives = json.loads((tmp_path / "out" / "diagnosis.json").read_text())["facts"]["requests sent"]
         assert run(*command, *gin) == 0
-        assert len(endpoint.requests) == sent == 8  # Two pairs, either side, once and back.
+        assert len(endpoint.requests) == sent == of_both_lives == 8 + 1  # Two pairs, either side, once and back.
     found = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     assert {kind: list(by_name) for kind, by_name in found["effects"].items()} == {
         "causal": ["wit"],
         "spurious": ["bold"],
     }
     assert found["facts"]["oracle"] == "model-x"
+    assert found["facts"]["requests sent"] == 0  # By the run after.
     for said in ("effect of wit (causal)", "sensitivity along causal attributes", "leakage along spurious attributes"):
         assert said in printed
 

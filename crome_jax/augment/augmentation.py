@@ -1,6 +1,6 @@
 """From preference groups to larger ones: Crome's stage one in one call."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from crome_jax.augment.account import Account
 from crome_jax.augment.interventions import add_interventions
@@ -18,6 +18,7 @@ def augment_groups(
     recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
     seed: int = 0,
     account: Account | None = None,
+    done: Callable[[int], None] = lambda groups: None,
 ) -> Iterator[PreferenceGroup]:
     """Add causal and neutral comparisons to every group (Crome, arXiv 2506.16507, stage 1).
 
@@ -28,6 +29,7 @@ def augment_groups(
         oracle: who names attributes and rewrites answers.
         recipe: how much is added.
         account: filled in with what was made and dropped.
+        done: called with 1 as the oracle is through with each group, which is what takes time.
 
     Yields:
         the groups, in order; their own responses and comparisons come first and are as they were.
@@ -37,7 +39,10 @@ def augment_groups(
     """
     account = Account() if account is None else account
     # Neutrals lend the causal pairs of any group, so all of those are made first.
-    causal = list(add_interventions(groups, oracle=oracle, recipe=recipe, seed=seed, account=account))
+    causal = []
+    for group in add_interventions(groups, oracle=oracle, recipe=recipe, seed=seed, account=account):
+        causal.append(group)
+        done(1)
     extended = list(
         add_neutrals(
             causal,

@@ -43,6 +43,14 @@ def share_room(wanted: dict[int, int], room: int) -> dict[int, int]:
     return {r: shared[r] for r in wanted}
 
 
+def common_beginning(texts: Sequence[Sequence[int]], most: int | None = None) -> int:
+    """Return how many tokens all texts begin with alike: `most` at most, and never more than the shortest has."""
+    # In the order of words in a lexicon, what the first and the last begin with all between do.
+    first, last = (list(text)[:most] for text in (min(texts), max(texts)))
+    alike = zip(first, last, strict=False)
+    return next((n for n, (a, b) in enumerate(alike) if a != b), min(len(first), len(last)))
+
+
 def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
     """Cut a response to `length` tokens; it keeps its last, the end of its turn: that is the one that is scored."""
     return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]

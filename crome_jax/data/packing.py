@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from crome_jax.batch import FIELDS, Batch
-from crome_jax.data.cutting import are_equal_once_cut, cut_to, share_room
+from crome_jax.batch import FIELDS, HEAD, Batch
+from crome_jax.data.cutting import are_equal_once_cut, common_beginning, cut_to, share_room
 from crome_jax.errors import CromeError, DataError
 
 _TOKENS_PER_SLOT = 16
+_SHORTEST = 4
+"""Tokens of a row that holds a pair of responses."""
 _LONG_PROMPT = 8
 """The prompt of a group that does not fit into a row is long where it takes more than one part of so many of a row."""
 
@@ -75,7 +77,7 @@ class RowShape:
             object.__setattr__(self, "responses", max(2, self.tokens // _TOKENS_PER_SLOT))
         if self.comparisons is None:
             object.__setattr__(self, "comparisons", 2 * self.responses)
-        for name, least in (("tokens", 4), ("responses", 2), ("comparisons", 1)):
+        for name, least in (("tokens", _SHORTEST), ("responses", 2), ("comparisons", 1)):
             if getattr(self, name) < least:
                 raise CromeError(
                     f"RowShape.{name} is {getattr(self, name)}; a pair of responses needs {least} at least"
@@ -237,6 +239,9 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
     shape that holds it: what a large one leaves is filled by small ones (best fit, decreasing). One that no shape holds
     is split for the longest, as `pack` does.
 
+    What all prompts begin with stands once at the head of each row. That never costs anything: what fits together into
+    a row with a beginning of its own each does so with one.
+
     Args:
         shapes: the shortest first, with slots for as many responses.
         open_rows: how many rows with enough tokens left are tried before a new one is begun.
@@ -248,8 +253,17 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
         DataError: where a prompt leaves no room for its responses.
     """
     tallies = {"truncated": 0, "equal": 0, "unpacked": 0, "pieces": 0}
+    groups = list(groups)
+    if not groups:
+        return []
+    # What it leaves of the longest row must still be a row.
+    begun = common_beginning([group.prompt for group in groups], shapes[-1].tokens - _SHORTEST)
+    head = groups[0].prompt[:begun]
+    left = [(shape, shape.tokens - begun) for shape in shapes]
+    shapes = [dataclasses.replace(shape, tokens=tokens) for shape, tokens in left if tokens >= _SHORTEST]
     longest = shapes[-1]
-    alone = (dataclasses.replace(group, **dict.fromkeys(_COMPARED, np.zeros(0, np.int32))) for group in groups)
+    none = dict.fromkeys(_COMPARED, np.zeros(0, np.int32))
+    alone = (dataclasses.replace(group, prompt=group.prompt[begun:], **none) for group in groups)
     pieces = [piece for group in alone for piece in _pieces(group, longest, True, tallies)]
     rows: dict[int, list[list[_Piece]]] = {n: [] for n in range(len(shapes))}
     room: list[tuple[int, int, int]] = []  # Of every row with room: tokens left, its shape, its number.
@@ -268,7 +282,7 @@ def pack_tightly(groups: Iterable[TokenizedGroup], shapes: Sequence[RowShape], *
             bisect.insort(room, (left - piece.tokens, n, number))
     # Only what the longest row does not hold is ever cut.
     none_cut = dict.fromkeys(tallies, 0)
-    return [_lay_out(rows[n], s, tallies if s is longest else none_cut) for n, s in enumerate(shapes) if rows[n]]
+    return [_lay_out(rows[n], s, tallies if s is longest else none_cut, head) for n, s in enumerate(shapes) if rows[n]]
 
 
 def _take_row(waiting: list[_Piece], shape: RowShape) -> list[_Piece]:
@@ -405,26 +419,31 @@ def _connected(units: Sequence[_Unit], group: TokenizedGroup, shape: RowShape) -
         yield part
 
 
-def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
+def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict, head: Sequence[int] = ()) -> Rows:
+    """Write rows of pieces, each after a head of its own, which the shape leaves out."""
     n, i32, f32 = len(rows), np.int32, np.float32
-    token_fields = {f: np.zeros((n, shape.tokens), i32) for f in ("tokens", "positions", "group_ids", "response_ids")}
+    width, begun = len(head) + shape.tokens, len(head)
+    token_fields = {f: np.zeros((n, width), i32) for f in ("tokens", "positions", "group_ids", "response_ids")}
+    token_fields["tokens"][:, :begun] = head
+    token_fields["positions"][:, :begun] = np.arange(begun)
+    token_fields["group_ids"][:, :begun] = HEAD
     ends, group_of, response_of = (np.full((n, shape.responses), -1, i32) for _ in range(3))
     sides = {f: np.zeros((n, shape.comparisons), i32) for f in ("left", "right", "kind", "attribute")}
     attributes = {"": 0}
     numbers = {f: np.zeros((n, shape.comparisons), f32) for f in ("target", "weight", "margin")}
     for row, pieces in enumerate(rows):
-        t, slot, c = 0, 0, 0
+        t, slot, c = begun, 0, 0
         for g, piece in enumerate(pieces, start=1):
             group, start = piece.group, t
             t += len(group.prompt)
             token_fields["tokens"][row, start:t] = group.prompt
-            token_fields["positions"][row, start:t] = np.arange(len(group.prompt))
+            token_fields["positions"][row, start:t] = begun + np.arange(len(group.prompt))
             slots = {-1: -1}
             for r, length in zip(piece.responses, piece.lengths, strict=True):
                 span = slice(t, t + length)
                 ids = group.responses[r]
                 token_fields["tokens"][row, span] = cut_to(ids, length)
-                token_fields["positions"][row, span] = len(group.prompt) + np.arange(length)
+                token_fields["positions"][row, span] = begun + len(group.prompt) + np.arange(length)
                 token_fields["response_ids"][row, span] = slot + 1
                 t += length
                 ends[row, slot] = t - 1
@@ -449,7 +468,7 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict) -> Rows:
         responses=response_of,
         truncated=tallies["truncated"],
         equal=tallies["equal"],
-        real_tokens=int((token_fields["group_ids"] > 0).sum()),
+        real_tokens=int((token_fields["group_ids"] != 0).sum()),
         unpacked_tokens=tallies["unpacked"],
         attributes=tuple(attributes)[1:],
     )

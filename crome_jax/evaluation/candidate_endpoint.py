@@ -21,6 +21,7 @@ def ask_candidates(
     samples: int,
     done: Callable[[int], None] = lambda replies: None,
     on_bad: Callable[[Candidates, DataError], None] | None = None,
+    run: str | None = None,
 ) -> list[dict[str, Any]]:
     """Have a model answer prompts, several times each, with the client of the chat oracle.
 
@@ -34,6 +35,7 @@ def ask_candidates(
         done: called with 1 as each comes in.
         on_bad: called with a record to whose prompt the endpoint refuses or leaves out an answer; without it the error
             is raised.
+        run: its name, under which `Budget` counts over all its lives.
 
     Returns:
         The records, in order, with `candidates`; without those that on_bad was called with.
@@ -46,7 +48,7 @@ def ask_candidates(
         Rendered("candidate", tuple({"role": m.role, "content": m.content} for m in item.prompt)) for item in items
     ]
     failed: dict[int, DataError] = {}
-    texts = asyncio.run(_ask(asked, settings, samples, done, failed, on_bad is None))
+    texts = asyncio.run(_ask(asked, settings, run, samples, done, failed, on_bad is None))
     for number, error in sorted(failed.items()):
         on_bad(items[number], error)
     return [
@@ -59,13 +61,14 @@ def ask_candidates(
 async def _ask(
     asked: Sequence[Rendered],
     settings: ChatSettings,
+    run: str | None,
     samples: int,
     done: Callable[[int], None],
     failed: dict[int, DataError],
     stop: bool,
 ) -> list[list[str]]:
     """Return the answers to each prompt; one that fails is noted in `failed`, or, with `stop`, is the end."""
-    client = ChatClient(settings, _VERSION)
+    client = ChatClient(settings, _VERSION, run)
 
     async def one(number: int, rendered: Rendered, sample: int) -> str:
         reason = ""

@@ -80,7 +80,8 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
         breakdowns={split: _breakdowns(measured, list(figures["methods"])) for split, measured in by_split.items()},
         pictures=_pictures(figures, by_split),
         series=plots.SERIES,
-        cut=_responses_cut(figures),
+        cut=_counted(figures, "responses cut"),
+        equal=_counted(figures, "equal once cut"),
         notes={name: benchmark_notes(found, shown_names(figures)) for name, found in figures["benchmarks"].items()},
         overall_names={name: overall_name(found["methods"]) for name, found in figures["benchmarks"].items()},
         panels=best_of_n_panels(figures["comparison"]["best_of_n"]) if "comparison" in figures else [],
@@ -89,8 +90,12 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
     )
 
 
-def _responses_cut(figures: Mapping[str, Any]) -> list[tuple[str, str, int]] | None:
-    """Return name, data and count where responses were cut to fit a row; None where the facts do not say."""
+def _counted(figures: Mapping[str, Any], what: str) -> list[tuple[str, str, int]] | None:
+    """Return name, data and count where scoring counted any of something; None where the facts do not say.
+
+    Args:
+        what: "responses cut" to fit a row, or comparisons "equal once cut".
+    """
     rows = figures["facts"].get("scoring")
     if not rows:  # A study cuts once for all of its methods, and says so of its training data as well.
         splits = figures["settings"]["splits"]
@@ -99,14 +104,10 @@ def _responses_cut(figures: Mapping[str, Any]) -> list[tuple[str, str, int]] | N
             for row in figures["facts"].get("frozen layers") or []
             if row["data"].removesuffix(", pairs") in splits
         ]
-    if not rows or any("responses cut" not in row for row in rows):
+    if not rows or any(what not in row for row in rows):
         return None
     labels = shown_names(figures)
-    return [
-        (labels.get(row["method"], row["method"]), row["data"], row["responses cut"])
-        for row in rows
-        if row["responses cut"]
-    ]
+    return [(labels.get(row["method"], row["method"]), row["data"], row[what]) for row in rows if row[what]]
 
 
 def plot_accuracy(figures: Mapping[str, Any]) -> Figure:

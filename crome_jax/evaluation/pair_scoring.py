@@ -76,7 +76,8 @@ def score_pairs(
 ) -> Scores:
     """Score pairs of responses in either order: half the difference of the two logits, so that swapping negates it.
 
-    Each distinct prompt is encoded once, and so is each distinct pair in each order.
+    Each distinct prompt is encoded once, and so is each distinct pair in each order; what all prompts begin with, once
+    for each row.
 
     Args:
         every_pair: score every two responses of a group, not those alone that its comparisons compare.

@@ -7,7 +7,7 @@ from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
 
 
 def accuracy_table(figures: Mapping[str, Any], packing: Sequence[Mapping[str, Any]]) -> str:
-    """Lay out accuracy with intervals, by data set and method.
+    """Lay out accuracy with intervals, by data set and method; of data of several kinds each by itself as well.
 
     Args:
         figures: of the report.
@@ -16,19 +16,20 @@ def accuracy_table(figures: Mapping[str, Any], packing: Sequence[Mapping[str, An
     rows = [("data", "method", "accuracy", "95% interval", "comparisons", "responses cut", "equal once cut")]
     for fact in packing:
         measured = figures["methods"][fact["method"]]["splits"][fact["data"]]
-        known = measured["accuracy"] is not None
-        rows.append(
-            (
-                fact["data"],
-                fact["method"],
-                f"{measured['accuracy']:.1%}" if known else "-",
-                " to ".join(f"{bound:.1%}" for bound in measured["interval"]) if known else "-",
-                f"{measured['comparisons']:,}",
-                f"{fact['responses cut']:,}",
-                f"{fact['equal once cut']:,}",
-            )
-        )
+        counts = f"{fact['responses cut']:,}", f"{fact['equal once cut']:,}"
+        rows.append((fact["data"], fact["method"], *_accuracy_cells(measured), *counts))
+        if len(measured["by_kind"]) > 1:
+            rows += [
+                (f"  {kind} ones", "", *_accuracy_cells(part), "", "") for kind, part in measured["by_kind"].items()
+            ]
     return columns(rows)
+
+
+def _accuracy_cells(measured: Mapping[str, Any]) -> tuple[str, str, str]:
+    if measured["accuracy"] is None:
+        return "-", "-", f"{measured['comparisons']:,}"
+    bounds = " to ".join(f"{bound:.1%}" for bound in measured["interval"])
+    return f"{measured['accuracy']:.1%}", bounds, f"{measured['comparisons']:,}"
 
 
 def benchmark_table(benchmarks: Mapping[str, Any]) -> str:

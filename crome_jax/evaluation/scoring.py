@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jax.typing import DTypeLike
 
 from crome_jax.batch import FIELDS
-from crome_jax.data.cutting import cut_to
+from crome_jax.data.cutting import common_beginning, cut_to
 from crome_jax.data.loading import pack_groups, put, tokenize_groups
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack_tightly
 from crome_jax.data.tokenizers import Tokenizer
@@ -74,8 +74,8 @@ class Scores:
     Args:
         rewards: one float32 array [R] for each group, in nats; of a pairwise model log-odds [R, R] (see `leads`).
         truncated: responses that were cut to fit a row, each as often as it occurs.
-        tokens: real tokens that were encoded: each distinct prompt once, with what all of its responses begin with, and
-            the rest of each distinct response once.
+        tokens: real tokens that were encoded: what all prompts begin with once in each row, the rest of each distinct
+            prompt once, with what all of its responses begin with, and the rest of each distinct response once.
         padding: tokens besides that went through the model: rows that are not full, batches that are not.
         equal: comparisons whose answers are equal once cut, so that no model can tell them apart.
         cut: of each group [R], which responses were cut: of a pairwise model, in one of their pairs at least.
@@ -105,6 +105,8 @@ def score_groups(
     name: str = "score",
 ) -> Scores:
     """Score every response of every group; each distinct prompt, and what its responses begin with, is encoded once.
+
+    What all prompts begin with, a chat template's system turn say, is encoded once for each row.
 
     A reward is the same, to rounding, whatever it is computed with: 1e-5 in float32. Rows are of the model's size, its
     half, its quarter, ...: a group begins one of the shortest that hold its prompt with all its responses, as attention
@@ -159,11 +161,7 @@ def share_beginning(item: TokenizedGroup) -> TokenizedGroup:
     """
     if len(item.responses) < 2:
         return item
-    # In the order of words in a lexicon, what the first and the last begin with all between do.
-    first, last = min(item.responses), max(item.responses)
-    most = min(map(len, item.responses)) - 1
-    alike = zip(first[:most], last[:most], strict=True)
-    same = next((n for n, (a, b) in enumerate(alike) if a != b), most)
+    same = common_beginning(item.responses, min(map(len, item.responses)) - 1)
     return dataclasses.replace(
         item, prompt=[*item.prompt, *item.responses[0][:same]], responses=[ids[same:] for ids in item.responses]
     )
@@ -246,9 +244,26 @@ def pack_for_scoring(
     on_bad: Callable[[PreferenceGroup, DataError], None] | None = None,
     name: str | None = None,
 ) -> Rows:
-    """Pack groups so that every response is placed once; comparisons do not matter for it. The rest is pack_groups'."""
+    """Pack groups so that every response is placed once; comparisons do not matter for it. The rest is pack_groups'.
+
+    `equal` of the rows counts the comparisons whose answers are equal once cut, so that no model can tell them apart.
+    """
     alone = [dataclasses.replace(group, comparisons=()) for group in groups]
-    return pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad, name=name)
+    rows = pack_groups(alone, tokenizer, shape, every_response=True, on_bad=on_bad, name=name)
+    return dataclasses.replace(rows, equal=_count_equal(rows, groups)) if rows.truncated else rows
+
+
+def _count_equal(rows: Rows, groups: Sequence[PreferenceGroup]) -> int:
+    """Count the comparisons of packed groups whose answers have the same tokens in their rows."""
+    texts: dict[tuple[int, int], bytes] = {}
+    for row, slot in zip(*np.nonzero(rows.groups >= 0), strict=True):
+        tokens = rows.batch.tokens[row][rows.batch.response_ids[row] == slot + 1]
+        texts[int(rows.groups[row, slot]), int(rows.responses[row, slot])] = tokens.tobytes()
+    return sum(
+        (g, c.left) in texts and texts[g, c.left] == texts[g, c.right]
+        for g, group in enumerate(groups)
+        for c in group.comparisons
+    )
 
 
 def score_rows(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from crome_jax.batch import Batch
+from crome_jax.batch import HEAD, Batch
 
 _PADDING = jnp.iinfo(jnp.int32).max
 
@@ -35,14 +35,15 @@ def places_of(batch: Batch, at: Int[Array, "B N"] | None = None) -> Places:
 def may_attend(asks: Places, answers: Places, window: int | None = None) -> Bool[Array, "B Q T"]:
     """Build the mask of who attends (second axis) to whom (third).
 
-    Padding attends to padding that came before it, so that no row of the softmax is empty and nothing becomes NaN.
+    All but padding attend to the row's head. Padding attends to padding that came before it, so that no row of the
+    softmax is empty and nothing becomes NaN.
 
     Args:
         window: how many positions back may be seen, the token itself included; None for all.
     """
     asks, answers = Places(*(x[:, :, None] for x in asks)), Places(*(x[:, None, :] for x in answers))
     mask = asks.place >= answers.place
-    mask &= asks.group == answers.group
+    mask &= (asks.group == answers.group) | ((asks.group != 0) & (answers.group == HEAD))
     mask &= (answers.response == 0) | (asks.response == answers.response)
     if window is not None:
         mask &= asks.position - answers.position < window
@@ -75,8 +76,9 @@ def may_meet(places: Places, block: int, window: int | None = None) -> Bool[Arra
     answers = lambda ids: ids[:, None, :]  # noqa: E731
     n = group.shape[1]
     meet = (jnp.arange(n)[:, None] >= jnp.arange(n)[None])[None]
-    meet &= asks(group.max(-1)) >= answers(group.min(-1))
-    meet &= asks(group.min(-1)) <= answers(group.max(-1))
+    together = asks(group.max(-1)) >= answers(group.min(-1))
+    together &= asks(group.min(-1)) <= answers(group.max(-1))
+    meet &= together | (asks(group.min(-1) < _PADDING) & answers((group == HEAD).any(-1)))
     sisters = asks(own(0).max(-1)) >= answers(own(_PADDING).min(-1))
     sisters &= asks(own(_PADDING).min(-1)) <= answers(own(0).max(-1))
     meet &= answers((response == 0).any(-1)) | sisters

@@ -271,6 +271,7 @@ class _Prepared:
             "tokens encoded": self.rows.real_tokens,
             "not encoded before": self.computed,
             "responses cut": self.rows.truncated,
+            "equal once cut": self.rows.equal,
             "seconds, compilation included": round(self.seconds, 1),
             "tokens/s": round(self.computed / self.seconds),
         }

@@ -12,6 +12,7 @@ Beside OUT it writes a data card, OUT.card.html and OUT.card.json. With a langua
 """
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,6 +166,7 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.data.readers import read_groups
     from crome_jax.data.writers import write_groups
     from crome_jax.files import absolute, check_not_read
+    from crome_jax.training.progress import Progress
 
     chosen = _chosen(args)
     if chosen.baseline is not None:
@@ -182,8 +184,16 @@ def run(args: argparse.Namespace) -> None:
     def augmented() -> Iterator[PreferenceGroup]:
         # A generator: nothing is read before the output was seen to be writable.
         groups = read()
-        with chosen.open(groups, absolute(args.out)) as oracle:
-            made = augment_groups(groups, oracle=oracle, recipe=chosen.recipe, seed=args.seed, account=account)
+        progress = Progress("augment", len(groups), "group")
+        with chosen.open(groups, absolute(args.out)) as oracle, contextlib.closing(progress):
+            made = augment_groups(
+                groups,
+                oracle=oracle,
+                recipe=chosen.recipe,
+                seed=args.seed,
+                account=account,
+                done=progress.advance,
+            )
             if chosen.baseline is not None:
                 made = _unsure(made, chosen, account)
             for group in made:

@@ -188,11 +188,13 @@ def _scored(args, found, items, path, quarantine, place, name):
 
 def _written(args: argparse.Namespace, quarantine) -> Path:
     """Have the endpoint write candidates, and return the file that they are in."""
+    from crome_jax.augment.oracles.chat.budget import finish_run
+    from crome_jax.augment.oracles.chat.database import Database
     from crome_jax.augment.oracles.chat.settings import ChatSettings
     from crome_jax.evaluation.candidate_endpoint import ask_candidates
     from crome_jax.evaluation.candidate_judges import JUDGES
     from crome_jax.evaluation.candidates import read_prompts
-    from crome_jax.files import whole_output
+    from crome_jax.files import absolute, whole_output
     from crome_jax.training.progress import Progress
 
     judge = JUDGES[args.judge]
@@ -221,13 +223,16 @@ def _written(args: argparse.Namespace, quarantine) -> Path:
 
     progress = Progress("candidates", len(items) * args.samples, "answer")
     try:
-        written = ask_candidates(items, settings, args.samples, progress.advance, refuse if quarantine else None)
+        written = ask_candidates(
+            items, settings, args.samples, progress.advance, refuse if quarantine else None, run=absolute(path)
+        )
     except DataError as error:
         raise error.at(str(args.candidates), items[error.record - 1].number) from None
     finally:
         progress.close()
     with whole_output(path, overwrite=True) as partial:
         partial.write_text("".join(json.dumps(record) + "\n" for record in written), encoding="ascii")
+    finish_run(Database(settings.cache), absolute(path))
     return path
 
 

@@ -78,10 +78,10 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.files import whole_output
+    from crome_jax.files import absolute, whole_output
 
     out = args.out or args.model / "diagnosis"
-    name = model_name(args.model)
+    name, asking = model_name(args.model), absolute(out / "diagnosis.json")
     chosen = None if args.oracle == NONE else configured(args)
     causal, spurious = _attributes(args.attributes, chosen and chosen.oracle)
     aside = set_aside(out, args.skip_bad, inputs=[args.data.path], overwrite=True)
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
             cut.extend({"id": group.id, "responses": int(flags.sum())} for group, flags in counted if flags.any())
             return scores.rewards
 
-        with contextlib.nullcontext() if chosen is None else chosen.open(groups) as oracle:
+        with contextlib.nullcontext() if chosen is None else chosen.open(groups, asking) as oracle:
             figures = diagnose(groups, score, oracle=oracle, attributes=causal, spurious=spurious, seed=args.seed)
             asked = {"oracle": NONE} if oracle is None else oracle_facts(oracle)
         facts = {
@@ -130,6 +130,8 @@ def run(args: argparse.Namespace) -> None:
         ):
             with whole_output(out / file, overwrite=True) as partial:
                 partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+    if chosen is not None:
+        chosen.finish(asking)
     print(_summary(figures))
     print(f"report: {out / 'diagnosis.html'}")
 

@@ -290,7 +290,9 @@ def test_transformations_are_the_same_for_equal_seeds_and_change_what_they_say(t
     said = lambda name, n: [r.text for r in by_id[f"{name}/{n}"].responses]  # noqa: E731
     assert all(text.startswith('"') for text in said("add_quotes", "donotanswer/0"))
     assert any("# Answer\n\n7" in text for text in said("swap_format", "math-prm/0"))
-    assert any("return side * side  # bad" in text for text in said("comment_bad", "hep-python/0"))
+    for said_of_it in ("bad", "good"):
+        lines = [f"return side {sign} side  # {said_of_it}" for sign in "*+"]
+        assert all(any(line in text for text in said(f"comment_{said_of_it}", "hep-python/0")) for line in lines)
     assert "ROT-13" in by_id["rot_13/donotanswer/0"].prompt[0].content
     # Domain-targeted ones leave the others alone.
     assert "code_minification/donotanswer/0" not in by_id

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crome_jax.batch import Batch
+from crome_jax.batch import HEAD, Batch
 from crome_jax.data.packing import Rows, RowShape, TokenizedGroup, pack, pack_tightly
 from crome_jax.errors import DataError
 from crome_jax.models import weights
@@ -448,7 +448,7 @@ def texts_of(rows: list[Rows]) -> dict[tuple[int, int], list[int]]:
     for some in rows:
         for row, slot in zip(*np.nonzero(some.groups >= 0), strict=True):
             batch, end = some.batch, some.batch.response_ends[row, slot]
-            mine = (batch.group_ids[row] == batch.group_ids[row, end]) & (batch.group_ids[row] > 0)
+            mine = np.isin(batch.group_ids[row], (HEAD, batch.group_ids[row, end]))
             seen = mine & np.isin(batch.response_ids[row], (0, slot + 1))
             key = int(some.groups[row, slot]), int(some.responses[row, slot])
             assert key not in found
@@ -457,10 +457,10 @@ def texts_of(rows: list[Rows]) -> dict[tuple[int, int], list[int]]:
     return found
 
 
-@hypothesis.given(st.integers(0, 2**32), st.integers(1, 40), st.integers(2, 6))
+@hypothesis.given(st.integers(0, 2**32), st.integers(1, 40), st.integers(2, 6), st.sampled_from([0, 1, 5, 13, 30]))
 @hypothesis.settings(max_examples=60, deadline=None)
-def test_tight_rows_hold_every_response_once_after_its_prompt(seed, count, slots):
-    groups = make_groups(np.random.default_rng(seed), count)
+def test_tight_rows_hold_every_response_once_after_its_prompt(seed, count, slots, head):
+    groups = begin_alike(make_groups(np.random.default_rng(seed), count), [7] * head)
     rows = pack_tightly(groups, [RowShape(16, slots, 1), RowShape(32, slots, 1), RowShape(64, slots, 1)])
     assert texts_of(rows) == {
         (g.index, r): [*g.prompt, *response] for g in groups for r, response in enumerate(g.responses)
@@ -469,9 +469,37 @@ def test_tight_rows_hold_every_response_once_after_its_prompt(seed, count, slots
     assert sum(some.truncated for some in rows) == 0
 
 
+def begin_alike(groups: list[TokenizedGroup], head: list[int]) -> list[TokenizedGroup]:
+    """Let all prompts begin with the same tokens, and no further."""
+    return [dataclasses.replace(group, prompt=[*head, 500 + n % 2, *group.prompt]) for n, group in enumerate(groups)]
+
+
+@pytest.mark.parametrize("head", [0, 3, 40])
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=() if name in ("llama", "gemma3") else pytest.mark.slow) for name in CONFIGS]
+)
+def test_rows_with_a_head_equal_alone(family, head):
+    cfg, params = model(family)
+    none = dict.fromkeys(("left", "right", "kind", "target", "weight", "margin"), np.zeros(0, np.int32))
+    rng = np.random.default_rng(3)
+    groups = begin_alike(make_groups(rng, 8), rng.integers(1, 500, head).tolist())
+    texts = [(group.index, r) for group in groups for r in range(len(group.responses))]
+    single = lambda index, r: dataclasses.replace(groups[index], responses=[groups[index].responses[r]], **none)  # noqa: E731
+    batches = [pack([single(*text)], RowShape(96, 2, 1), every_response=True).batch for text in texts]
+    run = jax.jit(lambda batch: score(params, batch, cfg).rewards)
+    alone = np.asarray(run(jax.tree.map(lambda *x: jnp.concatenate(x), *batches)))[:, 0]
+    (rows,) = pack_tightly(groups, [RowShape(96, 16, 1)])
+    assert 1 < len(rows) < len(groups)
+    assert ((rows.batch.group_ids == HEAD).sum(1) == head).all()
+    packed = np.asarray(run(jax.tree.map(jnp.asarray, rows.batch)))
+    ours = {(int(rows.groups[at]), int(rows.responses[at])): packed[at] for at in np.ndindex(packed.shape)}
+    # fp32 rounding of a few thousand additions in another order.
+    np.testing.assert_allclose([ours[text] for text in texts], alone, rtol=0, atol=1e-5)
+
+
 def test_small_groups_fill_what_large_ones_leave():
     z = np.zeros(0, np.int32)
-    sized = lambda n, size: TokenizedGroup(n, [1] * 10, [[2] * (size - 10)], z, z, z, z, z, z)  # noqa: E731
+    sized = lambda n, size: TokenizedGroup(n, [n] * 10, [[2] * (size - 10)], z, z, z, z, z, z)  # noqa: E731
     # 40 + 24 fill a row of 64 and 20 + 12 one of 32; rows of one length at a time would take 64 and three of 32.
     rows = pack_tightly(
         [sized(n, size) for n, size in enumerate((20, 24, 12, 40))], [RowShape(32, 8, 1), RowShape(64, 8, 1)]
@@ -483,7 +511,7 @@ def test_small_groups_fill_what_large_ones_leave():
 def test_little_of_tight_rows_is_padding():
     z, rng = np.zeros(0, np.int32), np.random.default_rng(0)
     sizes = rng.integers(20, 500, 300)
-    groups = [TokenizedGroup(n, [1] * 10, [[2] * (size - 10)], z, z, z, z, z, z) for n, size in enumerate(sizes)]
+    groups = [TokenizedGroup(n, [n] * 10, [[2] * (size - 10)], z, z, z, z, z, z) for n, size in enumerate(sizes)]
     shapes = [RowShape(tokens, 64, 1) for tokens in (64, 128, 256, 512)]
     tight = sum(some.batch.tokens.size for some in pack_tightly(groups, shapes))
     assert tight < 1.05 * sizes.sum()

@@ -13,7 +13,7 @@ from browser import find_browser
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
-from crome_jax.evaluation.page import _responses_cut
+from crome_jax.evaluation.page import _counted
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.groups import Comparison, Kind, Origin, Response, build_group
 
@@ -367,7 +367,18 @@ def test_what_a_study_cut_is_said_of_its_splits():
         "settings": {"splits": ["reversed", "absent"], "methods": ["crome"]},
         "facts": {"frozen layers": [{"data": name, "responses cut": n} for name, n in encoded.items()]},
     }
-    assert _responses_cut(figures) == [
+    assert _counted(figures, "equal once cut") is None
+    assert _counted(figures, "responses cut") == [
         ("all methods", "reversed", 3),
         ("all methods that read pairs", "reversed, pairs", 4),
     ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 1200])
+def test_comparisons_that_no_model_can_tell_apart_are_said_on_the_page(count):
+    facts = {
+        "frozen layers": [{"data": split, "responses cut": 2 * count, "equal once cut": count} for split in SPLITS]
+    }
+    page = re.sub(r"<[^>]+>", "", _report(facts=facts).to_html())
+    said = f"{count:,} comparison{'s' if count > 1 else ''} of"
+    assert ("Equal once cut, so that no model can tell their answers apart: " + said in page) == bool(count)

@@ -17,6 +17,7 @@ from crome_jax.evaluation.scoring import (
     make_scorer,
     pack_for_scoring,
     score_groups,
+    score_rows,
 )
 from crome_jax.groups import Comparison, Message, PreferenceGroup, Response
 from crome_jax.models.weights import declare
@@ -34,13 +35,14 @@ def model(sizes: tuple[int, ...] = ONE, shape: RowShape = SHAPE) -> RewardModel:
 
 @functools.cache
 def expected() -> list[np.ndarray]:
-    """Score each response in a group of its own."""
+    """Score each response in a group of its own, which shares nothing with others."""
     alone = [
         dataclasses.replace(group, id=f"{group.id}-{r}", responses=(response,), comparisons=())
         for group in GROUPS
         for r, response in enumerate(group.responses)
     ]
-    scores = iter(score_groups(model(), alone).rewards)
+    rows, of = pack_for_scoring(alone, WordTokenizer(), SHAPE), model()
+    scores = iter(gather_rewards(rows, score_rows(make_scorer(CFG), of.params, rows, of.mesh), alone))
     return [np.concatenate([next(scores) for _ in group.responses]) for group in GROUPS]
 
 
@@ -80,14 +82,32 @@ def test_any_order_of_groups_and_responses():
 
 
 def test_every_response_is_scored_whether_compared_or_not():
-    scores = score_groups(model(), GROUPS)
+    scores = score_groups(model(), GROUPS, rows_at_once=1)
     assert [len(rewards) for rewards in scores.rewards] == [len(group.responses) for group in GROUPS]
     assert all(rewards.dtype == np.float32 and np.isfinite(rewards).all() for rewards in scores.rewards)
     assert scores.truncated == 0
     tokenizer = WordTokenizer()
     prompts = sum(len(tokenizer.encode_prompt(group.prompt)) for group in GROUPS)
     responses = sum(len(tokenizer.encode_response(r.text)) for group in GROUPS for r in group.responses)
-    assert scores.tokens == prompts + responses  # each prompt once
+    # Each prompt once, and what they begin with, [8, "Say"], once for each of nine rows.
+    assert scores.tokens + scores.padding == 9 * 64
+    assert scores.tokens == prompts + responses - 2 * (len(GROUPS) - 9)
+
+
+def test_what_all_prompts_begin_with_is_encoded_once_for_each_row():
+    system = "word " * 40  # More than half of a row.
+    taught = [
+        dataclasses.replace(group, prompt=(Message("user", f"{system}{group.prompt[0].content}"),)) for group in GROUPS
+    ]
+    shape = RowShape(128, 16, 8)
+    rows, of = pack_for_scoring(taught, WordTokenizer(), shape), model(shape=shape)
+    plain = gather_rewards(rows, score_rows(make_scorer(CFG), of.params, rows, of.mesh), taught)
+    scores = score_groups(of, taught, rows_at_once=1)
+    assert_close(scores.rewards, plain)
+    assert np.ptp(np.concatenate(plain)) > 1.0
+    used = (scores.tokens + scores.padding) // 128
+    assert used < len(rows)
+    assert scores.tokens == rows.real_tokens - 42 * (len(GROUPS) - used)
 
 
 def test_a_prompt_that_several_groups_ask_is_encoded_once():
@@ -150,6 +170,8 @@ def test_comparisons_whose_answers_differ_beyond_the_cut_alone_are_counted():
     )
     scores = score_groups(model(), [group, *GROUPS])
     assert (scores.equal, scores.truncated) == (1, 2)
+    rows = pack_for_scoring([*GROUPS, group], WordTokenizer(), SHAPE)
+    assert (rows.equal, rows.truncated) == (1, 2)
     assert scores.rewards[0][0] == pytest.approx(scores.rewards[0][1], abs=1e-6)
 
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from crome_jax.batch import HEAD
 from crome_jax.models.attention import attend, attend_all, attend_in_blocks
 from crome_jax.models.attention_tpu import attend_tpu
 from crome_jax.models.masks import Places, mask_to_bias, may_attend, may_meet, visits_of
@@ -14,11 +15,13 @@ from crome_jax.training.mesh import batch_sharding, execution_on, make_mesh
 from crome_jax.training.topology import tpu_devices
 
 
-def draw_places(rng: np.random.Generator, rows: int, tokens: int, longest: int) -> Places:
-    """Draw rows of groups of several responses, with padding at the end."""
+def draw_places(rng: np.random.Generator, rows: int, tokens: int, longest: int, heads: tuple[int, ...] = ()) -> Places:
+    """Draw rows of groups of several responses, padded at the end; the first have heads of so many tokens."""
     group, response, position = (np.zeros((rows, tokens), np.int32) for _ in range(3))
     for row in range(rows):
-        t, number, slot = 0, 0, 0
+        t, number, slot = heads[row] if row < len(heads) else 0, 0, 0
+        head = np.arange(t)
+        group[row, head], position[row, head] = HEAD, head
         while t < 0.8 * tokens:
             number += 1
             prompt = int(rng.integers(1, longest))
@@ -26,7 +29,7 @@ def draw_places(rng: np.random.Generator, rows: int, tokens: int, longest: int) 
                 length = prompt if r == 0 else int(rng.integers(1, longest))
                 span = slice(t, min(t + length, tokens))
                 group[row, span] = number
-                position[row, span] = (0 if r == 0 else prompt) + np.arange(span.stop - span.start)
+                position[row, span] = len(head) + (0 if r == 0 else prompt) + np.arange(span.stop - span.start)
                 if r > 0:
                     slot += 1
                     response[row, span] = slot
@@ -36,7 +39,7 @@ def draw_places(rng: np.random.Generator, rows: int, tokens: int, longest: int) 
 
 
 TOKENS = 300  # No multiple of any block's length.
-PLACES = draw_places(np.random.default_rng(0), 2, TOKENS, 70)
+PLACES = draw_places(np.random.default_rng(0), 2, TOKENS, 70, heads=(30,))
 WAYS = {
     "dense": functools.partial(attend_all, implementation="dense"),
     "blocks": functools.partial(attend_in_blocks, block=64),
@@ -84,10 +87,35 @@ def test_every_way_gives_what_the_whole_mask_gives(way, shape):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * float(jnp.abs(theirs).max()))
 
 
+def test_all_but_padding_attend_to_the_rows_head():
+    head, padding = HEAD, 0
+    row = lambda *ids: jnp.array([ids], jnp.int32)  # noqa: E731
+    places = Places(
+        place=row(0, 1, 2, 3, 4, 5, 6),
+        position=row(0, 1, 2, 3, 3, 2, 0),
+        group=row(head, head, 1, 1, 1, 2, padding),
+        response=row(0, 0, 0, 1, 2, 3, 0),
+    )
+    assert may_attend(places, places).astype(int).tolist() == [
+        [
+            [1, 0, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0, 0],
+            [1, 1, 1, 1, 0, 0, 0],
+            [1, 1, 1, 0, 1, 0, 0],
+            [1, 1, 0, 0, 0, 1, 0],
+            [0, 0, 0, 0, 0, 0, 1],
+        ]
+    ]
+    # A window of two, measured by position: the head's last token stands just before each prompt's first.
+    assert may_attend(places, places, 2)[0, 5].tolist() == [False, True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize("heads", [(), (20, 32, 100)], ids=["no head", "heads"])
 @pytest.mark.parametrize("window", [None, 25])
 @pytest.mark.parametrize("seed", range(4))
-def test_blocks_meet_wherever_two_tokens_may(seed, window):
-    places = draw_places(np.random.default_rng(seed), 3, 512, 30)
+def test_blocks_meet_wherever_two_tokens_may(seed, window, heads):
+    places = draw_places(np.random.default_rng(seed), 3, 512, 30, heads)
     pairs = np.asarray(may_attend(places, places, window)).reshape(3, 16, 32, 16, 32).any((2, 4))
     meet = np.asarray(may_meet(places, 32, window))
     assert not (pairs & ~meet).any()

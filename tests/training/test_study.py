@@ -9,12 +9,19 @@ from toy import text_groups
 from crome_jax.data.packing import RowShape
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, Diverged
+from crome_jax.groups import Comparison, Message, PreferenceGroup, Response
 from crome_jax.objectives.crome import crome
 from crome_jax.training import study as room
 from crome_jax.training.train import Method
 from crome_jax.weights.backbones import load_backbone
 
 ONE = (Method(),)
+LONG = PreferenceGroup(  # Its answers differ beyond where a row ends.
+    "long",
+    (Message("user", "Go on"),),
+    tuple(Response("word " * 200 + last) for last in ("well", "badly")),
+    (Comparison(0, 1),),
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +29,8 @@ def run(tmp_path_factory):
     """Returns a function that runs a study, of one method unless told otherwise, on toy groups: returns its report."""
     folder = tmp_path_factory.mktemp("study")
     for split in ("train", "validation", "test", "harder"):
-        write_groups(folder / "data" / f"{split}.jsonl", text_groups(40), description="toy")
+        further = [LONG] if split == "harder" else []
+        write_groups(folder / "data" / f"{split}.jsonl", [*text_groups(40), *further], description="toy")
     base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
 
     def run(methods=ONE, test_splits=("test",), learning_rates=(1e-3, 1e-2), **settings):
@@ -108,10 +116,12 @@ def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
     assert list(report["methods"]) == ["bradley_terry", "crome"]
     for measured in report["methods"].values():
         assert list(measured["splits"]) == ["test", "harder"]
-        for figures in measured["splits"].values():
+        for split, figures in measured["splits"].items():
             low, high = figures["interval"]
             assert 0 <= low <= figures["accuracy"] <= high <= 1
-            assert figures["comparisons"] == 80  # Two of each group.
+            assert figures["comparisons"] == 80 + (split == "harder")  # Two of each group, and that of the long one.
+    equal = {row["data"]: row["equal once cut"] for row in report["facts"]["frozen layers"]}
+    assert (equal["test"], equal["harder"]) == (0, 1)
     # The causal comparisons say the contrary of the human ones, and outweigh them: the runs are not one run twice.
     losses = {t["method"]: t["validation loss, nats"] for t in report["facts"]["search"] if t["kept"]}
     assert losses["bradley_terry"] != losses["crome"]

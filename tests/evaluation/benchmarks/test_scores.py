@@ -231,13 +231,13 @@ def test_rewordbench_by_hand():
 
 
 def test_rewordbench_says_which_of_the_papers_transformations_are_not_there():
-    assert len(NAMES) == 22 == PAPERS - len(ABSENT) - 2  # One entry stands for three.
+    assert len(NAMES) == 23 == PAPERS - len(ABSENT) - 1  # One entry stands for two.
     rows = [(f"{name}/0", name, [1.0], [0.5]) for name in ("original", *NAMES)]
     whole = measure_rewordbench(examples(rows), BOOTSTRAP)
     assert not whole["complete"]
-    assert whole["missing"][0] == "paraphrase (needs a language model)"
+    assert whole["missing"][0].startswith("paraphrase (needs a language model")
     assert len(whole["missing"]) == len(ABSENT)
-    assert whole["rule"] == "mean accuracy over 22 of the paper's 28 transformations"
+    assert whole["rule"] == "mean accuracy over 23 of the paper's 28 transformations"
     part = measure_rewordbench(examples(rows[:-1]), BOOTSTRAP)
     assert part["missing"][len(ABSENT) :] == ["jailbreak_2"]
     assert overall_name({"a model": part}) == "overall (partial)"

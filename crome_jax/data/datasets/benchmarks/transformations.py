@@ -2,7 +2,7 @@
 
 The names and the three families (controlled, naturalistic, domain-targeted) are the paper's. It has no public code that
 could be read here, so wordings and rates are this project's and are beside each transformation; scores on them do not
-compare with the paper's. 22 of its 28 are here; ABSENT says which are not, and why.
+compare with the paper's. 23 of its 28 are here; ABSENT says which are not, and why.
 """
 
 import codecs
@@ -222,9 +222,18 @@ def code_minification(pair: Pair, rng: random.Random) -> Pair | None:
 
 def comment_bad(pair: Pair, rng: random.Random) -> Pair | None:
     """Put the comment "bad" after every line of code of both responses."""
+    return _commented(pair, "bad")
+
+
+def comment_good(pair: Pair, rng: random.Random) -> Pair | None:
+    """Put the comment "good" after every line of code of both responses."""
+    return _commented(pair, "good")
+
+
+def _commented(pair: Pair, comment: str) -> Pair | None:
     if not pair.subset.startswith(_CODE):
         return None
-    mark = "# bad" if pair.subset == "hep-python" else "// bad"
+    mark = f"{'#' if pair.subset == 'hep-python' else '//'} {comment}"
     return pair.responses(
         lambda text: "\n".join(f"{line.rstrip()}  {mark}" if line.strip() else line for line in text.split("\n"))
     )
@@ -298,6 +307,7 @@ FAMILIES: dict[str, tuple[Transformation, ...]] = {
     "domain-targeted": (
         code_minification,
         comment_bad,
+        comment_good,
         append_other_code,
         swap_format,
         jailbreak_1,
@@ -307,9 +317,9 @@ FAMILIES: dict[str, tuple[Transformation, ...]] = {
 """Family to its transformations, named as their functions."""
 
 ABSENT = {
-    "paraphrase": "needs a language model",
+    "paraphrase": "needs a language model; `crome augment` with one makes such ties of your own pairs",
     "back_translation": "needs models that translate",
     "back_transcription": "needs models that speak and listen",
-    "three more": "their names could not be read at the paper's source",
+    "two more": "their names could not be read at the paper's source",
 }
 """Those of the paper's 28 transformations that are not here, and why."""
