@@ -238,8 +238,8 @@ def train(
             file=sys.stderr,
         )
     finished = replay is None and checkpoints.latest is not None and checkpoints.latest >= steps
-    owed = finished and validate is not None and checkpoints.owes(checkpoints.latest)
-    if finished and not owed and checkpoints.is_whole(checkpoints.latest):
+    finished = finished and checkpoints.is_whole(checkpoints.latest)
+    if finished and not (validate is not None and checkpoints.owes(checkpoints.latest)):
         print(f"{run}: finished already, at step {checkpoints.latest}", file=sys.stderr)
         return None
     hidden = None
