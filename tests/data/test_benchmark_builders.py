@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from crome_jax.data.datasets.benchmarks.builder import Download, check_downloads
+from crome_jax.data.datasets.benchmarks import registry
 from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, manual_builder, read_benchmark
 from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
@@ -381,5 +382,6 @@ def test_a_download_that_is_another_file_or_none_is_said_and_nothing_kept(hub, t
 
 def test_an_endpoint_that_is_not_there_is_said(tmp_path, monkeypatch):
     served(monkeypatch, "http://127.0.0.1:9", "0" * 64)
+    monkeypatch.setattr(registry, "RETRIES", 1)
     with pytest.raises(CromeError, match="LLMBar: cannot be downloaded"):
         read_benchmark("llmbar", None, tmp_path / "kept")
