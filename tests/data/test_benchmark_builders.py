@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from crome_jax.data.datasets.benchmarks.builder import Download, check_downloads
 from crome_jax.data.datasets.benchmarks import registry
+from crome_jax.data.datasets.benchmarks.builder import Download, check_downloads
 from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, manual_builder, read_benchmark
 from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
