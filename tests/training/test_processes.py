@@ -257,7 +257,7 @@ time.sleep(600)
 def test_before_and_after_the_training_sigterm_ends_a_process_at_once(data, tmp_path, verb, asked):
     run = tmp_path / "run"
     if verb == "evaluate":
-        finish(start(data, run, steps=2))
+        finish(start(data, run, steps=2, devices=2))
     processes = start_all(2, data, run, steps=100_000, verb=verb)
     for index, process in enumerate(processes):
         wait_for_line(process, f"process {index} of 2: 1 devices")
