@@ -12,7 +12,7 @@ from test_cli_models import run, score
 from toy import text_groups
 
 from crome_jax.groups import prompt_text, to_json
-from crome_jax.training.checkpoints import read_card
+from crome_jax.training.run_cards import read_card
 from crome_jax.weights.model_cards import render_model_card
 
 

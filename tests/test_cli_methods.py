@@ -12,7 +12,7 @@ from crome_jax.data.readers import read_groups
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.groups import to_json
 from crome_jax.training import train as training
-from crome_jax.training.checkpoints import read_card
+from crome_jax.training.run_cards import read_card
 
 METHODS = ("odin", "mmd", "mmd_conditional", "rrm", "plackett_luce")
 SMALL = CausalTestbedConfig(name="small", train=16, in_distribution=12)

@@ -14,13 +14,15 @@ from crome_jax.data.vocabularies import read_folder_vocabulary
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.files import resolved
-from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, read_card
+from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.metrics import read_curve
 from crome_jax.training.placing import place_params
+from crome_jax.training.run_cards import read_card
 from crome_jax.training.train import load_run
 from crome_jax.weights.backbones import backbone_path, check_here, context_length, load_backbone
 from crome_jax.weights.folder_configs import FolderConfig, read_folder_config
+from crome_jax.weights.runs import MODEL_FILE
 from crome_jax.weights.safetensors_files import TensorFiles, check_tensors
 
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}

@@ -41,7 +41,7 @@ from crome_jax.evaluation.scoring import gather_rewards, make_scorer, pack_for_s
 from crome_jax.files import check_not_read, check_writable, whole_output
 from crome_jax.groups import Origin, PreferenceGroup
 from crome_jax.models.weights import HEADS, Params, Trainable
-from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, write_card
+from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.frozen import KnownHidden, make_trunk
 from crome_jax.training.hidden_store import HiddenStore, check_store
 from crome_jax.training.loop import Throughput, fit
@@ -50,6 +50,7 @@ from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.placing import place_head, place_params
+from crome_jax.training.run_cards import write_card
 from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
     above_trunk,
@@ -60,6 +61,7 @@ from crome_jax.training.train import (
     say_packing,
 )
 from crome_jax.weights.backbones import Backbone, load_backbone
+from crome_jax.weights.runs import MODEL_FILE
 
 
 def study(

@@ -34,7 +34,7 @@ from crome_jax.models.weights import (
     Params,
     Trainable,
 )
-from crome_jax.training.checkpoints import DTYPES, Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.frozen import KnownHidden, make_trunk, precompute_hidden
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
@@ -49,6 +49,7 @@ from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
+from crome_jax.training.run_cards import DTYPES, ModelCard, read_card, write_card
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
 from crome_jax.training.validation import SIGN, make_validation, rank

@@ -330,7 +330,7 @@ def check_models(folders: Sequence[Path], chat_template: str | None, no_pairwise
         CromeError: naming a folder that cannot be measured.
     """
     from crome_jax.evaluation.reward_models import check_reward_model, is_run
-    from crome_jax.training.checkpoints import read_card
+    from crome_jax.training.run_cards import read_card
 
     runs = [folder for folder in folders if is_run(folder)]
     given = set(folders) if len(runs) == len(folders) else set(folders) - set(runs)  # Of runs alone it is a mistake.

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
     """Export a checkpoint."""
     from crome_jax.errors import CromeError
     from crome_jax.files import check_not_read
-    from crome_jax.training.checkpoints import Checkpoints, read_card
+    from crome_jax.training.checkpoints import Checkpoints
+    from crome_jax.training.run_cards import read_card
     from crome_jax.training.train import load_run
     from crome_jax.weights.adapters import CONFIG, write_adapter
     from crome_jax.weights.backbones import context_length

@@ -30,7 +30,7 @@ from crome_jax.weights.safetensors_files import (
 from crome_jax.weights.sources import FileSource, HeldSource, Source, read_whole
 
 if TYPE_CHECKING:
-    from crome_jax.training.checkpoints import ModelCard
+    from crome_jax.training.run_cards import ModelCard
 
 TINY = "tiny"
 
@@ -163,7 +163,8 @@ def _load_folder(name: str, folder: Path, trainable: Trainable, layers: int | No
 
 def _load_run(name: str, run: Path, trainable: Trainable, layers: int | None) -> Backbone:
     """Load a run's newest checkpoint: what it trained, and what it left frozen from its own backbone."""
-    from crome_jax.training.checkpoints import Checkpoints, read_card  # Here, as Orbax takes seconds to import.
+    from crome_jax.training.checkpoints import Checkpoints  # Here, as Orbax takes seconds to import.
+    from crome_jax.training.run_cards import read_card
 
     card = read_card(run)
     base = load_backbone(card.backbone, card.trainable, card.config.layers)

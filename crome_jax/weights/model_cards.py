@@ -7,7 +7,7 @@ from typing import Any
 from crome_jax.data.pairs import REQUEST
 from crome_jax.errors import CromeError
 from crome_jax.files import place, read_json_object
-from crome_jax.training.checkpoints import ModelCard
+from crome_jax.training.run_cards import ModelCard
 from crome_jax.weights.packages import BACKBONES
 
 _USE = """```python

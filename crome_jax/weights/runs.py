@@ -15,7 +15,7 @@ from crome_jax.models.weights import Trainable, layer_runs, trained_names
 from crome_jax.weights.sources import Index, Source
 
 MODEL_FILE = "model.json"
-"""What a run's folder has, and no other; see `checkpoints.ModelCard`."""
+"""What a run's folder has, and no other; see `run_cards.ModelCard`."""
 
 
 def is_run(folder: Path) -> bool:

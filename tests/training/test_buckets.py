@@ -30,11 +30,12 @@ from crome_jax.errors import CromeError
 from crome_jax.files import Lines, place, whole_output
 from crome_jax.groups import to_json
 from crome_jax.training import checkpoints
-from crome_jax.training.checkpoints import Checkpoints, read_card, write_card
+from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.digests import DigestedObjects, find_damage, write_digests
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.loop import fit
 from crome_jax.training.metrics import MetricsLog, read_curve
+from crome_jax.training.run_cards import read_card, write_card
 from crome_jax.training.train import train
 from crome_jax.weights.backbones import load_backbone
 from crome_jax.weights.model_cards import render_model_card

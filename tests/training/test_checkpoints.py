@@ -18,10 +18,12 @@ from toy import CFG, ONE, ROWS, AsksAt, mesh_of, start, step_on
 
 from crome_jax.data.loading import batches, put
 from crome_jax.errors import CromeError, Preempted
-from crome_jax.training.checkpoints import MODEL_FILE, Checkpoints, ModelCard, read_card, write_card
+from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.digests import find_damage
 from crome_jax.training.loop import fit
+from crome_jax.training.run_cards import ModelCard, read_card, write_card
 from crome_jax.training.validation import rank
+from crome_jax.weights.runs import MODEL_FILE
 
 CARD = ModelCard(
     backbone="tiny",

@@ -21,9 +21,9 @@ from crome_jax.models.config import LORA_TARGETS, Lora, tiny
 from crome_jax.models.lora import merge
 from crome_jax.models.quantized import dequantize, dequantized, quantize
 from crome_jax.objectives.crome import crome
-from crome_jax.training.checkpoints import read_card
 from crome_jax.training.mesh import weight_shardings
 from crome_jax.training.optimizer import adamw
+from crome_jax.training.run_cards import read_card
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.train import load_run, train
 from crome_jax.weights.adapters import write_adapter
