@@ -216,7 +216,7 @@ def test_what_was_logged_is_there_when_a_checkpoint_is(bucket, tmp_path):
     class Saves:
         latest = None
 
-        def save(self, state, iterator_state, measured=None):
+        def save(self, state, iterator_state, measured=None, *, owed=False):
             there.append([line["step"] for line in read_curve(place(RUN))])
 
         def wait(self):
