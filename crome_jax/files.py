@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -174,6 +175,12 @@ class Lines:
     def _write(self) -> None:
         self._path.write_text(self._said)
         self._written_at, self._unwritten = time.monotonic(), False
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal; it is not held in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def copy_bytes(source: Path, target: Path) -> None:

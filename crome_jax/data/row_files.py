@@ -4,7 +4,6 @@ They are ArrayRecord files, and in a bucket, where ArrayRecord reads nothing, ob
 """
 
 import bisect
-import hashlib
 import itertools
 import json
 import math
@@ -20,7 +19,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from crome_jax.data.packing import Rows
 from crome_jax.data.row_objects import SUFFIX, RowObjects, write_row_object
 from crome_jax.errors import CromeError
-from crome_jax.files import is_remote, read_json_object, stamp, whole_output
+from crome_jax.files import is_remote, read_json_object, sha256_of, stamp, whole_output
 
 INDEX_FILE = "index.json"
 ROWS_OF_A_FILE = 4096
@@ -89,7 +88,7 @@ class RowFiles:
         """Tell whether every file still has the SHA-256 it was written with; a bucket sees to that by itself."""
         if is_remote(self._folder):
             return True
-        return all(_sha256(self._folder / name) == file["sha256"] for name, file in self._files.items())
+        return all(sha256_of(self._folder / name) == file["sha256"] for name, file in self._files.items())
 
     def _read(self, numbers: Sequence[int]) -> list[tuple[dict[str, np.ndarray], list[str]]]:
         with self._lock:
@@ -156,7 +155,7 @@ def write_row_files(
             path = partial / f"rows-{number:05d}-of-{count:05d}{suffix}"
             of_file = range(number * ROWS_OF_A_FILE, min((number + 1) * ROWS_OF_A_FILE, len(rows)))
             write(path, map(content, of_file))
-            files[path.name] = {"rows": len(of_file), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+            files[path.name] = {"rows": len(of_file), "bytes": path.stat().st_size, "sha256": sha256_of(path)}
         index = {
             "facts": dict(facts),
             "fields": [(name, array.dtype.str, array.shape[1:]) for name, array in arrays],
@@ -175,8 +174,3 @@ def _write_records(path: Path, rows: Iterable[bytes]) -> None:
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)[:200]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

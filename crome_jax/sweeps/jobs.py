@@ -16,7 +16,7 @@ from typing import Any
 from crome_jax.configuration import configure
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.rewards_files import rewards_path, write_rewards
-from crome_jax.files import whole_output
+from crome_jax.files import sha256_of, whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.sweeps.plan import Job
 from crome_jax.training.method import Method, check_method
@@ -152,8 +152,7 @@ def digest_files(path: str) -> str:
     files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
     for file in files:
         try:
-            with file.open("rb") as content:
-                inside = hashlib.file_digest(content, "sha256").hexdigest()
+            inside = sha256_of(file)
         except FileNotFoundError:
             raise CromeError(f"{path}: does not exist; give data that does (--gin.DATA)") from None
         except OSError as e:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from crome_jax.files import is_remote, place, whole_output
+from crome_jax.files import is_remote, place, sha256_of, whole_output
 
 DIGESTS_FILE = "digests.json"
 
@@ -106,9 +106,4 @@ def _files_below(folder: Path) -> Iterator[Path]:
 def _digests(files: list[Path]) -> Iterator[str]:
     """Yield each file's SHA-256; several are read at a time, and none is held in memory."""
     with ThreadPoolExecutor() as pool:  # hashlib lets go of the interpreter's lock.
-        yield from pool.map(_sha256, files)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        yield from pool.map(sha256_of, files)

@@ -1,7 +1,6 @@
 """A pretrained model by name: its numbers, weights and tokenizer, from one file or folder."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from crome_jax.data.tokenizers import Tokenizer, gguf_tokenizer, load_tokenizer
 from crome_jax.errors import CromeError
-from crome_jax.files import is_remote, place, read_json_object
+from crome_jax.files import is_remote, place, read_json_object, sha256_of
 from crome_jax.models.config import DecoderConfig, Lora, tiny
 from crome_jax.models.weights import HEADS, Params, Trainable, declare, init_params, layer_runs, trained_names
 from crome_jax.weights.folder_configs import read_folder_config
@@ -110,7 +109,7 @@ def _load(name: str, trainable: Trainable, layers: int | None) -> Backbone:
     source = FileSource(GGUFTensors(file, cfg))
     tokenizer = gguf_tokenizer(file)
     tokenizer.check_rows(cfg.vocab_size, path)
-    digest = _sha256(path)
+    digest = sha256_of(path)
     check_file(name, path, digest)
     return Backbone(name, cfg, trainable, source, _new_head(cfg), tokenizer, digest)
 
@@ -227,8 +226,3 @@ def _cut(cfg: DecoderConfig, layers: int | None, trainable: Trainable, name: str
     if isinstance(trainable, int) and not 1 <= trainable <= cfg.layers:
         raise CromeError(f"{name} has {cfg.layers} layers; trainable = {trainable} is not one to {cfg.layers}")
     return cfg
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()

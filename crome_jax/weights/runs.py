@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from crome_jax.files import sha256_of
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.lora import product
 from crome_jax.models.quantized import dequantize, is_quantized, quantize
@@ -88,6 +89,5 @@ def fingerprint_run(folder: Path, step: int) -> str:
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes())
     saved = folder / "checkpoints" / str(step) / "state"
     for path in sorted(path for path in saved.rglob("*") if path.is_file()):
-        with path.open("rb") as f:
-            digest.update(f"{path.relative_to(saved)} {hashlib.file_digest(f, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.relative_to(saved)} {sha256_of(path)}\n".encode())
     return digest.hexdigest()

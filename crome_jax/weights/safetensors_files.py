@@ -12,7 +12,7 @@ import safetensors
 from jaxtyping import Float
 
 from crome_jax.errors import CromeError
-from crome_jax.files import read_json_object
+from crome_jax.files import read_json_object, sha256_of
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.weights import declare_layers
 from crome_jax.weights.sources import file_shape
@@ -187,8 +187,7 @@ def fingerprint(paths: list[Path]) -> str:
     """Return the SHA-256 of files' names and contents, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):
-        with open(path, "rb") as f:
-            digest.update(f"{path.name} {hashlib.file_digest(f, 'sha256').hexdigest()}\n".encode())
+        digest.update(f"{path.name} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
 
 

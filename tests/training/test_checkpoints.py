@@ -328,7 +328,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_damaged(damaged, monkeypatch, 
         raise OSError(errno.ESTALE, "Stale file handle")
 
     if place == "digests":
-        monkeypatch.setattr("crome_jax.training.digests._sha256", fail)
+        monkeypatch.setattr("crome_jax.training.digests.sha256_of", fail)
     else:
         monkeypatch.setattr(checkpoints._manager, "restore", fail)
     with pytest.raises(CromeError, match=r"checkpoints/6: cannot be read now \(.*Stale file handle\); nothing was cha"):

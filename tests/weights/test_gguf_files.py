@@ -297,6 +297,6 @@ def test_a_file_whose_tokenizer_does_not_match_its_embedding_is_told_before_it_i
     read = backbones.read_config
     monkeypatch.setattr(backbones, "read_config", lambda file: dataclasses.replace(read(file), vocab_size=300))
     monkeypatch.setattr(backbones, "GGUFTensors", lambda file, cfg: None)  # Would tell it of the tensor's shape.
-    monkeypatch.setattr(backbones, "_sha256", lambda path: pytest.fail("all of it was read"))
+    monkeypatch.setattr(backbones, "sha256_of", lambda path: pytest.fail("all of it was read"))
     with pytest.raises(CromeError, match=r"the embedding has 300 rows, but the tokenizer's ids go up to 49,151"):
         load_backbone("smollm2-135m")

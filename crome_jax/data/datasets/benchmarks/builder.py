@@ -14,6 +14,7 @@ from crome_jax.data.features import encode_group, group_features
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.records import SUFFIXES, Record, parse_json, read_records
 from crome_jax.errors import DataError
+from crome_jax.files import sha256_of
 from crome_jax.groups import PreferenceGroup
 
 SPLIT = "test"
@@ -155,7 +156,7 @@ def check_downloads(files: Mapping[Download, Path], accepted: Collection[str] = 
     unknown = {}
     for item, path in files.items():
         by_git = item.sha256 is None and item.git_blob is not None
-        known, found = (item.git_blob, _git_blob(path)) if by_git else (item.sha256, _sha256(path))
+        known, found = (item.git_blob, _git_blob(path)) if by_git else (item.sha256, sha256_of(path))
         if known is None and found not in accepted:
             unknown[item.url] = found
         elif known is not None and found != known:
@@ -171,11 +172,6 @@ def check_downloads(files: Mapping[Download, Path], accepted: Collection[str] = 
             fix="where you know these to be the files, run the same command with --accept-sha256 "
             f"{' '.join(unknown.values())}; or give files of your own with --manual_dir",
         )
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _git_blob(path: Path) -> str:
