@@ -16,9 +16,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from crome_jax.batch import HEAD
 from crome_jax.models.execution import SAVED
-from crome_jax.models.masks import Places, Visits, may_meet, visits_of
+from crome_jax.models.masks import Places, Visits, may_meet, sees, visits_of
 from crome_jax.models.precision import precision_of
 
 _BLOCK = 512
@@ -308,9 +307,7 @@ def _mask(asks, answers, i, j, block, window, *, turned):
     asks, answers = (rows, columns) if turned else (columns, rows)
     queries = jax.lax.broadcasted_iota(jnp.int32, (block, block), 1 if turned else 0) + i * block
     keys = jax.lax.broadcasted_iota(jnp.int32, (block, block), 0 if turned else 1) + j * block
-    mask = (asks[1] == answers[1]) | ((asks[1] != 0) & (answers[1] == HEAD))
-    mask &= (queries >= keys) & ((answers[2] == 0) | (asks[2] == answers[2]))
-    return mask if window is None else mask & (asks[0] - answers[0] < window)
+    return sees(Places(queries, *asks), Places(keys, *answers), window)
 
 
 def _call(kernel, visits: Visits, *, grid, inputs, outputs, scratch, products, interpret):

@@ -41,7 +41,11 @@ def may_attend(asks: Places, answers: Places, window: int | None = None) -> Bool
     Args:
         window: how many positions back may be seen, the token itself included; None for all.
     """
-    asks, answers = Places(*(x[:, :, None] for x in asks)), Places(*(x[:, None, :] for x in answers))
+    return sees(Places(*(x[:, :, None] for x in asks)), Places(*(x[:, None, :] for x in answers)), window)
+
+
+def sees(asks: Places, answers: Places, window: int | None = None) -> Bool[Array, "*N"]:
+    """Write the law of `may_attend` for ids of any shapes, broadcast against each other: a kernel's blocks, say."""
     mask = asks.place >= answers.place
     mask &= (asks.group == answers.group) | ((asks.group != 0) & (answers.group == HEAD))
     mask &= (answers.response == 0) | (asks.response == answers.response)

@@ -231,8 +231,8 @@ def train(
     ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
     checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, measured_on=measured_on, read_only=replay is not None)
-    if validate is not None and ranked and checkpoints.incomparable and is_first():
-        steps_there = ", ".join(map(str, checkpoints.incomparable))
+    if validate is not None and ranked and is_first() and (others := checkpoints.incomparable):
+        steps_there = ", ".join(map(str, others))
         print(
             f"{run}: measured on other data than {validation} is now: step {steps_there}; left out where the best "
             f"{keep_best} is kept",

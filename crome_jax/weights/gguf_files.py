@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from crome_jax.errors import CromeError
-from crome_jax.models.config import DecoderConfig, check_numbers
+from crome_jax.models.config import DecoderConfig
 from crome_jax.models.rope import rope_frequencies
 from crome_jax.models.weights import declare_layers
 from crome_jax.weights.gguf_header import GGUFFile, GGUFTensor
@@ -96,7 +96,6 @@ def read_config(file: GGUFFile) -> DecoderConfig:
                 "query_scale": None if scalar == head_width else scalar**-0.5,
                 "embedding_scale": float(width) ** 0.5,
             }
-        check_numbers(numbers)
         return DecoderConfig(**numbers, **_rope_scaling(file, architecture, numbers))
     except (TypeError, ValueError, ZeroDivisionError) as e:
         raise CromeError(f"{file.path}: its metadata describe no decoder ({e}); fetch it again") from None
