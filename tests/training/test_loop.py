@@ -152,7 +152,7 @@ def test_what_is_saved_is_measured_and_logged_with_its_checkpoint():
     assert logged == [(2, 2.0), (4, 1.0), (5, 0.5)]
 
 
-@pytest.mark.parametrize(("done", "steps"), itertools.product([0, 2, 4], [7, 8]))
+@pytest.mark.parametrize(("done", "steps"), list(itertools.product([0, 2, 4], [7, 8])))
 def test_checkpoints_are_saved_every_so_often_and_at_the_end(done, steps):
     saves = Saves()
     state, throughput = train(done, steps, checkpoints=saves, checkpoint_every=4)
