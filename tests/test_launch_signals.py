@@ -48,7 +48,9 @@ def told(checkout) -> list[str]:
     [(signal.SIGTERM, "TERM", 143), (signal.SIGHUP, "TERM", 143), (signal.SIGINT, "INT", 130)],
 )
 def test_a_workstation_passes_a_signal_on_once_and_waits_until_the_run_is_saved(checkout, sent, passed_on, status):
-    script = subprocess.Popen(["bash", "launch/workstation.sh", "--", "x"], cwd=checkout.folder, start_new_session=True)
+    # Whoever started the tests may have had them ignore signals (nohup, &), which a shell cannot undo.
+    command = ["env", "--default-signal=HUP,INT,TERM", "bash", "launch/workstation.sh", "--", "x"]
+    script = subprocess.Popen(command, cwd=checkout.folder, start_new_session=True)
     eventually(lambda: told(checkout))
     os.killpg(script.pid, sent)  # As a terminal does, or a machine that shuts down.
     assert script.wait(20) == status
