@@ -139,6 +139,29 @@ class Bootstrap:
         low, high = np.quantile(drawn, [tail, 1 - tail])
         return float(low), float(high)
 
+    def least_squares(
+        self, x: Float[np.ndarray, "N K"], y: Float[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]
+    ) -> tuple[Float[np.ndarray, "K"], Float[np.ndarray, "resamples K"]]:
+        """Return the coefficients of y on the columns of x by least squares, and those of every resample.
+
+        Of columns that say the same (in a resample: that happen to) the shortest solution is taken.
+
+        Args:
+            x, y: a row for each comparison.
+            clusters: the group each comparison belongs to.
+        """
+        _, index = np.unique(clusters, return_inverse=True)
+        groups, columns = index.max() + 1, x.shape[1]
+        products, targets = np.zeros((groups, columns, columns)), np.zeros((groups, columns))
+        np.add.at(products, index, x[:, :, None] * x[:, None, :])
+        np.add.at(targets, index, x * y[:, None])
+        times = np.random.default_rng(self.seed).multinomial(groups, np.full(groups, 1 / groups), self.resamples)
+        # The first row is the data themselves.
+        times = np.concatenate([np.ones((1, groups)), times])
+        inverse = np.linalg.pinv(np.einsum("rg,gjk->rjk", times, products), hermitian=True)
+        found = np.einsum("rjk,rk->rj", inverse, times @ targets)
+        return found[0], found[1:]
+
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
         rng = np.random.default_rng(self.seed)
         groups = len(sums)

@@ -25,6 +25,8 @@ from crome_jax.training.study import study
 DONE = "done.json"
 """Written into a job's folder once its runs are trained."""
 
+PACKAGE = Path(__file__).resolve().parents[1]
+
 _ELSEWHERE = re.compile(
     r"OUT|DATA|GROUPS|(train|study)\.(out|data|groups|log_every|checkpoint_every|keep_checkpoints|skip_bad|mesh"
     r"|cache_frozen|rows_at_once|hidden_cache|hidden_cache_bytes)|make_mesh\..*|sweep\..*"
@@ -53,9 +55,13 @@ class Prepared:
     def is_trained(self) -> bool:
         """Tell whether its runs were trained to their end."""
         try:
-            return json.loads((self.folder / DONE).read_text())["fingerprint"] == self.fingerprint
+            return self.record()["fingerprint"] == self.fingerprint
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    def record(self) -> dict[str, Any]:
+        """Return what was written once its runs were trained: `job`, `fingerprint`, `code`, `values`."""
+        return json.loads((self.folder / DONE).read_text())
 
     def unscored(self, tests: Mapping[str, Sequence[PreferenceGroup]]) -> list[tuple[str, str]]:
         """Return (method, data set) of what has not been scored yet."""
@@ -132,7 +138,7 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
         if not prepared.is_trained():
             prepared.work()
             with whole_output(prepared.folder / DONE, overwrite=True) as partial:
-                facts = {"job": prepared.job.name, "fingerprint": prepared.fingerprint}
+                facts = {"job": prepared.job.name, "fingerprint": prepared.fingerprint, "code": digest_code()}
                 partial.write_text(json.dumps(facts | {"values": dict(prepared.job.values)}, indent=1))
         model = functools.lru_cache(maxsize=1)(load_run)
         for method, name in prepared.unscored(tests):
@@ -158,6 +164,18 @@ def digest_files(path: str) -> str:
         except OSError as e:
             raise CromeError(f"{file}: cannot be read ({e.strerror}); check it") from None
         digest.update(f"{file.relative_to(place)} {inside}\n".encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def digest_code() -> str:
+    """Return the sha256 of this program's modules, of names and contents: a job's record says what it was run by.
+
+    It does not tell jobs apart, as the version does: most changes change no result.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{file.relative_to(PACKAGE)} {sha256_of(file)}\n".encode())
     return digest.hexdigest()
 
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,13 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.ensembles import combine
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.evaluation.leads import is_pairwise
+from crome_jax.evaluation.rewards_files import read_rewards
 from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.sweeps.plan import Job, as_number
+
+if TYPE_CHECKING:
+    from crome_jax.sweeps.jobs import Prepared
 
 COLUMNS = ("job", "point", "method", "seed", "data", "family", "stratum", "metric", "value", "low", "high", "count")
 """Of the table; a column for each swept binding follows, called as the binding is."""
@@ -37,6 +41,19 @@ class Measured:
     job: Job
     method: str
     rewards: Mapping[str, Sequence[np.ndarray]]
+
+
+def read_measured(done: Iterable["Prepared"], tests: Mapping[str, Sequence[PreferenceGroup]]) -> list[Measured]:
+    """Return the rewards that jobs kept for data sets, which all of them scored.
+
+    Raises:
+        CromeError: where there are none, or a file is damaged.
+    """
+    return [
+        Measured(one.job, method, {name: read_rewards(run, groups) for name, groups in tests.items()})
+        for one in done
+        for method, run in one.runs.items()
+    ]
 
 
 def tidy_rows(

@@ -197,13 +197,12 @@ def _gather(
 ) -> None:
     """Write the table, the rankings and the page of the jobs that are done, and print the ranking."""
     from crome_jax.evaluation.bootstrap import Bootstrap
-    from crome_jax.evaluation.rewards_files import read_rewards
     from crome_jax.files import whole_output
     from crome_jax.sweeps.page import render_sweep
     from crome_jax.sweeps.results import (
-        Measured,
         contenders,
         rank,
+        read_measured,
         tidy_rows,
         with_ensembles,
         write_rankings,
@@ -212,11 +211,7 @@ def _gather(
 
     bootstrap = Bootstrap()
     done = [one for one in prepared if one.is_done(tests)]
-    measured = [
-        Measured(one.job, method, {name: read_rewards(run, groups) for name, groups in tests.items()})
-        for one in done
-        for method, run in one.runs.items()
-    ]
+    measured = read_measured(done, tests)
     missing = [one.job.name for one in prepared if one not in done and one.job.name not in failed]
     if not measured:
         return

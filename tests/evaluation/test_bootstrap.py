@@ -113,3 +113,24 @@ def test_the_chance_of_a_difference_by_hand():
     # Always right against always wrong: no resample is as far from what it is centred on.
     many = np.arange(50)
     assert bootstrap.paired_chance(np.ones(50), np.zeros(50), many) == 1 / 4001
+
+
+def test_least_squares_finds_the_coefficients_and_each_resample_its_own():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([np.ones((40, 1)), rng.integers(-1, 2, (40, 2))], axis=1)
+    y = x @ [1.0, 2.0, -0.5] + rng.normal(size=40)
+    clusters = np.arange(40) // 2
+    found, drawn = Bootstrap(resamples=500).least_squares(x, y, clusters)
+    np.testing.assert_allclose(found, np.linalg.lstsq(x, y, rcond=None)[0])
+    assert drawn.shape == (500, 3)
+    # What a resample gives is what the same rows give, each as often as it was drawn.
+    times = np.random.default_rng(0).multinomial(20, np.full(20, 1 / 20), 500)
+    rows = np.repeat(np.arange(40), times[7][clusters])
+    np.testing.assert_allclose(drawn[7], np.linalg.lstsq(x[rows], y[rows], rcond=None)[0])
+
+
+def test_least_squares_shares_out_what_two_columns_say_alike():
+    x = np.ones((6, 2))
+    found, drawn = Bootstrap(resamples=10).least_squares(x, np.full(6, 3.0), np.arange(6))
+    np.testing.assert_allclose(found, [1.5, 1.5])
+    np.testing.assert_allclose(drawn, np.full((10, 2), 1.5))

@@ -15,7 +15,7 @@ NEEDS = {
     "verification": ("UNVERIFIED", "VERIFIED"),
     "amount": ("ONE", "TWO", "FOUR"),
     "oracles": ("OFFLINE", "OTHER"),
-    "methods": ("DATA", "CROME_GROUPS", "RRM_GROUPS"),
+    "methods": ("DATA", "CROME_GROUPS", "RRM_GROUPS", "PAPER_GROUPS"),
 }
 """Macros that a file requires where it is not DATA alone."""
 
