@@ -98,6 +98,8 @@ def test_what_regularises_hidden_states_needs_some_that_train():
         check_method(Method(objective=mmd), 100, "head")
     for trainable in ("all", 1):
         check_method(Method(objective=mmd), 100, trainable)
+    with pytest.raises(CromeError, match="mmd acts on hidden states"):
+        check_method(Method(objective=functools.partial(mmd, conditional=True)), 100, "head")
     check_method(Method(objective=functools.partial(mmd, coefficient=0.0)), 100, "head")
     check_method(Method("odin", head="odin", objective=odin), 100, "head")
 
