@@ -13,6 +13,7 @@ from crome_jax.objectives.pairwise import (
     Metrics,
     comparison_metrics,
     cross_entropy,
+    leads,
     reward_differences,
     whole_batch,
 )
@@ -84,7 +85,7 @@ def mmd(
     if estimate not in ESTIMATES:
         raise CromeError(f"mmd.estimate is {estimate!r}; give {' or '.join(map(repr, ESTIMATES))}")
     difference = reward_differences(scored.rewards, batch)
-    losses = cross_entropy(difference, batch.target, batch.margin)
+    losses = cross_entropy(difference, batch.target, leads(batch))
     chosen, rejected = (x.reshape(-1) for x in side_weights(batch))
     counts = chosen + rejected
     features = scored.features.astype(jnp.float32).reshape(counts.size, -1)

@@ -115,6 +115,23 @@ def test_a_tie_is_neither_smoothed_nor_given_a_margin():
     assert crome(scored, tie)[0] == crome(scored, tie, label_smoothing=0.2, margin=1.0)[0]
 
 
+@pytest.mark.parametrize("objective", [crome, rao_kupper, davidson, odin, mmd])
+def test_a_ties_own_margin_takes_nothing_from_its_pull(objective):
+    at = jax.value_and_grad(lambda r, margin: objective(SCORED.replace(rewards=r), comparisons(
+        (0, 1, 0.5, Kind.NEUTRAL, 1.0, margin)))[0])  # fmt: skip
+    (loss, pull), (with_margin, pull_with_margin) = (at(SCORED.rewards, margin) for margin in (0.0, 2.0))
+    assert loss == with_margin
+    np.testing.assert_array_equal(pull, pull_with_margin)
+    assert abs(pull[0, 0]) > 0.1
+
+
+def test_a_margin_counts_as_far_as_a_side_is_preferred():
+    # Target 3/4, half way from tie to win: of the margins 1/4 (its own) and 1 (added) half. d = 1.
+    leaning = comparisons((0, 1, 0.75, Kind.HUMAN, 1.0, 0.25))
+    expected = 0.75 * log1pexp(-(1 - 0.625)) + 0.25 * log1pexp(1 + 0.625)
+    assert math.isclose(bradley_terry(of(1.0, 0.0, 0.0, 0.0), leaning, margin=1.0)[0], expected, rel_tol=1e-6)
+
+
 def test_centring_is_least_where_a_pair_lies_around_zero():
     pair = comparisons((0, 1, 1.0, Kind.HUMAN, 1.0, 0.0))
     at = lambda shift: float(bradley_terry(of(1 + shift, shift - 1, 0, 0), pair, centring=0.5)[0])  # noqa: E731
