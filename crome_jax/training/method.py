@@ -59,9 +59,9 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
 
     Raises:
         CromeError: where a number of the objective is out of range, its head is missing or would never be read, the
-            objective is about responses that a pairwise head does not score, a kind of comparison has a weight of its
-            own that the recipe leaves out, or the recipe takes one that the objective does not read, or what it
-            regularises does not train; naming the binding to change.
+            objective is about responses that a pairwise head does not score, or centres them, a kind of comparison has
+            a weight of its own that the recipe leaves out, or the recipe takes one that the objective does not read, or
+            what it regularises does not train; naming the binding to change.
     """
     if method.head not in get_args(Head):
         raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
@@ -79,6 +79,12 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
             f"method {method.name}: head is 'pairwise', but the objective {_name_of(method.objective)} is about the "
             "rewards of single responses; set Method.objective to @bradley_terry, @crome, @rao_kupper or @davidson, or "
             "Method.head to 'scalar'"
+        )
+    if method.head == "pairwise" and _centres_log_odds(method):
+        name = _name_of(method.objective)
+        raise CromeError(
+            f"method {method.name}: {name}.centring draws the rewards of single responses to zero; of a pairwise head "
+            f"it would draw the log-odds to undecided; set {name}.centring to 0, or Method.head to 'scalar'"
         )
     if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
         raise CromeError(
@@ -145,6 +151,19 @@ def _reads_pairs(method: Method, slopes: Sequence[dict[str, np.ndarray]]) -> boo
     turned = scored.replace(rewards=-scored.rewards), batch.replace(target=1.0 - batch.target)
     here, there = (method.objective(*given)[0] for given in ((scored, batch), turned))
     return bool(jnp.isclose(here, there, rtol=1e-5))
+
+
+def _centres_log_odds(method: Method) -> bool:
+    """Tell whether an objective's `centring` is on: where it is off, a pair's loss runs straight far from zero.
+
+    Turned round, the square of log-odds is the same, so that `_reads_pairs` does not see it.
+    """
+    if "centring" not in inspect.signature(method.objective).parameters:
+        return False
+    scored, batch = _probe(method)
+    slope = jax.jit(jax.grad(lambda rewards: method.objective(scored.replace(rewards=rewards), batch)[0]))
+    far, farther = (slope(jnp.full_like(scored.rewards, log_odds)) for log_odds in (1e3, 2e3))
+    return bool((far != farther).any())
 
 
 def _slopes(

@@ -39,6 +39,12 @@ LATE = functools.partial(linear, first=50, last=60)
         Method("causal only", ("human", "causal"), objective=functools.partial(crome, neutral_weight=0.0)),
         Method("odin", head="odin", objective=odin),
         Method("pairs", head="pairwise"),
+        Method(
+            "pairs, smoothed",
+            head="pairwise",
+            objective=functools.partial(bradley_terry, label_smoothing=0.1, margin=1.0),
+        ),
+        Method("centred", objective=functools.partial(bradley_terry, centring=0.01)),
         Method("pairs of every kind", EVERY, head="pairwise", objective=crome, pair_order="both"),
         Method("davidson of pairs", EVERY, head="pairwise", objective=davidson),
         Method("davidson", ("human",), objective=davidson),  # Its comparisons are weighed by the data alone.
@@ -60,6 +66,10 @@ def test_choices_that_go_together(method):
         (
             Method(head="pairwise", objective=plackett_luce),
             r"the objective plackett_luce is about .* or Method\.head to 'scalar'",
+        ),
+        (
+            Method(head="pairwise", objective=functools.partial(bradley_terry, centring=1e-4)),
+            r"bradley_terry\.centring draws .* set bradley_terry\.centring to 0, or Method\.head to 'scalar'",
         ),
         (Method(head="pairwise", pair_order="first"), r"pair_order is 'first'; give one of random, both"),
         (Method(pair_order="both"), r"the head 'scalar' reads one answer at a time; set Method\.head to 'pairwise'"),
