@@ -13,6 +13,7 @@ from crome_jax.batch import ATTRIBUTES, Batch
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.bsr import bsr
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
 from crome_jax.objectives.mmd import between_bins, gaussian_kernel, length_bins, mmd
@@ -33,6 +34,7 @@ OBJECTIVES = {
     "rao_kupper": rao_kupper,
     "davidson": davidson,
     "plackett_luce": plackett_luce,
+    "bsr": bsr,
     "odin": odin,
     "mmd": functools.partial(mmd, bins=2),
     "mmd conditional": functools.partial(mmd, conditional=True, bins=2),
@@ -298,6 +300,15 @@ def test_odin_by_hand():
     assert metrics["human/distance_sum"] == 2  # of the quality head
 
 
+def test_bsr_by_hand():
+    # Rewards 3, 1, 0 and one that nothing compares. d = 2, weight 2, and d = 3, weight 1: responses count 3, 2 and 1.
+    # Mean (9 + 2 + 0) / 6 = 11/6; W = 3.
+    pairs = comparisons((0, 1, 1.0, Kind.HUMAN, 2.0, 0.0), (0, 2, 1.0, Kind.HUMAN, 1.0, 0.0))
+    loss, metrics = bsr(of(3.0, 1.0, 0.0, 50.0), pairs, coefficient=0.5)
+    assert math.isclose(loss, 2 * log1pexp(-2) + log1pexp(-3) + 3 * 0.5 * (11 / 6) ** 2, rel_tol=1e-6)
+    assert math.isclose(metrics["human/loss_sum"], log1pexp(-2) + log1pexp(-3), rel_tol=1e-6)
+
+
 def test_correlation_agrees_with_numpy_and_is_none_of_a_constant():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 3, 5))
@@ -423,6 +434,7 @@ def test_mmd_is_nothing_between_equal_samples_and_grows_as_they_part():
         (rao_kupper, {"theta": 1.0}, r"rao_kupper\.theta is 1\.0; give a number above 1"),
         (davidson, {"nu": 0.0}, r"davidson\.nu is 0\.0; give a number above 0"),
         (odin, {"length_weight": -1.0}, r"odin\.length_weight is -1\.0"),
+        (bsr, {"coefficient": -1.0}, r"bsr\.coefficient is -1\.0"),
         (mmd, {"coefficient": -1.0}, r"mmd\.coefficient is -1\.0"),
         (mmd, {"bins": 1}, r"mmd\.bins is 1; give 2 or more"),
         (mmd, {"widths": ()}, r"mmd\.widths is \(\)"),
@@ -441,6 +453,7 @@ def test_odin_without_its_head_says_which_binding_to_change():
 
 def test_what_reads_the_whole_batch_says_so_whatever_is_bound():
     assert {name for name, objective in OBJECTIVES.items() if reads_whole_batch(objective)} == {
+        "bsr",
         "odin",
         "mmd",
         "mmd conditional",
@@ -452,8 +465,14 @@ READ = ("rewards", "features", "length_rewards", "heads_cosine")
 
 
 def drawn(objective) -> float:
-    """Return what centring adds where 8 is added to all rewards: c w ((s + 16)^2 - s^2), s the sum of two rewards."""
+    """Return what centring adds where 8 is added to all rewards.
+
+    c w ((s + 16)^2 - s^2), s the sum of two rewards; of the whole batch c W ((m + 8)^2 - m^2), m the mean reward.
+    """
     left, right = (np.take_along_axis(np.asarray(SCORED.rewards), side, axis=1) for side in (MIXED.left, MIXED.right))
+    if objective is bsr:
+        mean = float((MIXED.weight * (left + right)).sum() / (2 * MIXED.weight.sum()))
+        return 0.016 * float(MIXED.weight.sum()) * ((mean + 8) ** 2 - mean**2)
     both = ((left + right + 16) ** 2 - (left + right) ** 2) * MIXED.weight
     return getattr(objective, "keywords", {}).get("centring", 0.0) * float(both.sum())
 

@@ -15,6 +15,7 @@ from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.models.config import Lora
 from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.bsr import bsr
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
 from crome_jax.objectives.mmd import mmd
@@ -62,6 +63,7 @@ def test_choices_that_go_together(method):
         (Method(objective=odin), r"reads a head for length, the model has none; set Method\.head to 'odin'"),
         (Method(head="odin"), r"reads no head for length; set Method\.head to 'scalar', or Method\.objective to @odin"),
         (Method(head="pairwise", objective=odin), r"reads a head for length, the model has none"),
+        (Method(head="pairwise", objective=bsr), r"the objective bsr is about the rewards of single responses; set"),
         (Method(head="pairwise", objective=mmd), r"the objective mmd is about the rewards of single responses; set"),
         (
             Method(head="pairwise", objective=plackett_luce),
