@@ -29,7 +29,7 @@ class Batch:
             the other (see `data.pairs`), and left stands for the first of them.
         target: f32 [B, C]; probability that left is preferred, 0.5 for a tie.
         weight: f32 [B, C]; 0 = empty slot.
-        margin: f32 [B, C]; how far the preferred reward should lead, in nats.
+        margin: f32 [B, C]; how far the preferred reward should lead, in nats; of a tie it means nothing.
         kind: i32 [B, C]; a groups.Kind.
         hidden: [B, T, D] or None; the hidden states that enter the first trained layer, where they were computed
             ahead (the layers below are frozen, so they never change).

@@ -21,6 +21,7 @@ from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.models.config import Lora
 from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.bsr import bsr
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
 from crome_jax.objectives.mmd import mmd
@@ -279,7 +280,7 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
     return arguments
 
 
-OBJECTIVES = (bradley_terry, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
+OBJECTIVES = (bradley_terry, bsr, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
 
 _OF_RUNS = (Method, RowShape, Lora, adamw, linear, make_mesh, *OBJECTIVES)
 

@@ -80,7 +80,7 @@ def test_a_method_has_a_run_file_and_choices_that_go_together(name):
     method = configure(train, [run_file(name)], [DATA]).keywords["method"]
     assert method.name == name
     check_method(method, 500, 4)
-    assert reads_whole_batch(method.objective) == name.startswith(("mmd", "odin"))
+    assert reads_whole_batch(method.objective) == name.startswith(("bsr", "mmd", "odin"))
     assert method.head == {"odin": "odin", "pair_pm": "pairwise", "crome_pair_pm": "pairwise"}.get(name, "scalar")
     assert ("permuted" in method.origins) == (name == "rrm")
 

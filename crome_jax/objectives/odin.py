@@ -9,6 +9,7 @@ from crome_jax.objectives.pairwise import (
     Metrics,
     comparison_metrics,
     cross_entropy,
+    leads,
     reward_differences,
     whole_batch,
 )
@@ -50,7 +51,7 @@ def odin(
         if not 0 <= value < float("inf"):
             raise CromeError(f"odin.{name} is {value}; give a number of at least 0")
     both = scored.rewards.astype(jnp.float32) + scored.length_rewards.astype(jnp.float32)
-    losses = cross_entropy(reward_differences(both, batch), batch.target, batch.margin)
+    losses = cross_entropy(reward_differences(both, batch), batch.target, leads(batch))
     chosen, rejected = side_weights(batch)
     counts = chosen + rejected
     parting = jnp.abs(correlation(scored.rewards, scored.lengths, counts))

@@ -44,6 +44,19 @@ def cross_entropy(
     return target * left_wins + (1.0 - target) * right_wins
 
 
+def leads(batch: Batch, added: float = 0.0) -> Float[Array, "B C"]:
+    """Return how far each comparison's preferred reward should lead, in nats: its margin as far as it prefers a side.
+
+    The margin counts times |2 t - 1|. A tie has none: in its cross-entropy a margin would be one against either side,
+    which only weakens what draws the two together. (Rao-Kupper and Davidson have a likelihood of the tie itself, which
+    no margin enters; of a target between tie and win they move the share that is a win by the whole margin.)
+
+    Args:
+        added: nats, to each comparison's own margin.
+    """
+    return (batch.margin + added) * jnp.abs(2.0 * batch.target - 1.0)
+
+
 def preference_losses(
     scored: Scored, batch: Batch, *, label_smoothing: float, margin: float, centring: float
 ) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
@@ -54,8 +67,8 @@ def preference_losses(
 
     Args:
         label_smoothing: s, in [0, 0.5).
-        margin: nats, at least 0; added to each comparison's own margin (Llama 2, arXiv 2307.09288, equation 2) as far
-            as it prefers a side: times |2 t - 1|, so that a tie gets none.
+        margin: nats, at least 0; added to each comparison's own margin (Llama 2, arXiv 2307.09288, equation 2), of
+            which `leads` says how much counts.
         centring: c, at least 0; adds c (r_left + r_right)^2, which keeps rewards around zero (Eisenstein et al. 2023,
             arXiv 2312.09244). TRL advises 0.01.
 
@@ -73,8 +86,7 @@ def preference_losses(
     left, right = reward_sides(scored.rewards, batch)
     difference = left - right
     target = (1.0 - 2.0 * label_smoothing) * batch.target + label_smoothing
-    lead = batch.margin + margin * jnp.abs(2.0 * batch.target - 1.0)
-    losses = cross_entropy(difference, target, lead)
+    losses = cross_entropy(difference, target, leads(batch, margin))
     if centring:
         losses = losses + centring * (left + right) ** 2
     return difference, losses

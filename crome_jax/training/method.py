@@ -59,9 +59,9 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
 
     Raises:
         CromeError: where a number of the objective is out of range, its head is missing or would never be read, the
-            objective is about responses that a pairwise head does not score, a kind of comparison has a weight of its
-            own that the recipe leaves out, or the recipe takes one that the objective does not read, or what it
-            regularises does not train; naming the binding to change.
+            objective is about responses that a pairwise head does not score, or centres them, a kind of comparison has
+            a weight of its own that the recipe leaves out, or the recipe takes one that the objective does not read, or
+            what it regularises does not train; naming the binding to change.
     """
     if method.head not in get_args(Head):
         raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
@@ -80,6 +80,12 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
             "rewards of single responses; set Method.objective to @bradley_terry, @crome, @rao_kupper or @davidson, or "
             "Method.head to 'scalar'"
         )
+    if method.head == "pairwise" and _centres_log_odds(method):
+        name = _name_of(method.objective)
+        raise CromeError(
+            f"method {method.name}: {name}.centring draws the rewards of single responses to zero; of a pairwise head "
+            f"it would draw the log-odds to undecided; set {name}.centring to 0, or Method.head to 'scalar'"
+        )
     if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
         raise CromeError(
             f"method {method.name}: head is 'odin', but its objective reads no head for length; set Method.head to "
@@ -95,8 +101,8 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
     for kind in Kind:
         name = kind.name.lower()
         weighted = f"{name}_weight" in parameters
-        # Responses 2 k and 2 k + 1 are compared as kind k; of pairs, slot 2 k holds both.
-        read = any(found["rewards"][0, 2 * kind : 2 * kind + 2].any() for found in slopes)
+        # Of each row responses 2 k and 2 k + 1 are compared as kind k; of pairs, slot 2 k holds both.
+        read = any(found["rewards"][:, 2 * kind : 2 * kind + 2].any() for found in slopes)
         if weighted and read and name not in method.kinds:
             raise CromeError(
                 f"method {method.name}: {objective}.{name}_weight is not 0, but Method.kinds takes no {name} "
@@ -147,10 +153,23 @@ def _reads_pairs(method: Method, slopes: Sequence[dict[str, np.ndarray]]) -> boo
     return bool(jnp.isclose(here, there, rtol=1e-5))
 
 
+def _centres_log_odds(method: Method) -> bool:
+    """Tell whether an objective's `centring` is on: where it is off, a pair's loss runs straight far from zero.
+
+    Turned round, the square of log-odds is the same, so that `_reads_pairs` does not see it.
+    """
+    if "centring" not in inspect.signature(method.objective).parameters:
+        return False
+    scored, batch = _probe(method)
+    slope = jax.jit(jax.grad(lambda rewards: method.objective(scored.replace(rewards=rewards), batch)[0]))
+    far, farther = (slope(jnp.full_like(scored.rewards, log_odds)) for log_odds in (1e3, 2e3))
+    return bool((far != farther).any())
+
+
 def _slopes(
     method: Method, steps: int, present: np.ndarray | None = None, target: float | None = None
 ) -> list[dict[str, np.ndarray]]:
-    """Differentiate an objective by what it may read, at one comparison of each kind, early, half way and at the end.
+    """Differentiate an objective by what it may read, at comparisons of each kind, early, half way and at the end.
 
     Args:
         steps: optimizer steps of the run.
@@ -168,28 +187,32 @@ def _slopes(
 
 
 def _probe(method: Method, present: np.ndarray | None = None, target: float | None = None) -> tuple[Scored, Batch]:
-    """Make up one comparison of each kind, and scores as the method's head gives them; see `_slopes`."""
+    """Make up two comparisons of each kind, in a row each, and scores as the method's head gives them; see `_slopes`.
+
+    Both rows have the same lengths: what compares responses of one length among themselves finds two on either side.
+    """
     kinds = len(Kind)
     slots = 2 * kinds
-    left = np.arange(0, slots, 2, dtype=np.int32)[None]
-    tokens = np.zeros((1, 1), np.int32)
-    number = lambda value: np.full((1, kinds), value, np.float32)  # noqa: E731
+    left = np.tile(np.arange(0, slots, 2, dtype=np.int32), (2, 1))
+    number = lambda value: np.full((2, kinds), value, np.float32)  # noqa: E731
     usual = np.where(np.arange(kinds) == Kind.NEUTRAL, 0.5, 1.0)
+    places = np.tile(np.arange(slots, dtype=np.int32), (2, 1))
     batch = Batch(
-        tokens=tokens,
-        positions=tokens,
-        group_ids=tokens,
-        response_ids=tokens,
-        response_ends=np.arange(slots, dtype=np.int32)[None],
+        tokens=np.arange(2 * slots, dtype=np.int32).reshape(2, slots),
+        positions=np.zeros_like(places),
+        group_ids=np.ones_like(places),
+        response_ids=places + 1,
+        response_ends=places,
         left=left,
         right=np.full_like(left, -1) if method.head == "pairwise" else left + 1,
         target=number(usual if target is None else target),
         weight=number(1.0 if present is None else present),
         margin=number(0.0),
-        kind=np.arange(kinds, dtype=np.int32)[None],
+        kind=np.tile(np.arange(kinds, dtype=np.int32), (2, 1)),
     )
-    values = np.linspace(0.0, 1.0, slots, dtype=np.float32)[None]
-    scored = Scored(rewards=values, features=np.stack([values, -values], axis=-1), lengths=1.0 + 8.0 * values**2)
+    values = np.tile(np.linspace(0.0, 1.0, slots, dtype=np.float32), (2, 1))
+    features = np.stack([values, np.array([[-1.0], [-2.0]], np.float32) * values], axis=-1)
+    scored = Scored(rewards=values, features=features, lengths=1.0 + 8.0 * values**2)
     if method.head == "odin":
         scored = scored.replace(length_rewards=values[:, ::-1], heads_cosine=np.float32(0.5))
     return jax.tree.map(jnp.asarray, (scored, batch))

@@ -17,6 +17,7 @@ from crome_jax.models import weights
 from crome_jax.models.config import tiny
 from crome_jax.models.decoder import score
 from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.bsr import bsr
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
 from crome_jax.objectives.mmd import mmd
@@ -219,8 +220,8 @@ def check_packed_is_alone(rows: Rows, groups: list[TokenizedGroup], cfg, params,
 
 @pytest.mark.parametrize(
     "objective",
-    [odin, mmd, functools.partial(mmd, conditional=True), plackett_luce],
-    ids=["odin", "mmd", "mmd conditional", "plackett_luce"],
+    [bsr, odin, mmd, functools.partial(mmd, conditional=True), plackett_luce],
+    ids=["bsr", "odin", "mmd", "mmd conditional", "plackett_luce"],
 )
 def test_what_reads_more_than_one_comparison_is_the_same_however_it_is_packed(objective):
     cfg, params = model("llama")

@@ -13,6 +13,7 @@ from crome_jax.batch import ATTRIBUTES, Batch
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.bsr import bsr
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
 from crome_jax.objectives.mmd import between_bins, gaussian_kernel, length_bins, mmd
@@ -33,21 +34,22 @@ OBJECTIVES = {
     "rao_kupper": rao_kupper,
     "davidson": davidson,
     "plackett_luce": plackett_luce,
+    "bsr": bsr,
     "odin": odin,
-    "mmd": mmd,
+    "mmd": functools.partial(mmd, bins=2),
     "mmd conditional": functools.partial(mmd, conditional=True, bins=2),
+    "mmd biased": functools.partial(mmd, estimate="biased"),
 }
 COLUMNS = ("left", "right", "target", "weight", "margin", "kind")
 
 
 def comparisons(*rows, slots: int = 4) -> Batch:
-    """One row of a batch: comparisons given as (left, right, target, kind, weight, margin)."""
+    """One row of a batch, each response a token: comparisons given as (left, right, target, kind, weight, margin)."""
     columns = [np.array([column]) for column in zip(*rows, strict=True)]
-    empty = np.zeros((1, 1), np.int32)
+    places = np.arange(slots, dtype=np.int32)[None]
     left, right, target, kind, weight, margin = columns
     batch = Batch(
-        tokens=empty, positions=empty, group_ids=empty, response_ids=empty,
-        response_ends=np.arange(slots, dtype=np.int32)[None],
+        tokens=places, positions=places, group_ids=np.ones_like(places), response_ids=places + 1, response_ends=places,
         left=left.astype(np.int32), right=right.astype(np.int32), kind=kind.astype(np.int32),
         target=target.astype(np.float32), weight=weight.astype(np.float32), margin=margin.astype(np.float32),
     )  # fmt: skip
@@ -69,7 +71,7 @@ OF_PAIRS = {name: OBJECTIVES[name] for name in ("bradley_terry smoothed", "crome
 SCORED = Scored(
     rewards=jnp.array([[1.0, 0.0, -1.0, 2.0]]),
     features=jnp.array([[[0.5, 0.1], [-0.3, 1.0], [0.9, -0.2], [0.0, 0.4]]]),
-    lengths=jnp.array([[3.0, 5.0, 9.0, 4.0]]),
+    lengths=jnp.array([[5.0, 3.0, 9.0, 4.0]]),
     length_rewards=jnp.array([[0.2, 0.4, 0.3, -0.1]]),
     heads_cosine=jnp.array(0.3),
     step=jnp.array(2),
@@ -113,6 +115,23 @@ def test_a_tie_is_neither_smoothed_nor_given_a_margin():
     tie = comparisons((0, 1, 0.5, Kind.NEUTRAL, 1.0, 0.0))
     scored = of(1.0, 0.25, 0.0, 0.0)
     assert crome(scored, tie)[0] == crome(scored, tie, label_smoothing=0.2, margin=1.0)[0]
+
+
+@pytest.mark.parametrize("objective", [crome, rao_kupper, davidson, odin, mmd])
+def test_a_ties_own_margin_takes_nothing_from_its_pull(objective):
+    at = jax.value_and_grad(lambda r, margin: objective(SCORED.replace(rewards=r), comparisons(
+        (0, 1, 0.5, Kind.NEUTRAL, 1.0, margin)))[0])  # fmt: skip
+    (loss, pull), (with_margin, pull_with_margin) = (at(SCORED.rewards, margin) for margin in (0.0, 2.0))
+    assert loss == with_margin
+    np.testing.assert_array_equal(pull, pull_with_margin)
+    assert abs(pull[0, 0]) > 0.1
+
+
+def test_a_margin_counts_as_far_as_a_side_is_preferred():
+    # Target 3/4, half way from tie to win: of the margins 1/4 (its own) and 1 (added) half. d = 1.
+    leaning = comparisons((0, 1, 0.75, Kind.HUMAN, 1.0, 0.25))
+    expected = 0.75 * log1pexp(-(1 - 0.625)) + 0.25 * log1pexp(1 + 0.625)
+    assert math.isclose(bradley_terry(of(1.0, 0.0, 0.0, 0.0), leaning, margin=1.0)[0], expected, rel_tol=1e-6)
 
 
 def test_centring_is_least_where_a_pair_lies_around_zero():
@@ -281,6 +300,15 @@ def test_odin_by_hand():
     assert metrics["human/distance_sum"] == 2  # of the quality head
 
 
+def test_bsr_by_hand():
+    # Rewards 3, 1, 0 and one that nothing compares. d = 2, weight 2, and d = 3, weight 1: responses count 3, 2 and 1.
+    # Mean (9 + 2 + 0) / 6 = 11/6; W = 3.
+    pairs = comparisons((0, 1, 1.0, Kind.HUMAN, 2.0, 0.0), (0, 2, 1.0, Kind.HUMAN, 1.0, 0.0))
+    loss, metrics = bsr(of(3.0, 1.0, 0.0, 50.0), pairs, coefficient=0.5)
+    assert math.isclose(loss, 2 * log1pexp(-2) + log1pexp(-3) + 3 * 0.5 * (11 / 6) ** 2, rel_tol=1e-6)
+    assert math.isclose(metrics["human/loss_sum"], log1pexp(-2) + log1pexp(-3), rel_tol=1e-6)
+
+
 def test_correlation_agrees_with_numpy_and_is_none_of_a_constant():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 3, 5))
@@ -292,18 +320,86 @@ def test_correlation_agrees_with_numpy_and_is_none_of_a_constant():
 
 
 def test_mmd_by_hand():
-    # Two responses, two bins, features 0 and 2: squared distance 4. Mean over all four pairs: 2. Width 1: k = e^-1.
-    # MMD^2 = k(x, x) + k(y, y) - 2 k(x, y) = 2 - 2 / e. The weight of comparisons is 3, lambda 1/2.
+    # Two short responses, features 0 and 2, and two long ones, 2 and 4. Squared distances: 4 within either bin, and
+    # 4, 16, 0, 4 across. Mean over all sixteen pairs: 2 (4 + 4 + 4 + 16 + 0 + 4) / 16 = 4. Width 1: k = e^-square/8.
+    # MMD^2 = e^-1/2 + e^-1/2 - 2 (e^-1/2 + e^-2 + 1 + e^-1/2) / 4. The weight of comparisons is 6, lambda 1/2.
+    pairs = comparisons((0, 2, 1.0, Kind.HUMAN, 3.0, 0.0), (1, 3, 1.0, Kind.HUMAN, 3.0, 0.0))
+    scored = of(1.0, 1.0, 0.0, 0.0, features=jnp.array([[[0.0], [2.0], [2.0], [4.0]]]))
+    scored = scored.replace(lengths=jnp.array([[4.0, 4.0, 9.0, 9.0]]))
+    options = {"bins": 2, "widths": (1.0,), "coefficient": 0.5}
+    half = math.exp(-0.5)
+    across = 2 * (2 * half + math.exp(-2) + 1) / 4
+    at = lambda **further: float(mmd(scored, pairs, **options, **further)[0])  # noqa: E731
+    assert math.isclose(at(), 6 * log1pexp(-1) + 6 * 0.5 * (2 * half - across), rel_tol=1e-6)
+    # Biased: each response is as like itself as can be, k = 1.
+    biased = 2 * (2 * half + 2) / 4 - across
+    assert math.isclose(at(estimate="biased"), 6 * log1pexp(-1) + 6 * 0.5 * biased, rel_tol=1e-6)
+    # Conditional: all chosen responses are short and all rejected ones long.
+    assert math.isclose(at(conditional=True), 6 * log1pexp(-1), rel_tol=1e-6)
+
+
+def test_mmd_of_one_response_a_bin_by_hand():
+    # Features 0 and 2: squared distance 4. Mean over all four pairs: 2. Width 1: k = e^-1.
+    # Biased: MMD^2 = k(x, x) + k(y, y) - 2 k(x, y) = 2 - 2 / e. The weight of comparisons is 3, lambda 1/2.
     pair = comparisons((0, 1, 1.0, Kind.HUMAN, 3.0, 0.0), slots=2)
     scored = of(1.0, 0.0, features=jnp.array([[[0.0], [2.0]]]), lengths=jnp.array([[4.0, 9.0]]))
     options = {"bins": 2, "widths": (1.0,), "coefficient": 0.5}
-    expected = 3 * log1pexp(-1) + 3 * 0.5 * (2 - 2 / math.e)
-    assert math.isclose(mmd(scored, pair, **options)[0], expected, rel_tol=1e-6)
+    biased = functools.partial(mmd, estimate="biased", **options)
+    assert math.isclose(biased(scored, pair)[0], 3 * log1pexp(-1) + 3 * 0.5 * (2 - 2 / math.e), rel_tol=1e-6)
     # Conditional: the only chosen and the only rejected response each have nobody to be compared with.
-    assert math.isclose(mmd(scored, pair, conditional=True, **options)[0], 3 * log1pexp(-1), rel_tol=1e-6)
+    assert math.isclose(biased(scored, pair, conditional=True)[0], 3 * log1pexp(-1), rel_tol=1e-6)
     # Of equal length there is one bin, and nothing to compare.
     alike = scored.replace(lengths=jnp.array([[4.0, 4.0]]))
-    assert math.isclose(mmd(alike, pair, **options)[0], 3 * log1pexp(-1), rel_tol=1e-6)
+    assert math.isclose(biased(alike, pair)[0], 3 * log1pexp(-1), rel_tol=1e-6)
+    # Unbiased: one response does not say how alike those of its bin are.
+    assert math.isclose(mmd(scored, pair, **options)[0], 3 * log1pexp(-1), rel_tol=1e-6)
+
+
+def test_weights_within_a_bin_by_hand():
+    # A bin of three with weights 1, 2, 1, likenesses 0.5, 0.2 and 0.4; one of two, 0.6; 0.1 across; one of one.
+    # Unbiased: 2 (1 2 0.5 + 1 1 0.2 + 2 1 0.4) / (4^2 - 6) = 0.4, and 0.6: 0.4 + 0.6 - 2 0.1. The last is left out.
+    kernel = np.full((6, 6), 0.1, np.float32)
+    kernel[:3, :3] = [[1.0, 0.5, 0.2], [0.5, 1.0, 0.4], [0.2, 0.4, 1.0]]
+    kernel[3:5, 3:5] = [[1.0, 0.6], [0.6, 1.0]]
+    kernel[5, 5] = 1.0
+    weight = np.zeros((6, 3), np.float32)
+    weight[:3, 0], weight[3:5, 1], weight[5, 2] = (1.0, 2.0, 1.0), 7.0, 1.0
+    assert math.isclose(between_bins(jnp.asarray(kernel), jnp.asarray(weight), 1.0 - jnp.eye(6)), 0.8, rel_tol=1e-6)
+    # Biased: (4 + 6) / 4^2 = 0.625 and (1 + 0.6) / 2 = 0.8, of the third 1; each pair less 2 0.1.
+    biased = (0.625 + 0.8 - 0.2) + (0.625 + 1 - 0.2) + (0.8 + 1 - 0.2)
+    assert math.isclose(between_bins(jnp.asarray(kernel), jnp.asarray(weight), jnp.ones((6, 6))), biased, rel_tol=1e-6)
+
+
+def test_mmd_of_equal_distributions_is_nothing_on_average_however_small_the_batch():
+    # Four responses a bin, all features drawn alike; every reward is 0, so that the rest of the loss is log 2.
+    pairs = comparisons(*((2 * i, 2 * i + 1, 1.0, Kind.HUMAN, 0.25, 0.0) for i in range(4)), slots=8)
+    lengths = jnp.arange(1.0, 9.0)[None]
+
+    def discrepancies(estimate, batches=400):
+        features = jax.random.normal(jax.random.key(0), (batches, 1, 8, 3))
+        at = lambda x: mmd(of(*[0.0] * 8, features=x, lengths=lengths), pairs, bins=2, estimate=estimate)[0]  # noqa: E731
+        return jax.jit(jax.vmap(at))(features) - math.log(2)
+
+    unbiased, biased = discrepancies("unbiased"), discrepancies("biased")
+    standard_error = unbiased.std() / math.sqrt(unbiased.size)
+    assert abs(unbiased.mean()) < 4 * standard_error < 0.03
+    assert unbiased.min() < 0 < unbiased.max()
+    assert biased.mean() > 0.2
+    assert biased.min() >= 0
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("estimate", ["unbiased", "biased"])
+def test_a_response_in_several_rows_is_one_and_one_of_weight_zero_is_none(estimate, conditional):
+    objective = functools.partial(mmd, bins=2, estimate=estimate, conditional=conditional)
+    once = float(objective(SCORED, MIXED)[0])
+    doubled = lambda tree: jax.tree.map(lambda x: jnp.concatenate([x, x]) if x.ndim else x, tree)  # noqa: E731
+    assert math.isclose(objective(doubled(SCORED), doubled(MIXED))[0], 2 * once, rel_tol=1e-6)
+    # A second row of other responses, far away from those of the first, whose comparisons have no weight.
+    both, far = doubled(MIXED), doubled(SCORED)
+    both = both.replace(tokens=both.tokens.at[1].add(9), weight=both.weight.at[1].set(0.0))
+    far = far.replace(features=far.features.at[1].multiply(1e3))
+    assert math.isclose(objective(far, both)[0], once, rel_tol=1e-6)
 
 
 def test_bins_weigh_alike_and_equal_lengths_share_one():
@@ -319,7 +415,7 @@ def test_mmd_is_nothing_between_equal_samples_and_grows_as_they_part():
 
     def between(shift):
         both = jnp.stack([x, x + shift], axis=1).reshape(12, 3)
-        return float(between_bins(gaussian_kernel(both, jnp.ones(12), (0.5, 1.0)), weight))
+        return float(between_bins(gaussian_kernel(both, jnp.ones(12), (0.5, 1.0)), weight, jnp.ones((12, 12))))
 
     assert abs(between(0.0)) < 1e-6  # fp32 rounding of sums of 36 terms
     assert 0 < between(0.5) < between(2.0)
@@ -338,9 +434,11 @@ def test_mmd_is_nothing_between_equal_samples_and_grows_as_they_part():
         (rao_kupper, {"theta": 1.0}, r"rao_kupper\.theta is 1\.0; give a number above 1"),
         (davidson, {"nu": 0.0}, r"davidson\.nu is 0\.0; give a number above 0"),
         (odin, {"length_weight": -1.0}, r"odin\.length_weight is -1\.0"),
+        (bsr, {"coefficient": -1.0}, r"bsr\.coefficient is -1\.0"),
         (mmd, {"coefficient": -1.0}, r"mmd\.coefficient is -1\.0"),
         (mmd, {"bins": 1}, r"mmd\.bins is 1; give 2 or more"),
         (mmd, {"widths": ()}, r"mmd\.widths is \(\)"),
+        (mmd, {"estimate": "some"}, r"mmd\.estimate is 'some'; give 'unbiased' or 'biased'"),
     ],
 )
 def test_a_number_out_of_range_is_named(objective, options, message):
@@ -355,9 +453,11 @@ def test_odin_without_its_head_says_which_binding_to_change():
 
 def test_what_reads_the_whole_batch_says_so_whatever_is_bound():
     assert {name for name, objective in OBJECTIVES.items() if reads_whole_batch(objective)} == {
+        "bsr",
         "odin",
         "mmd",
         "mmd conditional",
+        "mmd biased",
     }
 
 
@@ -365,8 +465,14 @@ READ = ("rewards", "features", "length_rewards", "heads_cosine")
 
 
 def drawn(objective) -> float:
-    """Return what centring adds where 8 is added to all rewards: c w ((s + 16)^2 - s^2), s the sum of two rewards."""
+    """Return what centring adds where 8 is added to all rewards.
+
+    c w ((s + 16)^2 - s^2), s the sum of two rewards; of the whole batch c W ((m + 8)^2 - m^2), m the mean reward.
+    """
     left, right = (np.take_along_axis(np.asarray(SCORED.rewards), side, axis=1) for side in (MIXED.left, MIXED.right))
+    if objective is bsr:
+        mean = float((MIXED.weight * (left + right)).sum() / (2 * MIXED.weight.sum()))
+        return 0.016 * float(MIXED.weight.sum()) * ((mean + 8) ** 2 - mean**2)
     both = ((left + right + 16) ** 2 - (left + right) ** 2) * MIXED.weight
     return getattr(objective, "keywords", {}).get("centring", 0.0) * float(both.sum())
 
@@ -424,7 +530,9 @@ class TestLaws:
             np.testing.assert_allclose(of_once, of_twice, rtol=1e-5, atol=1e-6)
 
     def test_rows_add_up_unless_the_whole_batch_is_read(self, objective, mixed):
-        other = mixed.replace(target=1 - mixed.target, kind=mixed.kind[:, ::-1], weight=2 * mixed.weight)
+        other = mixed.replace(
+            tokens=mixed.tokens + 9, target=1 - mixed.target, kind=mixed.kind[:, ::-1], weight=2 * mixed.weight
+        )
         scored = SCORED.replace(rewards=-0.5 * SCORED.rewards, lengths=SCORED.lengths + 2, features=SCORED.features**2)
         together = lambda *rows: jax.tree.map(lambda *x: jnp.concatenate(x) if x[0].ndim else x[0], *rows)  # noqa: E731
         both = objective(together(SCORED, scored), together(mixed, other))
@@ -470,9 +578,11 @@ def test_a_constant_added_to_all_rewards_changes_nothing_but_what_centring_adds(
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-def test_gradient_of_mmd_agrees_with_finite_differences_once_its_scale_moves_too(conditional, monkeypatch):
+@pytest.mark.parametrize("estimate", ["unbiased", "biased"])
+def test_gradient_of_mmd_agrees_with_finite_differences_once_its_scale_moves_too(estimate, conditional, monkeypatch):
     monkeypatch.setattr(jax.lax, "stop_gradient", lambda x: x)
-    loss = lambda f: mmd(SCORED.replace(features=f), MIXED, conditional=conditional, bins=2)[0]  # noqa: E731
+    options = {"estimate": estimate, "conditional": conditional, "bins": 2}
+    loss = jax.jit(lambda f: mmd(SCORED.replace(features=f), MIXED, **options)[0])
     grad = jax.grad(loss)(SCORED.features).reshape(-1)
     assert np.abs(grad).max() > 1e-2
     for i in range(grad.size):

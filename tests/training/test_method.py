@@ -15,6 +15,7 @@ from crome_jax.errors import CromeError
 from crome_jax.groups import Kind
 from crome_jax.models.config import Lora
 from crome_jax.objectives.bradley_terry import bradley_terry
+from crome_jax.objectives.bsr import bsr
 from crome_jax.objectives.crome import crome
 from crome_jax.objectives.davidson import davidson
 from crome_jax.objectives.mmd import mmd
@@ -39,6 +40,12 @@ LATE = functools.partial(linear, first=50, last=60)
         Method("causal only", ("human", "causal"), objective=functools.partial(crome, neutral_weight=0.0)),
         Method("odin", head="odin", objective=odin),
         Method("pairs", head="pairwise"),
+        Method(
+            "pairs, smoothed",
+            head="pairwise",
+            objective=functools.partial(bradley_terry, label_smoothing=0.1, margin=1.0),
+        ),
+        Method("centred", objective=functools.partial(bradley_terry, centring=0.01)),
         Method("pairs of every kind", EVERY, head="pairwise", objective=crome, pair_order="both"),
         Method("davidson of pairs", EVERY, head="pairwise", objective=davidson),
         Method("davidson", ("human",), objective=davidson),  # Its comparisons are weighed by the data alone.
@@ -56,10 +63,15 @@ def test_choices_that_go_together(method):
         (Method(objective=odin), r"reads a head for length, the model has none; set Method\.head to 'odin'"),
         (Method(head="odin"), r"reads no head for length; set Method\.head to 'scalar', or Method\.objective to @odin"),
         (Method(head="pairwise", objective=odin), r"reads a head for length, the model has none"),
+        (Method(head="pairwise", objective=bsr), r"the objective bsr is about the rewards of single responses; set"),
         (Method(head="pairwise", objective=mmd), r"the objective mmd is about the rewards of single responses; set"),
         (
             Method(head="pairwise", objective=plackett_luce),
             r"the objective plackett_luce is about .* or Method\.head to 'scalar'",
+        ),
+        (
+            Method(head="pairwise", objective=functools.partial(bradley_terry, centring=1e-4)),
+            r"bradley_terry\.centring draws .* set bradley_terry\.centring to 0, or Method\.head to 'scalar'",
         ),
         (Method(head="pairwise", pair_order="first"), r"pair_order is 'first'; give one of random, both"),
         (Method(pair_order="both"), r"the head 'scalar' reads one answer at a time; set Method\.head to 'pairwise'"),
@@ -98,6 +110,8 @@ def test_what_regularises_hidden_states_needs_some_that_train():
         check_method(Method(objective=mmd), 100, "head")
     for trainable in ("all", 1):
         check_method(Method(objective=mmd), 100, trainable)
+    with pytest.raises(CromeError, match="mmd acts on hidden states"):
+        check_method(Method(objective=functools.partial(mmd, conditional=True)), 100, "head")
     check_method(Method(objective=functools.partial(mmd, coefficient=0.0)), 100, "head")
     check_method(Method("odin", head="odin", objective=odin), 100, "head")
 
