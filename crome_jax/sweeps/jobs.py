@@ -6,6 +6,7 @@ import fcntl
 import functools
 import hashlib
 import json
+import pprint
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +99,7 @@ def prepare_job(
         methods = arguments["methods"] if verb is study else [arguments["method"]]
         _try_out(methods, arguments, verb)
         decides = _what_decides(configured)
-        digests = {name: digest_files(arguments[name]) for name in ("data", "groups") if name in arguments}
+        digests = {name: _digest(arguments[name]) for name in ("data", "groups") if name in arguments}
     text = json.dumps([verb.__name__, version("crome_jax"), decides, digests], sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     slug = re.sub(r"[^\w.=,+-]+", "_", job.name).strip("_")[:80]
@@ -161,6 +162,13 @@ def digest_files(path: str) -> str:
     return digest.hexdigest()
 
 
+def _digest(data: str | Mapping[str, float]) -> str | list[tuple[str, float]]:
+    """Return the digest of data; of a mixture those of its parts, each with its weight."""
+    if isinstance(data, str):
+        return digest_files(data)
+    return [(digest_files(path), float(weight)) for path, weight in data.items()]
+
+
 def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Callable) -> None:
     """Call what the run will call: its choices are checked, and gin knows which arguments are operative."""
     names = [method.name for method in methods]
@@ -174,7 +182,7 @@ def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Call
 def _what_decides(configured: functools.partial) -> dict[str, str]:
     """Return the operative settings that decide what is learned."""
     arguments = configured.keywords
-    places = {repr(arguments[name]) for name in ("data", "groups", "out") if name in arguments}
+    places = {pprint.pformat(arguments[name], width=100_000) for name in ("data", "groups", "out") if name in arguments}
     lines = arguments["operative_config"](max_line_length=100_000).splitlines()
     settings = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
     return {name: value for name, value in settings.items() if not _ELSEWHERE.fullmatch(name) and value not in places}

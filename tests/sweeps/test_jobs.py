@@ -52,6 +52,23 @@ def test_the_same_data_elsewhere_are_the_same_job(prepare, tmp_path):
     assert prepare({"DATA": repr(str(moved))}).fingerprint == prepare().fingerprint
 
 
+def test_mixed_data_are_the_contents_of_each_part_with_its_weight(prepare, tmp_path):
+    for name, records in (("b", "more\n"), ("moved", "records\n"), ("changed", "others\n")):
+        (tmp_path / f"{name}.jsonl").write_text(records)
+
+    def mixed(**weights):
+        parts = {str(tmp_path / f"{name}.jsonl"): weight for name, weight in weights.items()}
+        (tmp_path / "mixed.gin").write_text(f"MIXED = {parts}\nDATA = %MIXED\n")
+        by_macro = prepare_job(Job("x", "x", {}, 0), train, [*FILES, str(tmp_path / "mixed.gin")], [])
+        assert by_macro.fingerprint == prepare({"DATA": repr(parts)}).fingerprint
+        return by_macro.fingerprint
+
+    same = mixed(data=3, b=0.5)
+    assert mixed(moved=3.0, b=0.5) == same
+    others = {mixed(data=2, b=0.5), mixed(data=3, changed=0.5), mixed(data=3), prepare().fingerprint}
+    assert len({same, *others}) == 5
+
+
 def test_a_folder_is_of_the_job_and_its_fingerprint(prepare, tmp_path):
     one = prepare()
     assert one.folder == tmp_path / "out" / "jobs" / f"a_b_c-{one.fingerprint[:12]}"
