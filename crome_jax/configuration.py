@@ -45,6 +45,7 @@ def configure(
     bindings: Sequence[tuple[str, str]],
     *,
     overriding: Sequence[tuple[str, str]] = (),
+    shared: bool = False,
     allow_imports: bool = False,
 ) -> functools.partial:
     """Give a function the arguments that gin files and bindings say.
@@ -56,6 +57,8 @@ def configure(
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
         overriding: the same, over those; one of these may take the place of a macro, where a binding may not.
+        shared: whether `bindings` are those of several configurations: one that this one does not read is then no
+            error.
         allow_imports: whether gin may import any module.
 
     Returns:
@@ -88,7 +91,7 @@ def configure(
     configured = functools.partial(
         function, **bound.arguments | {name: value for name, value in given.items() if name in signature.parameters}
     )
-    said = {name: f"--gin.{name}={value}" for name, value in bindings}
+    said = {} if shared else {name: f"--gin.{name}={value}" for name, value in bindings}
     said |= {name: f"{name} = {value}" for name, value in overriding}
     for name, problem in find_unread(configured, [*said]).items():
         raise CromeError(f"{said[name]}: {problem}")

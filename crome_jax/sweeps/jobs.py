@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crome_jax.configuration import configure
+from crome_jax.configuration import configure, find_unread
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.rewards_files import rewards_path, write_rewards
 from crome_jax.files import sha256_of, whole_output
@@ -46,6 +46,7 @@ class Prepared:
         folder: its own.
         fingerprint: sha256 of everything that decides what is learned.
         runs: method -> folder of its run.
+        unread: name -> why, of the sweep's bindings that have no effect on this job.
         work: trains them when called; goes on where it was cut off.
     """
 
@@ -53,6 +54,7 @@ class Prepared:
     folder: Path
     fingerprint: str
     runs: Mapping[str, Path]
+    unread: Mapping[str, str]
     work: Callable[[], Any]
 
     def is_trained(self) -> bool:
@@ -99,7 +101,8 @@ def prepare_job(
     """
     own = [*job.values.items(), (f"{verb.__name__}.seed", str(job.seed))]
     with _of(job):
-        configured = configure(verb, files, bindings, overriding=own, allow_imports=allow_imports)
+        configured = configure(verb, files, bindings, overriding=own, shared=True, allow_imports=allow_imports)
+        unread = find_unread(configured, [name for name, _ in bindings])
         arguments = configured.keywords
         methods = arguments["methods"] if verb is study else [arguments["method"]]
         _try_out(methods, arguments, verb)
@@ -114,9 +117,9 @@ def prepare_job(
 
     def work() -> None:
         out = (f"{verb.__name__}.out", repr(str(run)))
-        configure(verb, files, bindings, overriding=[*own, out], allow_imports=allow_imports)()
+        configure(verb, files, bindings, overriding=[*own, out], shared=True, allow_imports=allow_imports)()
 
-    return Prepared(job, folder, fingerprint, runs, work)
+    return Prepared(job, folder, fingerprint, runs, unread, work)
 
 
 def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], *, rows_at_once: int = 8) -> None:
