@@ -46,6 +46,7 @@ def configure(
     bindings: Sequence[tuple[str, str]],
     *,
     overriding: Sequence[tuple[str, str]] = (),
+    shared: bool = False,
     allow_imports: bool = False,
 ) -> functools.partial:
     """Give a function the arguments that gin files and bindings say.
@@ -57,6 +58,8 @@ def configure(
         files: gin files, a later one over an earlier; looked for in the current folder, then beside the package.
         bindings: (name, value) in gin's syntax, over all files: a macro, or `configurable.argument`.
         overriding: the same, over those; one of these may take the place of a macro, where a binding may not.
+        shared: whether `bindings` are those of several configurations: one that this one does not read is then no
+            error.
         allow_imports: whether gin may import any module.
 
     Returns:
@@ -64,7 +67,7 @@ def configure(
 
     Raises:
         CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, missing, imports what
-            it must not, or says what another binding takes the place of.
+            it must not, says what another binding takes the place of, or is read nowhere.
     """
     replaced = _parse(files, bindings, allow_imports)
     for name, value in bindings:
@@ -85,11 +88,15 @@ def configure(
         fix = f"pass a --gin_file that does, such as {_EXAMPLES[function]}"
         raise CromeError(f"{place}: {function.__name__}.{missing} is not given; {fix}") from None
     bound.apply_defaults()
-    _check_use([*bindings, *overriding], bound.arguments)
     given = {"operative_config": gin.operative_config_str, "settings": _settings()}
-    return functools.partial(
+    configured = functools.partial(
         function, **bound.arguments | {name: value for name, value in given.items() if name in signature.parameters}
     )
+    said = {} if shared else {name: f"--gin.{name}={value}" for name, value in bindings}
+    said |= {name: f"{name} = {value}" for name, value in overriding}
+    for name, problem in find_unread(configured, [*said]).items():
+        raise CromeError(f"{said[name]}: {problem}")
+    return configured
 
 
 def configurables(verb: str) -> tuple[Callable, ...]:
@@ -136,19 +143,73 @@ def _parse(files: Sequence[str], bindings: Sequence[tuple[str, str]], allow_impo
     return {macro: binding for macro, binding in replaced.items() if macro not in used}
 
 
-def _check_use(bindings: Sequence[tuple[str, str]], arguments: Mapping[str, Any]) -> None:
-    """Refuse a binding of the command line that speaks to an objective which no method of this run has."""
-    methods = [m for value in arguments.values() for m in (value if isinstance(value, list | tuple) else [value])]
+def find_unread(configured: functools.partial, names: Sequence[str]) -> dict[str, str]:
+    """Find bindings without effect: of an objective that no method has, or that others take the place of.
+
+    Gin lets the inner scope win: where `crome/Method.kinds` is bound, `@crome/Method()` does not read `Method.kinds`.
+
+    Args:
+        configured: from `configure`, and the last that was configured.
+        names: of bindings.
+
+    Returns:
+        Name -> what is wrong, and what to bind instead; the others are read, or of something that is not called.
+    """
+    arguments = configured.keywords.values()
+    methods = [m for value in arguments for m in (value if isinstance(value, list | tuple) else [value])]
     used = {method.objective.__name__ for method in methods if isinstance(method, Method)}
-    if not used:  # Of a sweep: its jobs have the methods.
-        return
-    for name, value in bindings:
-        objective = name.rpartition(".")[0].rpartition("/")[2]
-        if objective in {function.__name__ for function in OBJECTIVES} - used:
-            raise CromeError(
-                f"--gin.{name}={value}: no method of this run has the objective {objective}; bind an argument of "
-                f"{', '.join(sorted(used))}, or give another --gin_file"
+    absent = {function.__name__ for function in OBJECTIVES} - used if used else set()  # A sweep's jobs have methods.
+    calls = set(_calls(f"{configured.func.__module__}.{configured.func.__name__}"))
+    unread = {}
+    for name in names:
+        if "." not in name:
+            continue
+        key = gin.config.ParsedBindingKey.parse(name)
+        called = key.complete_selector.rpartition(".")[2]
+        if called in absent:
+            unread[name] = (
+                f"no method of this run has the objective {called}; bind an argument of {', '.join(sorted(used))}, or "
+                "give another --gin_file"
             )
+            continue
+        scopes = {_scope_that_wins(scope, key) for selector, scope in calls if selector == key.complete_selector}
+        if scopes and key.scope not in scopes:
+            read = " and ".join(f"{scope}/{called}.{key.arg_name}".removeprefix("/") for scope in sorted(scopes))
+            unread[name] = f"this run reads {read} in its place; bind that instead"
+    return unread
+
+
+def _calls(selector: str, scope: tuple[str, ...] = (), late: bool = False) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what is called, with the scope it is called in, from a configurable on.
+
+    Args:
+        late: whether it is called by what it was given to, as an objective is, and not while gin configures.
+    """
+    yield selector, scope
+    for reference in _references(gin.get_bindings("/".join([*scope, selector]), resolve_references=False)):
+        # Whoever is configured gives on what is not called here; it is called later, outside of any scope.
+        inherited = scope if late or reference.evaluate else ()
+        inner = tuple(reference.scopes) or inherited
+        yield from _calls(reference.configurable.selector, inner, not reference.evaluate)
+
+
+def _references(value: Any) -> Iterator[Any]:
+    """Yield the references in a bound value, and those that its macros stand for."""
+    for reference in gin.config.iterate_references(value):
+        if reference.configurable.wrapped is gin.config.macro:
+            yield from _references(gin.query_parameter(f"{reference.scoped_selector}.value"))
+        else:
+            yield reference
+
+
+def _scope_that_wins(scope: tuple[str, ...], key: Any) -> str:
+    """Return the scope of the binding that a call in `scope` reads an argument from; its own where there is none."""
+    outwards = ["/".join(scope[:length]) for length in range(len(scope), -1, -1)]
+    for outer in outwards:
+        place = f"{outer}/{key.complete_selector}"
+        if key.arg_name in gin.get_bindings(place, resolve_references=False, inherit_scopes=False):
+            return outer
+    return outwards[0]
 
 
 def _settings() -> dict[str, str]:
@@ -280,12 +341,26 @@ def _arguments_of(function: Callable) -> Callable[..., dict[str, Any]]:
     return arguments
 
 
+@functools.wraps(Method)
+def _method(**choices: Any) -> Method:
+    """Make a method that knows what gin calls its choices, for its errors."""
+    own = gin.get_bindings("Method", resolve_references=False, inherit_scopes=False)
+    choice = gin.get_bindings("Method", resolve_references=False).get("objective")
+    objective = next(_references(choice), None)
+    scopes = (gin.current_scope_str() if own else "", "/".join(objective.scopes) if objective else "")
+    return Method(**choices, scopes=scopes)
+
+
+_method.__signature__ = inspect.signature(Method)
+
 OBJECTIVES = (bradley_terry, bsr, crome, davidson, mmd, odin, plackett_luce, rao_kupper)
 
 _OF_RUNS = (Method, RowShape, Lora, adamw, linear, make_mesh, *OBJECTIVES)
 
 for _function in (*_OF_RUNS, ChatSettings, Recipe):
-    gin.external_configurable(_checked(_function), name=_function.__name__)
+    if _function is not Method:
+        gin.external_configurable(_checked(_function), name=_function.__name__)
+gin.external_configurable(_checked(_method), name="Method", denylist=["scopes"])
 
 _NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine", "launched")
 """What whoever calls an entry gives it."""

@@ -225,10 +225,22 @@ def test_jobs_are_submitted_one_by_one_by_a_script_of_ones_own(place, tmp_path, 
         (["--gin.sweep.points={'x': {'train.out': \"'y'\"}}"], "train.out: the sweep gives each job a folder"),
         (
             ["--gin.sweep.grid={'crome.neutral_weight': [0.5]}"],
-            "crome.neutral_weight is not 0, but Method.kinds takes no",
+            "crome.neutral_weight is not 0, but crome/Method.kinds takes no",
         ),
         (["--gin.sweep.points={'x': {'mmd.bins': 4}}"], "job x,causal_weight=0.5"),
         (["--gin.sweep.points={'x': {'crome.nothing': 4}}"], "crome' doesn't have a parameter named 'nothing'"),
+        (["--gin.sweep.points={'x': {'Method.kinds': ('human',)}}"], "this run reads crome/Method.kinds in its place"),
+        (
+            ["--gin.sweep.points={'x': {}, 'y': {'train.log_every': 3}}"],
+            "jobs x,causal_weight=0.5,neutral_weight=0.0,seed=0 and y,causal_weight=0.5,neutral_weight=0.0,seed=0 are "
+            "the same",
+        ),
+        (
+            ["--gin.Method.kinds=('human',)"],
+            "--gin.Method.kinds=('human',): no job reads it; job causal_weight=0.5,neutral_weight=0.0,seed=0: this run "
+            "reads crome/Method.kinds in its place; bind that instead",
+        ),
+        (["--gin.odin.length_weight=0.1"], "no job reads it; job causal_weight=0.5,neutral_weight=0.0,seed=0: no meth"),
         (["--gin.STEPS=2", "--gin.train.steps=3"], "--gin.STEPS=2: --gin.train.steps=3 takes its place"),
         (["--gin_file=gin/runs/quickstart.gin"], "configures both train and study"),
         (["--job=nothing"], "--job 'nothing': the sweep has no such job"),

@@ -4,6 +4,7 @@ import pytest
 
 from crome_jax.configuration import configure
 from crome_jax.errors import CromeError
+from crome_jax.training.method import check_method
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.study import study
 from crome_jax.training.train import train
@@ -120,3 +121,56 @@ def test_without_a_file_the_first_missing_argument_is_named(function):
         CromeError, match=rf"no gin file: {function.__name__}\.\w+ is not given; pass .* such as gin/runs/\w+\.gin$"
     ):
         configure(function, [], [])
+
+
+@pytest.mark.parametrize(
+    ("method", "binding", "read"),
+    [
+        ("crome", ("Method.kinds", "('human',)"), "crome/Method.kinds"),
+        ("odin", ("Method.head", "'scalar'"), "odin/Method.head"),
+        ("rrm", ("crome.neutral_weight", "0.0"), "rrm/crome.neutral_weight"),
+        ("crome_scheduled", ("crome.neutral_weight", "0.0"), "crome_scheduled/crome.neutral_weight"),
+        ("crome_scheduled", ("linear.last", "50"), "crome_scheduled/linear.last"),
+        ("margin", ("bradley_terry.margin", "2.0"), "margin/bradley_terry.margin"),
+        ("margin", ("other/bradley_terry.margin", "2.0"), "margin/bradley_terry.margin"),
+        # Of an argument that nothing binds, too: the call is not made in that scope.
+        ("crome", ("crome/crome.margin", "2.0"), "crome.margin"),
+        ("quickstart", ("Method.kinds", "('human',)"), "bradley_terry/Method.kinds and crome/Method.kinds"),
+    ],
+)
+def test_a_binding_that_another_scope_shadows_is_refused_by_the_name_to_bind(method, binding, read):
+    function = study if method == "quickstart" else train
+    with pytest.raises(CromeError, match=rf"^--gin\..*: this run reads {read} in its place; bind that instead$"):
+        configure(function, [f"gin/runs/{method}.gin"], [DATA, binding])
+    with pytest.raises(CromeError, match=rf"^{binding[0]} = .*: this run reads {read} in its place"):
+        configure(function, [f"gin/runs/{method}.gin"], [DATA], overriding=[binding])
+
+
+def test_a_binding_that_one_of_several_methods_reads_is_taken(tmp_path):
+    both = tmp_path / "both.gin"
+    both.write_text("include 'gin/runs/quickstart.gin'\ninclude 'gin/methods/margin.gin'\n")
+    methods = ("study.methods", "[@margin/Method(), @bradley_terry/Method(), @crome/Method()]")
+    given = [("bradley_terry.margin", "3.0"), ("Method.head", "'pairwise'"), ("margin/bradley_terry.centring", "0.1")]
+    configured = configure(study, [str(both)], [methods, *given]).keywords["methods"]
+    assert [method.head for method in configured] == ["pairwise"] * 3
+    scheduled = [DATA, ("crome_scheduled/linear.last", "50"), ("crome_scheduled/crome.margin", "0.5")]
+    configure(train, ["gin/runs/crome_scheduled.gin"], scheduled)
+
+
+@pytest.mark.parametrize(
+    ("method", "bindings", "problem"),
+    [
+        (
+            "rrm",
+            [("rrm/Method.kinds", "('human', 'causal')")],
+            r"rrm/crome\.neutral_weight is not 0, but rrm/Method\.kinds takes no neutral comparison; set "
+            r"rrm/crome\.neutral_weight to 0, or add 'neutral' to rrm/Method\.kinds",
+        ),
+        ("crome", [("crome/Method.kinds", "('human',)")], r"crome: crome\.causal_weight is not 0, but crome/Method"),
+        ("margin", [("margin/Method.head", "'odin'")], r"set margin/Method\.head to 'scalar', or margin/Method\.obj"),
+    ],
+)
+def test_what_a_method_lacks_is_told_by_the_names_that_bind_it(method, bindings, problem):
+    configured = configure(train, [f"gin/runs/{method}.gin"], [DATA, *bindings]).keywords["method"]
+    with pytest.raises(CromeError, match=problem):
+        check_method(configured, 100, 4)

@@ -6,6 +6,7 @@ import fcntl
 import functools
 import hashlib
 import json
+import pprint
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,14 +14,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from crome_jax.configuration import configure
+from crome_jax.configuration import configure, find_unread
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.rewards_files import rewards_path, write_rewards
 from crome_jax.files import sha256_of, whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.sweeps.plan import Job
+from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.method import Method, check_method
 from crome_jax.training.study import study
+from crome_jax.weights.backbones import TINY, backbone_path
+from crome_jax.weights.packages import BACKBONES
+from crome_jax.weights.runs import fingerprint_run, is_run
 
 DONE = "done.json"
 """Written into a job's folder once its runs are trained."""
@@ -43,6 +48,7 @@ class Prepared:
         folder: its own.
         fingerprint: sha256 of everything that decides what is learned.
         runs: method -> folder of its run.
+        unread: name -> why, of the sweep's bindings that have no effect on this job.
         work: trains them when called; goes on where it was cut off.
     """
 
@@ -50,6 +56,7 @@ class Prepared:
     folder: Path
     fingerprint: str
     runs: Mapping[str, Path]
+    unread: Mapping[str, str]
     work: Callable[[], Any]
 
     def is_trained(self) -> bool:
@@ -87,8 +94,9 @@ def prepare_job(
     """Configure a job, try its methods, and find its folder: nothing is loaded or compiled for it.
 
     What tells jobs apart is the operative configuration, which names every argument that is used with its value, the
-    contents of the data and the version of this program. The folder is named after both the job and that, so a sweep
-    of other settings into the same place finds nothing done, and spoils nothing.
+    contents of the data and of a backbone that is no package's, and the version of this program. The folder is named
+    after both the job and that, so a sweep of other settings into the same place finds nothing done, and spoils
+    nothing.
 
     Args:
         verb: `train` or `study`.
@@ -99,12 +107,13 @@ def prepare_job(
     """
     own = [*job.values.items(), (f"{verb.__name__}.seed", str(job.seed))]
     with _of(job):
-        configured = configure(verb, files, bindings, overriding=own, allow_imports=allow_imports)
+        configured = configure(verb, files, bindings, overriding=own, shared=True, allow_imports=allow_imports)
+        unread = find_unread(configured, [name for name, _ in bindings])
         arguments = configured.keywords
         methods = arguments["methods"] if verb is study else [arguments["method"]]
         _try_out(methods, arguments, verb)
-        decides = _what_decides(configured)
-        digests = {name: digest_files(arguments[name]) for name in ("data", "groups") if name in arguments}
+        digests = _digest_inputs(arguments)
+        decides = _what_decides(configured, [*digests, "out"])
     text = json.dumps([verb.__name__, version("crome_jax"), decides, digests], sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     slug = re.sub(r"[^\w.=,+-]+", "_", job.name).strip("_")[:80]
@@ -114,9 +123,9 @@ def prepare_job(
 
     def work() -> None:
         out = (f"{verb.__name__}.out", repr(str(run)))
-        configure(verb, files, bindings, overriding=[*own, out], allow_imports=allow_imports)()
+        configure(verb, files, bindings, overriding=[*own, out], shared=True, allow_imports=allow_imports)()
 
-    return Prepared(job, folder, fingerprint, runs, work)
+    return Prepared(job, folder, fingerprint, runs, unread, work)
 
 
 def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], *, rows_at_once: int = 8) -> None:
@@ -160,7 +169,7 @@ def digest_files(path: str) -> str:
         try:
             inside = sha256_of(file)
         except FileNotFoundError:
-            raise CromeError(f"{path}: does not exist; give data that does (--gin.DATA)") from None
+            raise CromeError(f"{path}: does not exist; give data that does") from None
         except OSError as e:
             raise CromeError(f"{file}: cannot be read ({e.strerror}); check it") from None
         digest.update(f"{file.relative_to(place)} {inside}\n".encode())
@@ -179,6 +188,33 @@ def digest_code() -> str:
     return digest.hexdigest()
 
 
+@functools.cache
+def _digest_backbone(name: str) -> str | None:
+    """Return the sha256 of what a backbone is read from, of a run its newest checkpoint; None of a package's."""
+    if name in BACKBONES or name == TINY:
+        return None
+    path = backbone_path(name)
+    if is_run(path):
+        return fingerprint_run(path, Checkpoints(path, read_only=True).newest())
+    return digest_files(str(path))
+
+
+def _digest_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the digest of each argument that names files whose contents decide what is learned."""
+    given = {name: arguments[name] for name in ("data", "groups", "validation") if arguments.get(name) is not None}
+    digests = {name: _digest(data) for name, data in given.items()}
+    if (backbone := _digest_backbone(arguments["backbone"])) is not None:
+        digests["backbone"] = backbone
+    return digests
+
+
+def _digest(data: str | Mapping[str, float]) -> str | list[tuple[str, float]]:
+    """Return the digest of data; of a mixture those of its parts, each with its weight."""
+    if isinstance(data, str):
+        return digest_files(data)
+    return [(digest_files(path), float(weight)) for path, weight in data.items()]
+
+
 def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Callable) -> None:
     """Call what the run will call: its choices are checked, and gin knows which arguments are operative."""
     names = [method.name for method in methods]
@@ -189,10 +225,10 @@ def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Call
     arguments["optimizer"](steps=arguments["steps"], **({"learning_rate": 1e-4} if verb is study else {}))
 
 
-def _what_decides(configured: functools.partial) -> dict[str, str]:
-    """Return the operative settings that decide what is learned."""
+def _what_decides(configured: functools.partial, elsewhere: Sequence[str]) -> dict[str, str]:
+    """Return the operative settings that decide what is learned: but for those that say where an argument is."""
     arguments = configured.keywords
-    places = {repr(arguments[name]) for name in ("data", "groups", "out") if name in arguments}
+    places = {pprint.pformat(arguments[name], width=100_000) for name in elsewhere}
     lines = arguments["operative_config"](max_line_length=100_000).splitlines()
     settings = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
     return {name: value for name, value in settings.items() if not _ELSEWHERE.fullmatch(name) and value not in places}

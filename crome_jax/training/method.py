@@ -36,6 +36,7 @@ class Method:
         objective: what the model says of a batch, and the batch, to a summed loss.
         pair_order: of a pairwise head, which answer stands first in training: "random", or "both", each comparison
             once in either order, with half its weight.
+        scopes: of the gin bindings of these choices, and of the objective's arguments: errors name them in full.
     """
 
     name: str = "bradley_terry"
@@ -44,6 +45,17 @@ class Method:
     head: Head = "scalar"
     objective: Objective = bradley_terry
     pair_order: Order = "random"
+    scopes: tuple[str, str] = dataclasses.field(default=("", ""), compare=False)
+
+    @property
+    def binding(self) -> str:
+        """Return what gin calls the method: `binding.kinds` is that of its kinds."""
+        return f"{self.scopes[0]}/Method".removeprefix("/")
+
+    @property
+    def objective_binding(self) -> str:
+        """Return what gin calls its objective."""
+        return f"{self.scopes[1]}/{_name_of(self.objective)}".removeprefix("/")
 
     def pair_form(self, seed: int) -> PairForm | None:
         """Return how the comparisons of a pairwise head are laid out, None where each response has a slot."""
@@ -63,6 +75,7 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
             a weight of its own that the recipe leaves out, or the recipe takes one that the objective does not read, or
             what it regularises does not train; naming the binding to change.
     """
+    own = method.binding
     if method.head not in get_args(Head):
         raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
     if method.pair_order not in get_args(Order):
@@ -71,14 +84,14 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
     if method.pair_order != "random" and method.head != "pairwise":
         raise CromeError(
             f"method {method.name}: pair_order is {method.pair_order!r}, but the head {method.head!r} reads one answer "
-            "at a time; set Method.head to 'pairwise', or leave Method.pair_order out"
+            f"at a time; set {own}.head to 'pairwise', or leave {own}.pair_order out"
         )
     slopes = _slopes(method, steps)
     if method.head == "pairwise" and not _reads_pairs(method, slopes):
         raise CromeError(
             f"method {method.name}: head is 'pairwise', but the objective {_name_of(method.objective)} is about the "
-            "rewards of single responses; set Method.objective to @bradley_terry, @crome, @rao_kupper or @davidson, or "
-            "Method.head to 'scalar'"
+            f"rewards of single responses; set {own}.objective to @bradley_terry, @crome, @rao_kupper or @davidson, or "
+            f"{own}.head to 'scalar'"
         )
     if method.head == "pairwise" and _centres_log_odds(method):
         name = _name_of(method.objective)
@@ -88,10 +101,10 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
         )
     if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
         raise CromeError(
-            f"method {method.name}: head is 'odin', but its objective reads no head for length; set Method.head to "
-            "'scalar', or Method.objective to @odin"
+            f"method {method.name}: head is 'odin', but its objective reads no head for length; set {own}.head to "
+            f"'scalar', or {own}.objective to @odin"
         )
-    objective = _name_of(method.objective)
+    objective, arguments = _name_of(method.objective), method.objective_binding
     if trainable == "head" and any(found["features"].any() for found in slopes):
         raise CromeError(
             f"method {method.name}: {objective} acts on hidden states, which stay as they are where only the head "
@@ -105,13 +118,13 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
         read = any(found["rewards"][:, 2 * kind : 2 * kind + 2].any() for found in slopes)
         if weighted and read and name not in method.kinds:
             raise CromeError(
-                f"method {method.name}: {objective}.{name}_weight is not 0, but Method.kinds takes no {name} "
-                f"comparison; set {objective}.{name}_weight to 0, or add {name!r} to Method.kinds"
+                f"method {method.name}: {arguments}.{name}_weight is not 0, but {own}.kinds takes no {name} "
+                f"comparison; set {arguments}.{name}_weight to 0, or add {name!r} to {own}.kinds"
             )
         if not weighted and not read and name in method.kinds:
             raise CromeError(
-                f"method {method.name}: Method.kinds takes {name} comparisons, of which {objective} reads none; take "
-                f"{name!r} out of Method.kinds, or set Method.objective to one that does, such as @crome"
+                f"method {method.name}: {own}.kinds takes {name} comparisons, of which {objective} reads none; take "
+                f"{name!r} out of {own}.kinds, or set {own}.objective to one that does, such as @crome"
             )
 
 
@@ -139,7 +152,7 @@ def check_comparisons(method: Method, batch: Batch, steps: int, name: str) -> No
     there = [f"{kind.name.lower()} {what}" for what, some in found for kind in Kind if some[kind]]
     raise CromeError(
         f"method {method.name}: {_name_of(method.objective)} learns nothing from {name}, which holds "
-        f"{', '.join(there)}; give other data, or change Method.objective or its weights"
+        f"{', '.join(there)}; give other data, or change {method.binding}.objective or its weights"
     )
 
 

@@ -95,7 +95,11 @@ def run(args: argparse.Namespace) -> None:
     if args.job is not None:
         jobs = [_choose(jobs, args.job)]
     prepared = [prepare_job(job, verb, args.gin_file, args.bindings, args.allow_gin_imports) for job in jobs]
-    arguments = configure(verb, args.gin_file, args.bindings, overriding=list(jobs[0].values.items())).keywords
+    if args.job is None:
+        _check_read(prepared, args.bindings)
+        _check_apart(prepared)
+    own = list(jobs[0].values.items())
+    arguments = configure(verb, args.gin_file, args.bindings, overriding=own, shared=True).keywords
     data = args.data
     if not data and verb is study:
         data = [DataSet(split, Path(arguments["data"]), split) for split in arguments["test_splits"]]
@@ -137,6 +141,26 @@ def _check_bindings(jobs: Sequence["Job"], bindings: Sequence[Binding], verb: Ca
     for name in ("OUT", f"{verb.__name__}.out"):
         if name in swept:
             raise CromeError(f"{name}: the sweep gives each job a folder of its own; take it out of sweep")
+
+
+def _check_read(prepared: Sequence["Prepared"], bindings: Sequence[Binding]) -> None:
+    """Refuse what no job reads: a binding of one method's objective has no effect on the others."""
+    for name, value in bindings:
+        if all(name in one.unread for one in prepared):
+            first = prepared[0]
+            raise CromeError(f"--gin.{name}={value}: no job reads it; job {first.job.name}: {first.unread[name]}")
+
+
+def _check_apart(prepared: Sequence["Prepared"]) -> None:
+    """Refuse two jobs that would train the same: what the sweep says sets them apart does not."""
+    first: dict[str, Prepared] = {}
+    for one in prepared:
+        same = first.setdefault(one.fingerprint, one)
+        if same is not one:
+            raise CromeError(
+                f"jobs {same.job.name} and {one.job.name} are the same: nothing that decides what is learned differs "
+                "between them; leave one of them out, or bind what the run reads (crome train --gin_help lists it)"
+            )
 
 
 def _choose(jobs: Sequence["Job"], name: str) -> "Job":

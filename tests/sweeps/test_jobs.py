@@ -10,6 +10,7 @@ from crome_jax.sweeps import jobs as room
 from crome_jax.sweeps.jobs import digest_files, prepare_job
 from crome_jax.sweeps.plan import Job
 from crome_jax.training.train import train
+from crome_jax.weights.runs import MODEL_FILE
 
 FILES = ["gin/runs/crome.gin"]
 
@@ -50,6 +51,48 @@ def test_the_same_data_elsewhere_are_the_same_job(prepare, tmp_path):
     moved = tmp_path / "moved.jsonl"
     moved.write_text("records\n")
     assert prepare({"DATA": repr(str(moved))}).fingerprint == prepare().fingerprint
+
+
+def test_mixed_data_are_the_contents_of_each_part_with_its_weight(prepare, tmp_path):
+    for name, records in (("b", "more\n"), ("moved", "records\n"), ("changed", "others\n")):
+        (tmp_path / f"{name}.jsonl").write_text(records)
+
+    def mixed(**weights):
+        parts = {str(tmp_path / f"{name}.jsonl"): weight for name, weight in weights.items()}
+        (tmp_path / "mixed.gin").write_text(f"MIXED = {parts}\nDATA = %MIXED\n")
+        by_macro = prepare_job(Job("x", "x", {}, 0), train, [*FILES, str(tmp_path / "mixed.gin")], [])
+        assert by_macro.fingerprint == prepare({"DATA": repr(parts)}).fingerprint
+        return by_macro.fingerprint
+
+    same = mixed(data=3, b=0.5)
+    assert mixed(moved=3.0, b=0.5) == same
+    others = {mixed(data=2, b=0.5), mixed(data=3, changed=0.5), mixed(data=3), prepare().fingerprint}
+    assert len({same, *others}) == 5
+
+
+def test_what_a_run_starts_from_and_is_measured_on_decides_by_its_contents(prepare, tmp_path):
+    held_out, folder, run = tmp_path / "held_out.jsonl", tmp_path / "folder", tmp_path / "run"
+    for path in (held_out, folder / "model.safetensors", run / MODEL_FILE, run / "checkpoints" / "3" / "state" / "x"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("first")
+
+    def fingerprints():
+        for cached in (digest_files, room._digest_backbone):
+            cached.cache_clear()
+        of_files = [prepare({}, ("BACKBONE", repr(str(path)))).fingerprint for path in (folder, run)]
+        return [prepare({}, ("train.validation", repr(str(held_out)))).fingerprint, *of_files]
+
+    first = fingerprints()
+    assert len({prepare().fingerprint, *first}) == 4
+    (run / "metrics.jsonl").write_text("no part of what is learned")
+    assert fingerprints() == first
+    changed = (held_out, folder / "model.safetensors", run / "checkpoints" / "3" / "state" / "x")
+    for number, path in enumerate(changed):
+        path.write_text("second")
+        now = fingerprints()
+        assert [a != b for a, b in zip(first, now, strict=True)] == [n <= number for n in range(3)]
+    with pytest.raises(CromeError, match="job a/b c: nowhere: neither a file or folder nor a known backbone"):
+        prepare({}, ("BACKBONE", "'nowhere'"))
 
 
 def test_a_folder_is_of_the_job_and_its_fingerprint(prepare, tmp_path):

@@ -9,6 +9,7 @@ from crome_jax.configuration import choose_entry, configure
 from crome_jax.groups import to_json
 from crome_jax.sweeps.jobs import prepare_job
 from crome_jax.sweeps.plan import sweep
+from crome_jax.training.study import study
 
 FILES = sorted((Path(__file__).parents[2] / "gin" / "sweeps").glob("*.gin"))
 NEEDS = {
@@ -37,3 +38,25 @@ def test_a_sweep_plans_jobs_that_are_sound(path, tmp_path):
     assert len({one.fingerprint for one in prepared}) == len(prepared)
     assert {str(one.folder.parents[1]) for one in prepared} == {f"runs/sweeps/{path.stem}"}
     assert f"{len(jobs)} jobs" in path.read_text()
+
+
+def test_a_number_of_one_method_is_set_for_the_jobs_that_have_it(tmp_path):
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(to_json(group) + "\n" for group in text_groups(1)))
+    files = ["gin/sweeps/methods.gin"]
+    places = [(name, repr(str(data))) for name in NEEDS["methods"]]
+    named = [("odin.length_weight", "0.1"), ("crome.neutral_weight", "0.5"), ("Method.kinds", "('human',)")]
+    jobs = [job for job in configure(sweep, files, places)() if job.seed == 0]
+    chosen = {job.point: job for job in jobs if job.point in ("bradley_terry", "odin", "crome", "crome_scheduled")}
+    with_, without = (
+        {point: prepare_job(job, study, files, [*places, *bindings]) for point, job in chosen.items()}
+        for bindings in (named, [])
+    )
+    assert {point: set(one.unread) for point, one in with_.items()} == {
+        "bradley_terry": {"odin.length_weight", "crome.neutral_weight", "Method.kinds"},
+        "odin": {"crome.neutral_weight", "Method.kinds"},
+        "crome": {"odin.length_weight", "Method.kinds"},
+        "crome_scheduled": {"odin.length_weight", "crome.neutral_weight", "Method.kinds"},
+    }
+    different = {point for point in chosen if with_[point].fingerprint != without[point].fingerprint}
+    assert different == {"odin", "crome"}
