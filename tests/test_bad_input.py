@@ -32,6 +32,7 @@ STUDY = (
     "--gin.study.learning_rates=(1e-3,)", "--gin.study.rows_per_step=8",
     "--gin.study.methods=[@bradley_terry/Method()]", "--gin.study.test_splits=('test',)",
 )  # fmt: skip
+TRAINING = ("train", "study")
 MEND = "mend or drop the record, or pass --skip-bad"
 
 
@@ -261,8 +262,10 @@ def test_a_prompt_longer_than_the_row_is_named_by_file_and_record(place, tmp_pat
     line = refused(capfd, *commands(verb, place, data, tmp_path / "out"))
     named = f"group 'data-3' of {data}" if verb == "study" else f"record 3 of {data}"
     assert line.startswith(f"{named}: 'prompt' takes 43")
-    assert "raise RowShape.tokens, shorten the prompt" in line
+    assert "raise the row's tokens (--row-tokens, or --gin.ROW_TOKENS in training), shorten the prompt" in line
     assert os.listdir(tmp_path) == ["data.jsonl"]
+    command = [*commands(verb, place, data, tmp_path / "out"), *([] if verb in TRAINING else ["--row-tokens", 512])]
+    assert run(*(str(part).replace("ROW_TOKENS=256", "ROW_TOKENS=512") for part in command)) == 0
 
 
 @pytest.mark.parametrize(("content", "said"), [(b"", "check how it was made"), (b"{\n3\n", "all 2 are bad, the first")])
