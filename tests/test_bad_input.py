@@ -268,6 +268,22 @@ def test_a_prompt_longer_than_the_row_is_named_by_file_and_record(place, tmp_pat
     assert run(*(str(part).replace("ROW_TOKENS=256", "ROW_TOKENS=512") for part in command)) == 0
 
 
+@pytest.mark.parametrize(
+    ("record", "said"), [("{nope", "is not JSON"), (pair(prompt="word " * 400), "'prompt' takes 43")]
+)
+def test_bad_records_to_validate_on_are_named_or_set_aside_as_others(place, tmp_path, capfd, record, said):
+    data, out = tmp_path / "held_out.jsonl", tmp_path / "out"
+    data.write_text("\n".join([*GOOD[:2], record]))
+    command = [*commands("train", place, place / "good.jsonl", out), f"--gin.train.validation='{data}'"]
+    assert refused(capfd, *command).startswith(f"record 3 of {data}: {said}")
+    assert os.listdir(tmp_path) == ["held_out.jsonl"]
+    assert run(*command, "--skip-bad") == 0
+    assert f"1 records set aside in {out}.bad.jsonl" in capfd.readouterr().err
+    (aside,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
+    assert (aside["file"], aside["record"]) == (str(data), 3)
+    assert "validation/accuracy" in (out / "metrics.jsonl").read_text()
+
+
 @pytest.mark.parametrize(("content", "said"), [(b"", "check how it was made"), (b"{\n3\n", "all 2 are bad, the first")])
 def test_nothing_good_on_standard_input_is_said(place, tmp_path, capfd, monkeypatch, content, said):
     monkeypatch.chdir(tmp_path)
