@@ -260,8 +260,7 @@ def test_a_prompt_longer_than_the_row_is_named_by_file_and_record(place, tmp_pat
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join([*GOOD[:2], pair(prompt="word " * 400)]))
     line = refused(capfd, *commands(verb, place, data, tmp_path / "out"))
-    named = f"group 'data-3' of {data}" if verb == "study" else f"record 3 of {data}"
-    assert line.startswith(f"{named}: 'prompt' takes 43")
+    assert line.startswith(f"record 3 of {data}: 'prompt' takes 43")
     assert "raise the row's tokens (--row-tokens, or --gin.ROW_TOKENS in training), shorten the prompt" in line
     assert os.listdir(tmp_path) == ["data.jsonl"]
     command = [*commands(verb, place, data, tmp_path / "out"), *([] if verb in TRAINING else ["--row-tokens", 512])]
