@@ -32,6 +32,7 @@ STUDY = (
     "--gin.study.learning_rates=(1e-3,)", "--gin.study.rows_per_step=8",
     "--gin.study.methods=[@bradley_terry/Method()]", "--gin.study.test_splits=('test',)",
 )  # fmt: skip
+TRAINING = ("train", "study")
 MEND = "mend or drop the record, or pass --skip-bad"
 
 
@@ -259,10 +260,27 @@ def test_a_prompt_longer_than_the_row_is_named_by_file_and_record(place, tmp_pat
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join([*GOOD[:2], pair(prompt="word " * 400)]))
     line = refused(capfd, *commands(verb, place, data, tmp_path / "out"))
-    named = f"group 'data-3' of {data}" if verb == "study" else f"record 3 of {data}"
-    assert line.startswith(f"{named}: 'prompt' takes 43")
-    assert "raise RowShape.tokens, shorten the prompt" in line
+    assert line.startswith(f"record 3 of {data}: 'prompt' takes 43")
+    assert "raise the row's tokens (--row-tokens, or --gin.ROW_TOKENS in training), shorten the prompt" in line
     assert os.listdir(tmp_path) == ["data.jsonl"]
+    command = [*commands(verb, place, data, tmp_path / "out"), *([] if verb in TRAINING else ["--row-tokens", 512])]
+    assert run(*(str(part).replace("ROW_TOKENS=256", "ROW_TOKENS=512") for part in command)) == 0
+
+
+@pytest.mark.parametrize(
+    ("record", "said"), [("{nope", "is not JSON"), (pair(prompt="word " * 400), "'prompt' takes 43")]
+)
+def test_bad_records_to_validate_on_are_named_or_set_aside_as_others(place, tmp_path, capfd, record, said):
+    data, out = tmp_path / "held_out.jsonl", tmp_path / "out"
+    data.write_text("\n".join([*GOOD[:2], record]))
+    command = [*commands("train", place, place / "good.jsonl", out), f"--gin.train.validation='{data}'"]
+    assert refused(capfd, *command).startswith(f"record 3 of {data}: {said}")
+    assert os.listdir(tmp_path) == ["held_out.jsonl"]
+    assert run(*command, "--skip-bad") == 0
+    assert f"1 records set aside in {out}.bad.jsonl" in capfd.readouterr().err
+    (aside,) = map(json.loads, (tmp_path / "out.bad.jsonl").read_text().splitlines())
+    assert (aside["file"], aside["record"]) == (str(data), 3)
+    assert "validation/accuracy" in (out / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize(("content", "said"), [(b"", "check how it was made"), (b"{\n3\n", "all 2 are bad, the first")])

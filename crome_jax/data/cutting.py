@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from crome_jax.errors import DataError
 
+_FIX = "raise the row's tokens (--row-tokens, or --gin.ROW_TOKENS in training), shorten the prompt, or pass --skip-bad"
+
 
 def check_room(prompt: int, tokens: int) -> None:
     """Raise DataError where a prompt of so many tokens leaves a row of so many no room for responses."""
@@ -12,7 +14,7 @@ def check_room(prompt: int, tokens: int) -> None:
         raise DataError(
             f"takes {prompt} tokens; a row has {tokens} and its responses need 32",
             field="prompt",
-            fix="raise RowShape.tokens, shorten the prompt, or pass --skip-bad",
+            fix=_FIX,
         )
 
 
@@ -33,7 +35,7 @@ def share_room(wanted: dict[int, int], room: int) -> dict[int, int]:
         raise DataError(
             f"leaves {max(room, 0)} tokens of the row for {len(wanted)} responses",
             field="prompt",
-            fix="raise the row's tokens, shorten the prompt, or pass --skip-bad",
+            fix=_FIX,
         )
     shared = {}
     left = room

@@ -146,8 +146,8 @@ def _read_pair(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
         return _read_styles(record, group_id)
     if is_messages(chosen) or is_messages(rejected):
         prompt, chosen, rejected = _split_messages(prompt, messages(chosen, "chosen"), messages(rejected, "rejected"))
-    elif prompt is None and is_transcript(chosen) and is_transcript(rejected):
-        prompt, chosen, rejected = split_pair(transcript(chosen), transcript(rejected))
+    elif is_transcript(chosen) or is_transcript(rejected):
+        prompt, chosen, rejected = _split_transcripts(prompt, chosen, rejected)
     elif prompt is None:
         raise DataError("is missing", field="prompt")
     _check_pair({"chosen": chosen, "rejected": rejected})
@@ -197,6 +197,22 @@ def _split_messages(
         if prompt[-overlap:] == shared[:overlap]:
             return prompt + shared[overlap:], *answers
     raise DataError("is no part of the conversations in 'chosen' and 'rejected'", field="prompt")
+
+
+def _split_transcripts(
+    prompt: tuple[Message, ...] | None, chosen: Any, rejected: Any
+) -> tuple[tuple[Message, ...], str, str]:
+    """Split a pair of transcripts, as `_split_messages` does; white space around a prompt's turns does not count.
+
+    Where one side alone is a transcript, the other might be its answer or a conversation in another form: as where one
+    side alone is messages, the record is refused.
+    """
+    for name, text in (("chosen", chosen), ("rejected", rejected)):
+        if not is_transcript(text):
+            raise DataError("is no transcript of Human and Assistant, as the other side is", field=name)
+    if prompt is not None:
+        prompt = tuple(Message(turn.role, turn.content.strip()) for turn in prompt)
+    return _split_messages(prompt, transcript(chosen), transcript(rejected))
 
 
 def _read_styles(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:

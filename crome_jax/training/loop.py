@@ -152,7 +152,7 @@ def fit(
             pending.add(values)
         elapsed = max(time.monotonic() - started, 1e-9)
         rates = {"tokens/s": seen["tokens"] / elapsed, "pairs/s": seen["comparisons"] / elapsed}
-        progress.update(at, _facts(summarize(pending.sums, pending.steps), rates))
+        progress.update(at, *progress_facts(summarize(pending.sums, pending.steps), rates))
         # By the step's number, so that a resumed run writes its lines where the uninterrupted one would.
         if at % log_every == 0 or at == steps:
             told = {"skipped": pending.skipped} if pending.skipped else {}
@@ -248,11 +248,34 @@ def _too_many(first: int, last: int, metrics: dict[str, Any], incidents: Inciden
     )
 
 
-def _facts(values: dict[str, float], rates: dict[str, float]) -> str:
-    parts = [f"{rates['tokens/s']:,.0f} tokens/s  {rates['pairs/s']:.1f} pairs/s  loss {values.get('loss', 0):.3f}"]
+def progress_facts(values: Mapping[str, float], rates: Mapping[str, float]) -> tuple[str, str]:
+    """Return what the progress line tells of the steps since the last logged one, in full and short.
+
+    Args:
+        values: from `metrics.summarize`.
+        rates: tokens/s and pairs/s of the run.
+
+    Returns:
+        Rates, loss, and of each kind of comparison the accuracy, or of ties the mean distance of their rewards (nats);
+        and the same where there is little room: 12.3k for 12,345, and H, C and N for the kinds.
+    """
+    loss = f"loss {values.get('loss', 0):.3f}"
+    facts = [f"{rates['tokens/s']:,.0f} tokens/s", f"{rates['pairs/s']:.1f} pairs/s", loss]
+    short = [f"{_rounded(rates['tokens/s'])} tok/s", f"{_rounded(rates['pairs/s'])} pair/s", loss]
+    kinds = []
     for kind in KINDS:
         if f"{kind}/accuracy" in values:
-            parts.append(f"{kind} {values[f'{kind}/accuracy']:.0%}")
+            facts.append(f"{kind} {values[f'{kind}/accuracy']:.0%}")
+            kinds.append(f"{kind[0].upper()}{values[f'{kind}/accuracy']:.0%}")
         elif f"{kind}/distance" in values:
-            parts.append(f"{kind} |d| {values[f'{kind}/distance']:.2f}")
-    return "  ".join(parts)
+            facts.append(f"{kind} |d| {values[f'{kind}/distance']:.2f}")
+            kinds.append(f"{kind[0].upper()}{values[f'{kind}/distance']:.2f}")
+    return "  ".join(facts), "  ".join([*short, " ".join(kinds)]).rstrip()
+
+
+def _rounded(number: float) -> str:
+    """Write a number of at least 0.1 with three digits."""
+    for letter, size in (("M", 1e6), ("k", 1e3)):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:.3g}"

@@ -37,21 +37,37 @@ class Progress:
         self._before = self._done = done
         self._open = False
         self._silent = silent
+        self._named = False
 
-    def update(self, done: int, facts: str = "") -> None:
-        """Show `done` of the total, time left, and further facts; silent when the last line is too recent."""
+    def update(self, done: int, facts: str = "", short: str = "") -> None:
+        """Show `done` of the total, time left, and further facts; silent when the last line is too recent.
+
+        Args:
+            short: the same facts for a terminal that is too narrow for the line; the job then has a line of its own.
+        """
         now = time.monotonic()
         if self._silent or (now - self._said < self._every and done < self._total):
             return
         self._said = now
         elapsed = now - self._start
         left = elapsed / max(done - self._before, 1) * (self._total - done)
-        line = f"{self._job}: {self._unit} {done}/{self._total}  {_clock(left)} left  {facts}".rstrip()
-        # A line that wraps could not be overwritten: on a narrow terminal the last facts are cut.
-        width = shutil.get_terminal_size().columns - 1
-        self._stream.write(f"\r\x1b[K{line[:width]}" if self._live else line + "\n")
+        place = f"{done}/{self._total}  {_clock(left)} left"
+        line = f"{self._job}: {self._unit} {place}  {facts}".rstrip()
+        if self._live:
+            line = self._fitted(line, f"{place}  {short}" if short else line)
+        self._stream.write(f"\r\x1b[K{line}" if self._live else line + "\n")
         self._stream.flush()
         self._open = self._live
+
+    def _fitted(self, line: str, short: str) -> str:
+        """Return the line, or the short one, as far as it fits: one that wraps could not be overwritten."""
+        room = shutil.get_terminal_size().columns - 1
+        if len(line) > room and short != line and not self._named:
+            self._stream.write(f"\r\x1b[K{self._job}, {self._total} {self._unit}s:\n")
+            self._named = True
+        if self._named:
+            line = short if len(short) <= room else short.replace("  ", " ")
+        return line[:room]
 
     def advance(self, by: int, facts: str = "") -> None:
         """Show that so many more units are done."""

@@ -361,11 +361,9 @@ class _Bench:
     def read(
         self, path: str, split: str | None = None, *, quarantine: Quarantine | None, readings: Sequence[bool]
     ) -> list[PreferenceGroup]:
-        """Read groups; where there is a quarantine, what no row has room for goes there, too."""
+        """Read groups; what no row has room for is a bad record, too."""
         places: Places = {}
         groups = list(read_groups(path, split=split, quarantine=quarantine, places=places))
-        if quarantine is None:
-            return groups
         forms = [BOTH if pairs else None for pairs in readings]
         return fitting_groups(groups, self.base.tokenizer, self.shape, quarantine, forms=forms, places=places)
 

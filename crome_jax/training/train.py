@@ -131,7 +131,7 @@ def train(
         trace_steps: a first and a last step to record for XProf, in `out`/trace; nothing unless given.
         replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
             newest checkpoint before it is the start, and the steps in between are taken once more.
-        skip_bad: set records aside that cannot be used, in a file next to `out`, and go on.
+        skip_bad: set records aside that cannot be used, of `validation` too, in a file next to `out`, and go on.
         launched: when the process began, on time.monotonic's clock: since then time counts, of which goodput is the
             share that was of use. None for now.
         operative_config: called before the first step and after the last; its text is saved beside the checkpoint.
@@ -189,7 +189,9 @@ def train(
     aside = list_beside(run) if skip_bad and is_first() else None
     several = jax.process_count() > 1
     packed = run / "rows"
-    with Quarantine(aside, overwrite=True, inputs=sources) as quarantine, first_goes_ahead("data") as first:
+    inputs = [*sources, *([validation] if validation is not None else [])]
+    validate, measured_on = None, ""
+    with Quarantine(aside, overwrite=True, inputs=inputs) as quarantine, first_goes_ahead("data") as first:
         # Of several processes one reads the data and packs it; all of them, it too, then read their rows alone.
         if first:
             trained_on = read_training_data(
@@ -208,6 +210,9 @@ def train(
             say_packing(method.name, trained_on.packing | seen)
         else:
             trained_on = open_training_data(packed)
+        if validation is not None and replay is None:
+            model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
+            validate, measured_on = make_validation(validation, model, quarantine if skip_bad else None)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
         deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
         deciding |= {"mixture": str(trained_on.mixture)} if trained_on.mixture else {}
@@ -224,10 +229,6 @@ def train(
         )
     if quarantine.count and is_first():
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
-    validate, measured_on = None, ""
-    if validation is not None and replay is None:
-        model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
-        validate, measured_on = make_validation(validation, model)
     ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
     checkpoints = Checkpoints(run, keep_checkpoints, rank=ranked, measured_on=measured_on, read_only=replay is not None)

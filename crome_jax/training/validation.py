@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from crome_jax.data.loading import fingerprint_groups
+from crome_jax.data.loading import fingerprint_groups, fitting_groups
+from crome_jax.data.quarantine import Places, Quarantine
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
-from crome_jax.evaluation.pair_scoring import gather_pairs, pack_pairs
+from crome_jax.evaluation.pair_scoring import BOTH, gather_pairs, pack_pairs
 from crome_jax.evaluation.scoring import RewardModel, gather_rewards, make_scorer, pack_for_scoring, score_rows
 from crome_jax.models.weights import Params
 from crome_jax.training.progress import Progress
@@ -18,13 +19,14 @@ SIGN = {"accuracy": 1.0, "loss": -1.0}
 
 
 def make_validation(
-    path: str, model: RewardModel
+    path: str, model: RewardModel, quarantine: Quarantine | None
 ) -> tuple[Callable[[Params, Callable[[], bool]], dict[str, float] | None], str]:
     """Read and pack what a run is measured on.
 
     Args:
         path: groups or preference records, as `train` reads them; every process reads them whole.
         model: as it is before training; the trained parameters are given to what is returned.
+        quarantine: where records go that cannot be used; None makes the first one an error.
 
     Returns:
         A function of the trained parameters, and of what tells after each batch whether to give up; it then returns
@@ -34,7 +36,10 @@ def make_validation(
     Raises:
         CromeError: where the data cannot be read, or no comparison in it has a preferred side.
     """
-    groups = list(read_groups(path))
+    places: Places = {}
+    groups = list(read_groups(path, quarantine=quarantine, places=places))
+    form = BOTH if model.pairwise else None
+    groups = fitting_groups(groups, model.tokenizer, model.shape, quarantine, forms=[form], places=places)
     if not any(comparison.target != 0.5 for group in groups for comparison in group.comparisons):
         raise CromeError(f"{path}: holds no comparison with a preferred side; give train.validation other data")
     pack, gather = (pack_pairs, gather_pairs) if model.pairwise else (pack_for_scoring, gather_rewards)

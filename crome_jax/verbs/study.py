@@ -8,6 +8,7 @@ Macros of gin/runs/quickstart.gin, with defaults:
   GROUPS           augmented training groups ('runs/quickstart/groups')
   OUT              folder of the report and the runs ('runs/quickstart')
   SEED             of the data order (0)
+On a narrow terminal H, C and N of the live line stand for human, causal and neutral comparisons, as in train.
 Any other argument of study, adamw, Method, RowShape, make_mesh or an objective: --gin.study.steps=200.
 """
 

@@ -13,6 +13,8 @@ Macros of gin/runs/crome.gin and gin/runs/bradley_terry.gin, with defaults:
   LEARNING_RATE    at the peak of the schedule (1e-4)
   SEED             of the data order (0)
 Any other argument of train, adamw, Method, RowShape, make_mesh or an objective: --gin.train.dtype="'bfloat16'".
+The live line tells loss and accuracy by kind of comparison; on a narrow terminal H, C and N stand for human, causal and
+neutral. Of ties, N as a rule, it is the mean distance of their rewards, in nats.
 Each method has a run file in gin/runs/: odin, mmd, mmd_conditional, rrm, davidson, rao_kupper, plackett_luce, ...
 """
 

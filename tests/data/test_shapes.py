@@ -38,6 +38,7 @@ def _hh(turns):
 
 
 YES, NO = _said("assistant", "good"), _said("assistant", "bad")
+TALKS = tuple(f"\n\nHuman: Why?\n\nAssistant: {answer}" for answer in ("good", "bad"))
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,24 @@ YES, NO = _said("assistant", "good"), _said("assistant", "bad")
             TURNS[1:],
         ),
         ({"prompt": _hh(TURNS[1:]) + "\n\nAssistant:", "chosen": "good", "rejected": "bad"}, TURNS[1:]),
+        *(  # Whole transcripts beside a prompt: HH's own beginning of them, their first question, or all they share.
+            (
+                {
+                    **prompt,
+                    "chosen": _hh(TURNS[1:]) + "\n\nAssistant: good",
+                    "rejected": _hh(TURNS[1:]) + "\n\nAssistant: bad",
+                },
+                turns,
+            )
+            for prompt, turns in (
+                ({"prompt": _hh(TURNS[1:]) + "\n\nAssistant:"}, TURNS[1:]),
+                ({"prompt": _hh(TURNS[1:2])}, TURNS[1:]),
+                ({"prompt": "Hi.\n"}, TURNS[1:]),
+                ({"prompt": "Hi.", "system": "Be kind."}, TURNS),
+                ({"instruction": "Why?", "history": [["Hi.", "Hello."]]}, TURNS[1:]),
+                ({"messages": _dicts(TURNS)}, TURNS),
+            )
+        ),
         (
             {
                 "chosen": "\n\nHuman: a\n\nHuman: b\n\nAssistant: good",
@@ -296,6 +315,11 @@ def test_a_margin_is_that_of_every_comparison(record):
             "is no part of the conversations",
         ),
         ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: a"}, "chosen", "does not end with the assistant's turn"),
+        ({"prompt": "Who?", "chosen": TALKS[0], "rejected": TALKS[1]}, "prompt", "is no part of the conversations"),
+        ({"prompt": "Why?", "chosen": TALKS[0], "rejected": "bad"}, "rejected", "is no transcript"),
+        ({"prompt": "Why?", "chosen": "good", "rejected": TALKS[1]}, "chosen", "is no transcript"),
+        ({"prompt": "Why?", "chosen": TALKS[0], "rejected": 3}, "rejected", "is no transcript"),
+        ({"chosen": TALKS[0], "rejected": "bad"}, "rejected", "is no transcript"),
         (SCORED | {"responses": "a"}, "responses", "is str, not a list"),
         (SCORED | {"responses": ["a"], "scores": [1]}, "responses", "fewer than two"),
         (SCORED | {"responses": ["a", "a"]}, "responses", "fewer than two different"),
