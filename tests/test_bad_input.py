@@ -354,6 +354,32 @@ def test_a_full_disk_leaves_no_half_output(place, tmp_path, capfd, verb):
     assert run(*command) == 0
 
 
+@pytest.mark.parametrize("name", ["out", "out.jsonl"])
+def test_a_card_is_never_beside_other_data_than_its_own(place, tmp_path, capfd, monkeypatch, name):
+    command = commands("augment", place, place / "good.jsonl", tmp_path / name)
+    replace = os.replace
+
+    def fail(source, target):
+        if target == tmp_path / name and source.name == "finished":  # The last that is done to the data.
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(source, target)
+
+    def refuse(*flags):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            assert "cannot be written (Input/output error)" in refused(capfd, *command, *flags)
+
+    refuse()
+    assert os.listdir(tmp_path) == []
+    assert run(*command) == 0
+    cards = [tmp_path / f"{name}.card.{suffix}" for suffix in ("json", "html")]
+    before = [card.read_text() for card in cards]
+    refuse("--overwrite", "--align-per-pair", "0")
+    assert [card.read_text() for card in cards] == before
+    assert run(*command, "--overwrite", "--align-per-pair", "0") == 0
+    assert [card.read_text() == text for card, text in zip(cards, before, strict=True)] == [False, False]
+
+
 @pytest.mark.parametrize("verb", ["augment", "score"])
 def test_an_input_is_never_replaced(place, tmp_path, capfd, verb):
     data = tmp_path / "data.jsonl"

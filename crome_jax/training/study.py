@@ -235,7 +235,7 @@ def study(
                 "optimizer steps of a run": steps,
                 "packed rows of a step": rows_per_step,
                 "minutes": round((time.monotonic() - started) / 60, 2),
-                "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+                "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
                 "jax": jax.__version__,
                 "python": platform.python_version(),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",

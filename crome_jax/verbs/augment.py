@@ -200,8 +200,8 @@ def run(args: argparse.Namespace) -> None:
                 card.add(group)
                 yield group
             facts.update(oracle_facts(oracle))
-        if account.groups:  # Else there is no output; before it appears, so that none is ever without its card.
-            write_card(args.out, card.figures(facts), card.sample)
+        if account.groups:  # Else there is no output. Written here, so that where it cannot be, there is none either.
+            cards.enter_context(written_card(args.out, card.figures(facts), card.sample))
 
     if args.beam is not None:
         _run_beam(args, chosen)
@@ -213,7 +213,8 @@ def run(args: argparse.Namespace) -> None:
     if args.overwrite:
         check_not_read(args.out, [args.data])
     check_card(args.out)
-    with set_aside(args.out, args.skip_bad, inputs=[args.data], overwrite=args.overwrite) as quarantine:
+    aside = set_aside(args.out, args.skip_bad, inputs=[args.data], overwrite=args.overwrite)
+    with aside as quarantine, contextlib.ExitStack() as cards:
         write_groups(
             args.out,
             augmented(),
@@ -306,14 +307,27 @@ def check_card(out: Path) -> None:
             raise CromeError(f"{figures}: its place, or that of {page.name}, is taken by no data card; move it away")
 
 
-def write_card(out: Path, figures: dict[str, Any], sample: list[PreferenceGroup]) -> None:
-    """Write the card of a data set beside it: its figures, and a page."""
+@contextlib.contextmanager
+def written_card(out: Path, figures: dict[str, Any], sample: list[PreferenceGroup]) -> Iterator[None]:
+    """Write the card of a data set, figures and page, which appear beside it when the block ends without an error.
+
+    After an error what was there, the card of an earlier data set, is as it was before.
+    """
     import json
 
     from crome_jax.evaluation.card_page import render_card
     from crome_jax.files import whole_output
 
-    with whole_output(_card_path(out, "json"), overwrite=True) as partial:
-        partial.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    with whole_output(_card_path(out, "html"), overwrite=True) as partial:
-        partial.write_text(render_card(figures, sample, out.name), encoding="utf-8")
+    with (
+        whole_output(_card_path(out, "json"), overwrite=True) as figures_file,
+        whole_output(_card_path(out, "html"), overwrite=True) as page_file,
+    ):
+        figures_file.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        page_file.write_text(render_card(figures, sample, out.name), encoding="utf-8")
+        yield
+
+
+def write_card(out: Path, figures: dict[str, Any], sample: list[PreferenceGroup]) -> None:
+    """Write the card of a data set beside it."""
+    with written_card(out, figures, sample):
+        pass

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import types
 
 import pytest
 from toy import text_groups
@@ -71,6 +72,11 @@ def test_with_fewer_search_steps_the_best_rate_is_trained_anew(run):
     # The same rate and steps as the whole-length trial of the other study: the same run.
     (same,) = (trial for trial in run()["facts"]["search"] if trial["learning rate"] == kept["learning rate"])
     assert kept["validation loss, nats"] == same["validation loss, nats"]
+
+
+def test_peak_memory_is_told_in_billions_of_bytes(run, monkeypatch):
+    monkeypatch.setattr(room.resource, "getrusage", lambda who: types.SimpleNamespace(ru_maxrss=2_000_000))  # KiB.
+    assert run(learning_rates=(1e-4,))["facts"]["run"]["peak memory, GB"] == 2.05
 
 
 def test_a_search_of_no_steps_is_refused(run):
