@@ -109,7 +109,9 @@ def test_the_same_command_again_does_nothing_again(swept, place, tmp_path, here,
     before = (out / "results.csv").read_bytes()
     assert main(sweep(place, out, GRID, "--gin.sweep.seeds=(0, 1)")) == 0
     assert here == []
-    assert "4 jobs, 4 of them done already" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "4 jobs, 4 of them done already" in printed.err
+    assert "test, against causal_weight=0.5,neutral_weight=0.0:" in printed.out
     assert (out / "results.csv").read_bytes() == before
 
 
@@ -148,7 +150,7 @@ def test_more_data_to_measure_on_is_scored_without_training(swept, place, tmp_pa
 
 
 def test_a_job_that_fails_is_named_and_the_others_go_on(place, tmp_path, here, capsys):
-    points = {"fine": {}, "broken": {"RowShape.tokens": 24}, "fine, too": {"adamw.beta2": 0.9}}
+    points = {"broken": {"RowShape.tokens": 24}, "fine": {}, "fine, too": {"adamw.beta2": 0.9}}
     command = sweep(place, tmp_path / "out", f"--gin.sweep.points={points}", "--gin.crome.neutral_weight=0.0")
     assert main(command) == 2
     printed = capsys.readouterr()
@@ -157,7 +159,14 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(place, tmp_path, here, c
     assert len(here) == 3
     table = pyarrow.parquet.read_table(tmp_path / "out" / "results.parquet").to_pylist()
     assert {row["point"] for row in table} == {"fine", "fine, too"}
-    assert "broken,seed=0" in (tmp_path / "out" / "sweep.html").read_text()
+    page = (tmp_path / "out" / "sweep.html").read_text()
+    assert "broken,seed=0" in page
+    # The baseline is the point that failed: no other takes its place.
+    assert "test, without tests: broken, the baseline, has no result:" in printed.out
+    assert "The baseline, <bdi>broken</bdi>, has no result" in page
+    assert "baseline</td>" not in page
+    ranked = json.loads((tmp_path / "out" / "ranking.json").read_text())["test"]["all"]
+    assert [(place["difference"], place["chance"], place["adjusted"]) for place in ranked] == [(None,) * 3] * 2
 
 
 def test_commands_are_printed_for_what_is_left_and_do_it(place, tmp_path, here, capsys):

@@ -19,6 +19,7 @@ def render_sweep(
     title: str,
     rankings: Mapping[str, Sequence[Ranked]],
     runs: Mapping[str, Sequence[Measured]],
+    baseline: str,
     failed: Mapping[str, str],
     missing: Sequence[str],
     jobs: int,
@@ -29,7 +30,8 @@ def render_sweep(
     Args:
         title: of the page.
         rankings: data set -> its contenders, best first.
-        runs: contender -> its runs, the baseline first.
+        runs: contender -> its runs.
+        baseline: the contender that the others are tested against; where it is none of them there are no tests.
         failed: job -> what was wrong.
         missing: jobs that have not been run.
         jobs: how many the sweep has.
@@ -47,7 +49,8 @@ def render_sweep(
     return environment.get_template("sweep.html.jinja").render(
         title=title,
         rankings=rankings,
-        baseline=next(iter(runs), None),
+        baseline=baseline,
+        tested=baseline in runs,
         failed=failed,
         missing=missing,
         jobs=jobs,

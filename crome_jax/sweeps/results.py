@@ -273,3 +273,9 @@ def with_ensembles(
                 together = [combine(same, how) for same in zip(*seeds, strict=True)]
                 rewards[f"{name}, {how} of {len(seeds)} seeds"] = [together]
     return rewards
+
+
+def untested(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """Return the same places without tests: where the baseline has no result, another is not put in its place."""
+    tests = dict.fromkeys(("difference", "difference_interval", "chance", "adjusted"))
+    return [dataclasses.replace(place, **tests) for place in ranked]

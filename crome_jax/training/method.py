@@ -70,12 +70,16 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
         trainable: how much of the backbone trains.
 
     Raises:
-        CromeError: where a number of the objective is out of range, its head is missing or would never be read, the
-            objective is about responses that a pairwise head does not score, or centres them, a kind of comparison has
-            a weight of its own that the recipe leaves out, or the recipe takes one that the objective does not read, or
-            what it regularises does not train; naming the binding to change.
+        CromeError: where a kind or an origin is unknown, a number of the objective is out of range, its head is missing
+            or would never be read, the objective is about responses that a pairwise head does not score, or centres
+            them, a kind of comparison has a weight of its own that the recipe leaves out, or the recipe takes one that
+            the objective does not read, or what it regularises does not train; naming the binding to change.
     """
     own = method.binding
+    for choice, known in (("kinds", [kind.name.lower() for kind in Kind]), ("origins", [*Origin])):
+        chosen = getattr(method, choice)
+        if not chosen or not set(chosen) <= set(known):
+            raise CromeError(f"method {method.name}: {own}.{choice} is {chosen!r}; give some of {', '.join(known)}")
     if method.head not in get_args(Head):
         raise CromeError(f"method {method.name}: head is {method.head!r}; give one of {', '.join(get_args(Head))}")
     if method.pair_order not in get_args(Order):

@@ -151,7 +151,13 @@ def study(
     if hidden_cache is not None:
         store = HiddenStore(hidden_cache, bench.base, trainable, bench.dtype, hidden_cache_bytes)
     held_out = read(data, validation_split)
-    validation = {pairs: bench.prepare_scoring(held_out, data, store, pairs=pairs) for pairs in readings}
+    # What is wrong with the data, for any method, shows before anything is encoded or compiled.
+    chosen_for = {
+        method.name: bench.pack_training(training_groups, groups, method, steps, rows_per_step, seed)
+        for method in methods
+    }
+    measured_on = {pairs: bench.pack_scoring(held_out, data, pairs=pairs) for pairs in readings}
+    validation = {pairs: bench.prepare(held_out, rows, store, pairs=pairs) for pairs, rows in measured_on.items()}
     folder = Path(out)
     best, search, packing = {}, [], []
     encoding = [prepared.facts(validation_split) for prepared in validation.values()]
@@ -160,7 +166,7 @@ def study(
     in_training = store or KnownHidden()
     # That with the most comparisons first: what others train on is part of it.
     trained_on = {
-        method.name: bench.prepare_training(training_groups, groups, method, steps, rows_per_step, seed, in_training)
+        method.name: bench.prepare(*chosen_for[method.name], in_training, pairs=reads_pairs[method.name])
         for method in sorted(methods, key=lambda method: -len(method.kinds))
     }
     for method in methods:
@@ -386,11 +392,15 @@ class _Bench:
     def prepare_scoring(
         self, groups: Sequence[PreferenceGroup], name: str, known: KnownHidden | None = None, *, pairs: bool = False
     ) -> _Prepared:
+        """Pack, and run the frozen layers over, every response, or with `pairs` every comparison, to be scored."""
+        return self.prepare(groups, self.pack_scoring(groups, name, pairs=pairs), known, pairs=pairs)
+
+    def pack_scoring(self, groups: Sequence[PreferenceGroup], name: str, *, pairs: bool) -> Rows:
         """Take every response, or with `pairs` every comparison, to be scored; errors call the data `name`."""
         pack = pack_pairs if pairs else pack_for_scoring
-        return self.prepare(groups, pack(groups, self.base.tokenizer, self.shape, name=name), known, pairs=pairs)
+        return pack(groups, self.base.tokenizer, self.shape, name=name)
 
-    def prepare_training(
+    def pack_training(
         self,
         groups: Sequence[PreferenceGroup],
         name: str,
@@ -398,15 +408,14 @@ class _Bench:
         steps: int,
         rows_per_step: int,
         seed: int,
-        known: KnownHidden,
-    ) -> _Prepared:
+    ) -> tuple[list[PreferenceGroup], Rows]:
         """Take the comparisons that a method trains on for so many steps; errors call the data `name`."""
         kept = select_kinds(groups, method.kinds, method.origins, name=name)
-        form = method.pair_form(seed)
-        rows = tell_commonest_apart(pack_groups(kept, self.base.tokenizer, self.shape, pairs=form, name=name))
+        packed = pack_groups(kept, self.base.tokenizer, self.shape, pairs=method.pair_form(seed), name=name)
+        rows = tell_commonest_apart(packed)
         check_comparisons(method, rows.batch, steps, name)
         say_packing(method.name, packing_facts(rows) | passes(steps, rows_per_step, rows))
-        return self.prepare(groups, rows, known, pairs=form is not None)
+        return kept, rows
 
     def score(self, state: TrainState, on: _Prepared) -> list[np.ndarray]:
         """Score every response, or pair, of prepared groups."""

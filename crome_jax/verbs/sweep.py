@@ -8,8 +8,8 @@ The gin files are those of a run or a study; sweep.grid and sweep.points say wha
 the sweep goes. Every job is a process of its own, in OUT/jobs/<job>. One whose operative configuration and data are
 those of a job that is done is not done again; one that was cut off goes on from its checkpoint (a study starts over).
 OUT/results.parquet and .csv hold a row for each job, data set, stratum and metric; OUT/sweep.html the ranking with
-paired bootstrap tests against the first point, and heat maps over the first two numbers that are swept;
-OUT/ranking.json the rankings, by category as well.
+paired bootstrap tests against the first point (none where that has no result), and heat maps over the first two numbers
+that are swept; OUT/ranking.json the rankings, by category as well.
 Exit status 2, after all that, where a job failed.
 """
 
@@ -228,6 +228,7 @@ def _gather(
         rank,
         read_measured,
         tidy_rows,
+        untested,
         with_ensembles,
         write_rankings,
         write_table,
@@ -240,22 +241,31 @@ def _gather(
     if not measured:
         return
     runs = contenders(measured)
+    planned = prepared[0].job.point
+    tested = measured[0].job.point == planned
+    baseline = next(iter(runs)) if tested else planned
     rankings, by_category = {}, {}
     for name, groups in tests.items():
         rewards = with_ensembles(runs, name, ensembles)
         rankings[name] = rank(groups, rewards, bootstrap)
         categories = sorted({str(group.metadata["category"]) for group in groups if "category" in group.metadata})
         by_category[name] = {one: rank(groups, rewards, bootstrap, category=one) for one in categories}
+    if not tested:
+        rankings = {name: untested(ranked) for name, ranked in rankings.items()}
+        by_category = {
+            name: {one: untested(ranked) for one, ranked in some.items()} for name, some in by_category.items()
+        }
     write_rankings(rankings, by_category, out)
     parquet, table = write_table(tidy_rows(measured, tests, bootstrap), out)
     page = out / "sweep.html"
     with whole_output(page, overwrite=True) as partial:
         partial.write_text(
-            render_sweep(f"Sweep {out.name}", rankings, runs, failed, missing, len(prepared), bootstrap),
+            render_sweep(f"Sweep {out.name}", rankings, runs, baseline, failed, missing, len(prepared), bootstrap),
             encoding="utf-8",
         )
+    tests_said = f"against {baseline}" if tested else f"without tests: {baseline}, the baseline, has no result"
     for name, ranked in rankings.items():
-        print(f"{name}:")
+        print(f"{name}, {tests_said}:")
         for place in ranked:
             low, high = place.interval
             p = "" if place.adjusted is None else f"  {place.difference:+.1%} to the baseline, p {place.adjusted:.3f}"

@@ -197,7 +197,8 @@ def test_the_page_needs_no_network_and_escapes_what_it_is_given(grid):
     rankings = {
         "<test>": rank(GROUPS, {who: [run.rewards["test"] for run in some] for who, some in runs.items()}, BOOTSTRAP)
     }
-    page = render_sweep("A & B", rankings, runs, {"job <1>": "out of <memory>"}, ["job <2>"], 9, BOOTSTRAP)
+    first = next(iter(runs))
+    page = render_sweep("A & B", rankings, runs, first, {"job <1>": "out of <memory>"}, ["job <2>"], 9, BOOTSTRAP)
     assert "9 jobs, 1 of them failed, 1 not run yet" in page
     assert "job &lt;2&gt;" in page
     assert "A &amp; B" in page

@@ -40,6 +40,12 @@ def test_a_sweep_plans_jobs_that_are_sound(path, tmp_path):
     assert f"{len(jobs)} jobs" in path.read_text()
 
 
+@pytest.mark.parametrize("name", ["weights", "lambda"])
+def test_what_weights_are_compared_with_is_the_papers(name):
+    first = configure(sweep, [f"gin/sweeps/{name}.gin"], [("DATA", "'groups/'")])()[0]
+    assert set(first.values.values()) == {"1.0"}
+
+
 def test_a_number_of_one_method_is_set_for_the_jobs_that_have_it(tmp_path):
     data = tmp_path / "data.jsonl"
     data.write_text("".join(to_json(group) + "\n" for group in text_groups(1)))

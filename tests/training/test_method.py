@@ -59,6 +59,16 @@ def test_choices_that_go_together(method):
 @pytest.mark.parametrize(
     ("method", "message"),
     [
+        (
+            Method(kinds=("human", "casual")),
+            r"Method\.kinds is \('human', 'casual'\); give some of human, causal, neutral$",
+        ),
+        (Method(kinds=("Human",)), r"Method\.kinds is \('Human',\); give some of human, causal, neutral"),
+        (Method(kinds=()), r"Method\.kinds is \(\); give some of human"),
+        (
+            Method(origins=("original", "upgrade")),
+            r"Method\.origins is .*'upgrade'\); give some of original, upgraded, ",
+        ),
         (Method(head="three"), "head is 'three'; give one of scalar, odin, pairwise"),
         (Method(objective=odin), r"reads a head for length, the model has none; set Method\.head to 'odin'"),
         (Method(head="odin"), r"reads no head for length; set Method\.head to 'scalar', or Method\.objective to @odin"),

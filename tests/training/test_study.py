@@ -84,6 +84,15 @@ def test_a_search_of_no_steps_is_refused(run):
         run(search_steps=0)
 
 
+def test_data_that_the_last_of_the_methods_lacks_are_told_before_anything_is_encoded(run, monkeypatch):
+    def encode(*_, **__):
+        raise AssertionError("the frozen layers ran first")
+
+    monkeypatch.setattr(room, "compute_hidden", encode)
+    with pytest.raises(CromeError, match=r"train\.jsonl holds no neutral comparison"):
+        run((Method(), Method("crome", ("human", "causal", "neutral"), objective=crome)))
+
+
 def test_a_rate_that_diverges_is_recorded_and_ends_the_study_only_where_all_do(run, monkeypatch):
     fit = room.fit
 
