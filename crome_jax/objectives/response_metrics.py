@@ -10,11 +10,13 @@ from crome_jax.scored import Scored
 def response_metrics(scored: Scored, batch: Batch) -> Metrics:
     """Sum rewards, lengths (tokens), their squares and their product over the responses of a batch.
 
-    Each filled slot counts once, whatever comparisons it takes part in.
+    Each filled slot counts once, whatever comparisons it takes part in. A slot of two answers counts by its log-odds,
+    and with no length: its tokens are those of both, and the batch does not say where the one ends.
     """
     present = (batch.response_ends >= 0).astype(jnp.float32)
     rewards = present * scored.rewards.astype(jnp.float32)
-    lengths = present * scored.lengths
+    of_pairs = (batch.right < 0).any(axis=1, keepdims=True)
+    lengths = jnp.where(of_pairs, 0.0, present * scored.lengths)
     return {
         "reward/count": present.sum(),
         "reward/sum": rewards.sum(),

@@ -30,7 +30,9 @@ def summarize(sums: Mapping[str, float | np.ndarray], steps: int, attributes: Se
         `loss` in nats per comparison; by kind: `<kind>/loss`, `<kind>/accuracy` (a fraction), `<kind>/distance` (mean
         absolute reward difference, nats); the same three of the causal comparisons of each attribute, as
         `causal/<attribute>/loss` and so on; `reward/mean`, `reward/std` and `reward/length_correlation` (Pearson's, of
-        reward and tokens, over all responses); `grad_norm`. What did not occur, or did not vary, is absent.
+        reward and tokens, over all responses); `grad_norm`. What did not occur, or did not vary, is absent. Of a
+        pairwise head the reward is the log-odds that the first answer is the better: their mean tells whether it
+        favours a place, their spread how decided it is; the length correlation is absent.
     """
     out = {name: sums[name] / steps for name in ("loss", "grad_norm") if name in sums}
     if not sums:  # Every step was skipped.
