@@ -11,6 +11,8 @@ from reference import TOKENS, reference, write_tokenizer
 from test_cli_models import run, score
 from toy import text_groups
 
+from crome_jax.augment.card_files import read_making
+from crome_jax.errors import CromeError
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training.run_cards import read_card
 from crome_jax.weights.model_cards import render_model_card
@@ -23,6 +25,8 @@ def place(tmp_path_factory):
     reference("qwen2", 0, TOKENS)[0].save_pretrained(folder / "backbone")
     write_tokenizer(folder / "backbone")
     (folder / "prefs.jsonl").write_text("\n".join(to_json(group) for group in text_groups(8)))
+    card = {"crome_jax": "data card", "making": {"seed": 5, "degrade_per_pair": 2, "baseline": None}}
+    (folder / "prefs.jsonl.card.json").write_text(json.dumps(card))
     bindings = {"BACKBONE": f"'{folder / 'backbone'}'", "DATA": f"'{folder / 'prefs.jsonl'}'", "STEPS": 2}
     bindings |= {"OUT": f"'{folder / 'run'}'", "TRAINABLE": 1, "ROW_TOKENS": 256, "LEARNING_RATE": 1e-2}
     bindings |= {"train.checkpoint_every": 1, "train.keep_checkpoints": 1, "train.keep_best": "'loss'"}
@@ -70,6 +74,8 @@ def test_an_exported_run_scores_as_the_run_does(place, tmp_path, capsys):
     torch.testing.assert_close(before.model.layers[0].mlp.up_proj.weight, after.model.layers[0].mlp.up_proj.weight)
 
     card = (out / "README.md").read_text()
+    asked = "| | |\n|---|---|\n| seed | 5 |\n| degrade per pair | 2 |\n| baseline | none |"
+    assert f"`crome augment` made the data `prefs.jsonl`:\n\n{asked}" in card
     assert "# Reward model: bradley_terry on backbone" in card
     assert "| optimizer steps | 2 |" in card
     assert "LEARNING_RATE = 0.01" in card
@@ -139,3 +145,13 @@ def test_a_run_whose_backbone_s_folder_changed_is_refused(place, tmp_path, capsy
         assert "whose file has changed since" in capsys.readouterr().err
     finally:
         path.write_text(content)
+
+
+def test_a_damaged_data_card_is_named(place, tmp_path):
+    data = tmp_path / "prefs.jsonl"
+    data.write_text((place / "prefs.jsonl").read_text())
+    card = tmp_path / "prefs.jsonl.card.json"
+    for damaged in ('{"making": [1]}', "{"):
+        card.write_text(damaged)
+        with pytest.raises(CromeError, match=r"prefs.jsonl.card.json: .*augment again, or delete it"):
+            read_making(str(data))

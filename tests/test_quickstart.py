@@ -52,6 +52,12 @@ def test_its_commands_lead_from_a_testbed_to_a_report_of_every_method_and_split(
             low, high = split["interval"]
             assert 0 <= low <= split["accuracy"] <= high <= 1
             assert split["comparisons"] > 0
+    making = report["facts"]["how the groups were made"]
+    wanted = {"seed": 3, "oracle": "offline", "degrade_per_pair": 1, "upgrade_per_pair": 1, "neutrals_per_group": 0}
+    assert making.items() >= {**wanted, "align_per_pair": 1, "implied": True}.items()
+    for method in report["methods"]:
+        assert json.loads((out / method / "data_cards.json").read_text()) == {"runs/quickstart/groups": making}
+    assert "degrade per pair" in (out / "groups.card.html").read_text()
     packed = {row["method"]: row["comparisons"] for row in report["facts"]["packing"]}
     assert packed["crome"] > packed["bradley_terry"] > 0
     assert {path.name for path in out.iterdir()} >= {"bradley_terry", "crome", "testbed", "groups", "groups.card.html"}

@@ -115,11 +115,12 @@ class Card:
         """Groups to draw pairs from: which they are depends on the seed and the ids, not on the order they came in."""
         return [group for _, _, group in sorted(self._sample, key=lambda row: row[:2], reverse=True)]
 
-    def figures(self, oracle: Mapping[str, Any]) -> dict[str, Any]:
+    def figures(self, oracle: Mapping[str, Any], making: Mapping[str, Any]) -> dict[str, Any]:
         """Return the card as plain JSON types.
 
         Args:
             oracle: facts about who made it: model, prompts, traffic, tokens, dollars.
+            making: what decided what was made: data, seed, recipe, baseline.
         """
         return {
             "crome_jax": "data card",
@@ -140,6 +141,7 @@ class Card:
             "dropped": _table(self.account.dropped, ("by", "attribute", "reason")),
             "wanted_and_not_made": _table({(by,): n for by, n in self.account.short.items()}, ("by",)),
             "oracle": dict(oracle),
+            "making": dict(making),
         }
 
     def merge(self, other: "Card") -> None:

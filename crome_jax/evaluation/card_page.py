@@ -46,5 +46,6 @@ def render_card(figures: Mapping[str, Any], sample: Sequence[PreferenceGroup], n
         tables=tables,
         drift=figures["drift"],
         oracle=figures["oracle"],
+        making=figures["making"],
         pairs=pairs,
     )

@@ -2,15 +2,20 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from crome_jax.augment.card_files import read_making
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.files import place, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head
 from crome_jax.weights.runs import MODEL_FILE
+
+MAKINGS_FILE = "data_cards.json"
+"""How the training data were made, where their cards say it."""
 
 DTYPES = ("float32", "bfloat16")
 """What activations may be."""
@@ -81,6 +86,18 @@ def _decoder_config(numbers: dict) -> DecoderConfig:
         return DecoderConfig(**{**numbers, "pattern": tuple(numbers["pattern"]), "lora": lora})
     except (KeyError, TypeError, ValueError) as e:
         raise TypeError(f"decoder: {e}") from None
+
+
+def write_makings(run: Path, sources: Sequence[str]) -> None:
+    """Keep with a run how its data were made, as far as their cards say it: by path, what `read_making` gives.
+
+    Raises:
+        CromeError: where a card is damaged, or it cannot be kept.
+    """
+    makings = {source: making for source in sources if (making := read_making(source))}
+    if makings:
+        with whole_output(run / MAKINGS_FILE, overwrite=True) as partial:
+            partial.write_text(json.dumps(makings, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def write_card(run: Path, card: ModelCard) -> None:

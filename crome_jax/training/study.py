@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from crome_jax.augment.card_files import read_making
 from crome_jax.data.attributes import tell_commonest_apart
 from crome_jax.data.loading import (
     batches,
@@ -50,7 +51,7 @@ from crome_jax.training.method import Method, check_comparisons, check_method
 from crome_jax.training.metrics import MetricsLog
 from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.placing import place_head, place_params
-from crome_jax.training.run_cards import write_card
+from crome_jax.training.run_cards import write_card, write_makings
 from crome_jax.training.step import TrainState, init_state, make_train_step
 from crome_jax.training.train import (
     above_trunk,
@@ -201,7 +202,7 @@ def study(
             trials.append(chosen)
         best[method.name] = chosen
         search += [trial.facts(method.name, kept=trial is chosen) for trial in trials]
-        bench.save(folder / method.name, method, prepared.rows, chosen, operative_config)
+        bench.save(folder / method.name, method, prepared.rows, chosen, groups, operative_config)
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
     tests = {split: read(data, split) for split in test_splits}
     merged = merge_prompts(itertools.chain(*tests.values()))
@@ -246,6 +247,7 @@ def study(
                 "python": platform.python_version(),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
             },
+            **({"how the groups were made": making} if (making := read_making(groups)) else {}),
             "search": search,
             "training comparisons": count_comparisons(training_groups),
             "packing": packing,
@@ -485,6 +487,7 @@ class _Bench:
         method: Method,
         rows: Rows,
         trial: _Trial,
+        groups: str,
         operative_config: Callable[[], str],
     ) -> None:
         """Write a trial as `train` writes a run, in the place of an earlier one."""
@@ -503,6 +506,7 @@ class _Bench:
                     method.head,
                 ),
             )
+            write_makings(folder, [groups])
             (folder / "operative_config.gin").write_text(operative_config())
             log = MetricsLog(folder)
             for line in trial.curve:

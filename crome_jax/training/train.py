@@ -49,7 +49,7 @@ from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
-from crome_jax.training.run_cards import DTYPES, ModelCard, read_card, write_card
+from crome_jax.training.run_cards import DTYPES, ModelCard, read_card, write_card, write_makings
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
 from crome_jax.training.validation import SIGN, make_validation, rank
@@ -219,6 +219,8 @@ def train(
         card = make_card(base, trainable, row_shape, trained_on.fingerprint, method.name, dtype, deciding, method.head)
         _make_folder(run)
         write_card(run, card)
+        if first:
+            write_makings(run, sources)
         if first and several:
             trained_on = trained_on.kept_in(packed)
     if method.head == "pairwise" and is_first() and not base.tokenizer.writes_pairs(REQUEST):

@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crome_jax.augment.card_files import card_path, check_card, write_card, written_card
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
 from crome_jax.augment.recipe import Recipe
 from crome_jax.errors import CromeError
-from crome_jax.files import is_remote, place
+from crome_jax.files import place
 from crome_jax.groups import PreferenceGroup
 from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import at_least
@@ -172,7 +173,7 @@ def run(args: argparse.Namespace) -> None:
     if chosen.baseline is not None:
         say_terms(chosen.baseline)
     account = Account()
-    card = Card(account, args.seed)
+    card, making = Card(account, args.seed), _making(args, chosen)
     facts: dict[str, Any] = {}
 
     def read() -> list[PreferenceGroup]:
@@ -201,7 +202,7 @@ def run(args: argparse.Namespace) -> None:
                 yield group
             facts.update(oracle_facts(oracle))
         if account.groups:  # Else there is no output. Written here, so that where it cannot be, there is none either.
-            cards.enter_context(written_card(args.out, card.figures(facts), card.sample))
+            cards.enter_context(written_card(args.out, card.figures(facts, making), card.sample))
 
     if args.beam is not None:
         _run_beam(args, chosen)
@@ -246,7 +247,7 @@ def _run_beam(args: argparse.Namespace, chosen: Augmentation) -> None:
         job,
         runner=args.beam,
         options=args.beam_option,
-        report=lambda card, facts: write_card(args.out, card.figures(facts), card.sample),
+        report=lambda card, facts: write_card(args.out, card.figures(facts, _making(args, chosen)), card.sample),
     )
     _report(args.out, card, facts)
     chosen.finish(job.run)
@@ -257,7 +258,7 @@ def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
     if "requests sent" in facts:
         cost = f"${facts['dollars']:,.4f}" if "dollars" in facts else "no price given"
         say(f"{facts['requests sent']:,} requests, {facts['tokens']:,} tokens, {cost}")
-    say(f"written to {out}, its card to {_card_path(out, 'html')}")
+    say(f"written to {out}, its card to {card_path(out, 'html')}")
 
 
 def _chosen(args: argparse.Namespace) -> Augmentation:
@@ -268,6 +269,12 @@ def _chosen(args: argparse.Namespace) -> Augmentation:
     settings = configured(args)
     baseline = args.baseline if args.baseline is not None else settings.baseline
     return dataclasses.replace(settings, recipe=dataclasses.replace(settings.recipe, **given), baseline=baseline)
+
+
+def _making(args: argparse.Namespace, chosen: Augmentation) -> dict[str, Any]:
+    """Return what decides what is made, for the card."""
+    split = {} if args.split is None else {"split": args.split}
+    return {"data": str(args.data), **split, "seed": args.seed, **chosen.settings()}
 
 
 def _unsure(groups: Iterator[PreferenceGroup], chosen: Augmentation, account: "Account") -> Iterator[PreferenceGroup]:
@@ -288,46 +295,3 @@ def _estimate(chosen: Augmentation, groups: list[PreferenceGroup], seed: int) ->
     for _ in add_interventions(groups, oracle=estimate, recipe=chosen.recipe, seed=seed):
         pass
     return str(estimate)
-
-
-def _card_path(out: Path, suffix: str) -> Path:
-    named = out.resolve() if not is_remote(out) and out.name in ("", "..") else out
-    return named.with_name(f"{named.name}.card.{suffix}")
-
-
-def check_card(out: Path) -> None:
-    """Raise CromeError where the files of a card would replace something else."""
-    figures, page = (_card_path(out, suffix) for suffix in ("json", "html"))
-    if figures.exists() or page.exists():
-        try:
-            ours = '"crome_jax": "data card"' in figures.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            ours = False
-        if not ours:
-            raise CromeError(f"{figures}: its place, or that of {page.name}, is taken by no data card; move it away")
-
-
-@contextlib.contextmanager
-def written_card(out: Path, figures: dict[str, Any], sample: list[PreferenceGroup]) -> Iterator[None]:
-    """Write the card of a data set, figures and page, which appear beside it when the block ends without an error.
-
-    After an error what was there, the card of an earlier data set, is as it was before.
-    """
-    import json
-
-    from crome_jax.evaluation.card_page import render_card
-    from crome_jax.files import whole_output
-
-    with (
-        whole_output(_card_path(out, "json"), overwrite=True) as figures_file,
-        whole_output(_card_path(out, "html"), overwrite=True) as page_file,
-    ):
-        figures_file.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        page_file.write_text(render_card(figures, sample, out.name), encoding="utf-8")
-        yield
-
-
-def write_card(out: Path, figures: dict[str, Any], sample: list[PreferenceGroup]) -> None:
-    """Write the card of a data set beside it."""
-    with written_card(out, figures, sample):
-        pass

@@ -7,7 +7,7 @@ from typing import Any
 from crome_jax.data.pairs import REQUEST
 from crome_jax.errors import CromeError
 from crome_jax.files import place, read_json_object
-from crome_jax.training.run_cards import ModelCard
+from crome_jax.training.run_cards import MAKINGS_FILE, ModelCard
 from crome_jax.weights.packages import BACKBONES
 
 _USE = """```python
@@ -133,6 +133,7 @@ def render_model_card(
         *([_VLLM_GEMMA3] if card.config.family == "gemma3" and not adapter else []),
         "## Training",
         _table(_facts(card, step)),
+        *_data(run),
     ]
     if card.backbone in BACKBONES:
         parts.append(f"Terms of the backbone: {BACKBONES[card.backbone].terms}")
@@ -158,6 +159,21 @@ def _facts(card: ModelCard, step: int) -> list[tuple[str, Any]]:
         ("dtype of activations", card.dtype),
         ("SHA-256 of the training data as packed", card.data_fingerprint),
     ]
+
+
+def _data(run: Path) -> list[str]:
+    """Return, for each of the training data whose card said how it was made, what was asked for."""
+    path = run / MAKINGS_FILE
+    if not path.is_file():
+        return []
+    fix = "restore it from a copy, or move it away"
+    parts = []
+    for data, making in read_json_object(path, fix).items():
+        if not isinstance(making, dict):
+            raise CromeError(f"{path}: damaged ({data} is {making!r}); {fix}")
+        asked = [(name.replace("_", " "), "none" if value is None else value) for name, value in making.items()]
+        parts += [f"`crome augment` made the data `{Path(data).name}`:", _table(asked)]
+    return parts
 
 
 def _table(rows: list[tuple[str, Any]]) -> str:

@@ -69,7 +69,7 @@ def test_each_range_becomes_a_shard_of_what_it_alone_becomes_and_tfds_reads_them
             expected.append(to_json(group))
     assert [to_json(group) for group in read_groups(tmp_path / "out")] == expected
     assert card.account == account
-    assert card.figures(facts) == together.figures(facts)
+    assert card.figures(facts, {}) == together.figures(facts, {})
     assert card.sample == together.sample
     builder = tfds.builder_from_directory(tmp_path / "out")
     assert builder.info.splits["train"].shard_lengths == [8, 8, 6]

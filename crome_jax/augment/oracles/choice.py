@@ -96,6 +96,12 @@ class Augmentation:
         """Open the oracle for a data set; `run` names the run, over all whose processes and lives is counted."""
         return ORACLES[self.oracle](groups, self.chat, run)
 
+    def settings(self) -> dict[str, Any]:
+        """Return what decides what is made, as plain JSON types; what the oracle is, its own facts say."""
+        kinds = {"unsure": self.unsure, "unsure_kinds": ", ".join(self.unsure_kinds)}
+        filtered = {"baseline": self.baseline, **(kinds if self.baseline is not None else {})}
+        return {"oracle": self.oracle, **dataclasses.asdict(self.recipe), **filtered}
+
     def facts(self, run: str) -> dict[str, Any]:
         """Return what an unfinished run has sent and spent; nothing where that is not kept."""
         if self._database is None:
