@@ -115,6 +115,15 @@ def test_the_same_command_again_does_nothing_again(swept, place, tmp_path, here,
     assert (out / "results.csv").read_bytes() == before
 
 
+def test_points_of_other_names_are_not_done_again(swept, place, tmp_path, here, capsys):
+    out = copy_of(swept, tmp_path)
+    renamed = {"half": {"crome.causal_weight": 0.5}, "whole": {"crome.causal_weight": 1.0}}
+    further = (f"--gin.sweep.points={renamed}", "--gin.crome.neutral_weight=0.0", "--gin.sweep.seeds=(0, 1)")
+    assert main(sweep(place, out, *further, "--gin.sweep.grid={'adamw.weight_decay': [0.01]}")) == 0
+    assert here == []
+    assert "half,weight_decay=0.01" in capsys.readouterr().out
+
+
 def test_a_larger_sweep_does_only_what_is_new(swept, place, tmp_path, here):
     out = copy_of(swept, tmp_path)
     larger = GRID.replace("1.0]", "1.0, 2.0]")

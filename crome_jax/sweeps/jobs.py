@@ -61,10 +61,7 @@ class Prepared:
 
     def is_trained(self) -> bool:
         """Tell whether its runs were trained to their end."""
-        try:
-            return self.record()["fingerprint"] == self.fingerprint
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        return _is_trained(self.folder, self.fingerprint)
 
     def record(self) -> dict[str, Any]:
         """Return what was written once its runs were trained: `job`, `fingerprint`, `code`, `values`."""
@@ -96,7 +93,7 @@ def prepare_job(
     What tells jobs apart is the operative configuration, which names every argument that is used with its value, the
     contents of the data and of a backbone that is no package's, and the version of this program. The folder is named
     after both the job and that, so a sweep of other settings into the same place finds nothing done, and spoils
-    nothing.
+    nothing; one of the same settings under another name is found.
 
     Args:
         verb: `train` or `study`.
@@ -116,8 +113,7 @@ def prepare_job(
         decides = _what_decides(configured, [*digests, "out"])
     text = json.dumps([verb.__name__, version("crome_jax"), decides, digests], sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    slug = re.sub(r"[^\w.=,+-]+", "_", job.name).strip("_")[:80]
-    folder = Path(arguments["out"]) / "jobs" / f"{slug}-{fingerprint[:12]}"
+    folder = _find_folder(Path(arguments["out"]) / "jobs", job.name, fingerprint)
     run = folder / "run"
     runs = {method.name: run / method.name if verb is study else run for method in methods}
 
@@ -213,6 +209,20 @@ def _digest(data: str | Mapping[str, float]) -> str | list[tuple[str, float]]:
     if isinstance(data, str):
         return digest_files(data)
     return [(digest_files(path), float(weight)) for path, weight in data.items()]
+
+
+def _is_trained(folder: Path, fingerprint: str) -> bool:
+    try:
+        return json.loads((folder / DONE).read_text())["fingerprint"] == fingerprint
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _find_folder(jobs: Path, name: str, fingerprint: str) -> Path:
+    """Return the folder in which what a job does was done, or else begun; where it was not, one of its name."""
+    slug, short = re.sub(r"[^\w.=,+-]+", "_", name).strip("_")[:80], fingerprint[:12]
+    folders = [jobs / f"{slug}-{short}", *sorted(jobs.glob(f"*-{short}"))]
+    return max(folders, key=lambda folder: (_is_trained(folder, fingerprint), folder.exists()))  # Of equals the first.
 
 
 def _try_out(methods: Sequence[Method], arguments: Mapping[str, Any], verb: Callable) -> None:

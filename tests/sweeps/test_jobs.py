@@ -1,5 +1,6 @@
 """What tells jobs apart is what decides their result; two processes never work on one job at a time."""
 
+import json
 import threading
 
 import pytest
@@ -104,6 +105,20 @@ def test_a_folder_is_of_the_job_and_its_fingerprint(prepare, tmp_path):
     for text in ("", "[]", '{"fingerprint": "another"}'):
         (one.folder / room.DONE).write_text(text)
         assert not one.is_trained()
+
+
+def test_what_was_done_under_another_name_is_found(prepare, tmp_path):
+    jobs, short = tmp_path / "out" / "jobs", prepare().fingerprint[:12]
+    begun, done = jobs / f"begun-{short}", jobs / f"done-{short}"
+    begun.mkdir(parents=True)
+    assert prepare().folder == begun
+    prepare().folder.with_name(f"a_b_c-{short}").mkdir()
+    assert prepare().folder == jobs / f"a_b_c-{short}"  # Of two that were begun its own.
+    done.mkdir()
+    (done / room.DONE).write_text(json.dumps({"fingerprint": prepare().fingerprint}))
+    assert prepare().is_trained()
+    assert prepare().runs == {"crome": done / "run"}
+    assert not prepare(seed=1).is_trained()
 
 
 def test_a_digest_is_of_names_and_contents(tmp_path):
