@@ -14,6 +14,7 @@ from crome_jax.models.execution import Execution
 from crome_jax.models.weights import Params
 from crome_jax.objectives.pairwise import Metrics, Objective, reads_whole_batch
 from crome_jax.objectives.response_metrics import response_metrics
+from crome_jax.scored import Scored
 
 
 def differentiate(
@@ -59,16 +60,25 @@ def differentiate(
     def loss_of(scored: Any, part: Batch):
         loss, metrics = objective(scored.replace(step=step), part)
         # Divided by the weight of the whole batch, so that gradients of its parts simply add up.
-        return loss / weight, metrics | response_metrics(scored, part)
+        return loss / weight, (metrics, Scored(scored.rewards, lengths=scored.lengths))
 
     whole = jax.value_and_grad(lambda trained, part, n: loss_of(scored_of(trained, part, n), part), has_aux=True)
     if micro_batches == 1:
-        return whole(trained, batch, jnp.zeros((), jnp.int32))
+        (loss, (metrics, said)), gradient = whole(trained, batch, jnp.zeros((), jnp.int32))
+        return (loss, metrics | response_metrics(said, batch)), gradient
     parts = _cut(batch, micro_batches), jnp.arange(micro_batches)
     if not reads_whole_batch(objective):
-        return _add_up(lambda at: whole(trained, *at), parts)
+
+        def take(at):
+            (loss, (metrics, said)), gradient = whole(trained, *at)
+            return ((loss, metrics), gradient), said
+
+        ((loss, metrics), gradient), said = _add_up(take, parts)
+        # Of all rewards at once: sums about the mean of each part would not add up.
+        return (loss, metrics | response_metrics(_join(said), batch)), gradient
     together = _join(jax.lax.map(lambda at: scored_of(trained, *at), parts))
-    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(together, batch)
+    (loss, (metrics, said)), gradient = jax.value_and_grad(loss_of, has_aux=True)(together, batch)
+    metrics = metrics | response_metrics(said, batch)
     # What is no row's own (the angle of the heads) is computed by every part, and gets a part of the gradient in each.
     shares = jax.tree.map(
         lambda x: jnp.broadcast_to(x / micro_batches, (micro_batches,)) if x.ndim == 0 else x, gradient
@@ -77,9 +87,9 @@ def differentiate(
 
     def carry_back(at):
         part, number, share = at
-        return jax.vjp(lambda trained: scored_of(trained, part, number), trained)[1](share)[0]
+        return jax.vjp(lambda trained: scored_of(trained, part, number), trained)[1](share)[0], ()
 
-    return (loss, metrics), _add_up(carry_back, (*parts, shares))
+    return (loss, metrics), _add_up(carry_back, (*parts, shares))[0]
 
 
 def _cut(rows: Any, n: int) -> Any:
@@ -92,9 +102,13 @@ def _join(parts: Any) -> Any:
     return jax.tree.map(lambda x: x[0] if x.ndim == 1 else x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
 
 
-def _add_up(function: Any, parts: Any) -> Any:
-    """Sum a function of each part, one after the other."""
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
-    )
-    return jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None), zeros, parts)[0]
+def _add_up(function: Any, parts: Any) -> tuple[Any, Any]:
+    """Take a function of each part, one after the other: sum the first of what it gives, and stack the second."""
+    summed, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), summed)
+
+    def add(total: Any, part: Any) -> tuple[Any, Any]:
+        addend, kept = function(part)
+        return jax.tree.map(jnp.add, total, addend), kept
+
+    return jax.lax.scan(add, zeros, parts)

@@ -19,7 +19,7 @@ from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.mesh import spread
-from crome_jax.training.metrics import KINDS, summarize
+from crome_jax.training.metrics import KINDS, about_zero, summarize
 from crome_jax.training.preemption import Preemption
 from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
@@ -149,7 +149,7 @@ def fit(
                 incidents.add(at, "spike", loss, grad_norm)
             for key in seen if at > done + 1 else ():
                 seen[key] += values[key]
-            pending.add(values)
+            pending.add(about_zero(values))
         elapsed = max(time.monotonic() - started, 1e-9)
         rates = {"tokens/s": seen["tokens"] / elapsed, "pairs/s": seen["comparisons"] / elapsed}
         progress.update(at, *progress_facts(summarize(pending.sums, pending.steps), rates))

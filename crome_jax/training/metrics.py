@@ -22,7 +22,7 @@ def summarize(sums: Mapping[str, float | np.ndarray], steps: int, attributes: Se
     """Divide sums by counts, over one step or several.
 
     Args:
-        sums: metrics of the steps, added up.
+        sums: metrics of the steps, about zero (see `about_zero`), added up.
         steps: how many steps were added; skipped ones are not.
         attributes: names of those that "attribute/" metrics are summed by, in order.
 
@@ -44,14 +44,42 @@ def summarize(sums: Mapping[str, float | np.ndarray], steps: int, attributes: Se
     if sums["reward/count"]:
         mean = sums["reward/sum"] / sums["reward/count"]
         out["reward/mean"] = mean
-        variance = max(sums["reward/square_sum"] / sums["reward/count"] - mean**2, 0.0)
+        variance = _spread(sums["reward/square_sum"] / sums["reward/count"], mean)
         out["reward/std"] = variance**0.5
         length = sums["length/sum"] / sums["reward/count"]
-        length_variance = sums["length/square_sum"] / sums["reward/count"] - length**2
+        length_variance = _spread(sums["length/square_sum"] / sums["reward/count"], length)
         if variance > 0 and length_variance > 0:
             covariance = sums["length/reward_sum"] / sums["reward/count"] - mean * length
-            out["reward/length_correlation"] = covariance / (variance * length_variance) ** 0.5
+            # Rounding may leave a little more than 1 of what goes along entirely.
+            out["reward/length_correlation"] = min(max(covariance / (variance * length_variance) ** 0.5, -1.0), 1.0)
     return out
+
+
+def about_zero(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Move a step's sums of rewards and lengths from its own pivots to zero, in float64, so that steps add up.
+
+    Args:
+        metrics: of a step, with sums as `objectives.response_metrics` gives them.
+
+    Returns:
+        The same without pivots; a mean of 1e6 and a spread of 1 leave the variance four digits.
+    """
+    out = {name: value for name, value in metrics.items() if not name.endswith("/pivot")}
+    reward, length = float(metrics["reward/pivot"]), float(metrics["length/pivot"])
+    count, rewards, lengths = (float(metrics[name]) for name in ("reward/count", "reward/sum", "length/sum"))
+    squares = {"reward/square_sum": (reward, rewards), "length/square_sum": (length, lengths)}
+    for name, (pivot, total) in squares.items():
+        out[name] = float(metrics[name]) + 2.0 * pivot * total + count * pivot**2
+    product = float(metrics["length/reward_sum"]) + reward * lengths + length * rewards
+    out["length/reward_sum"] = product + count * reward * length
+    moved = {"reward/sum": rewards + count * reward, "length/sum": lengths + count * length}
+    return out | moved | {"reward/count": count}
+
+
+def _spread(mean_square: float, mean: float) -> float:
+    """Return a variance; 0 where it is no more than what rounding to float32 makes of equal numbers."""
+    variance = mean_square - mean**2
+    return variance if variance > 1e-14 * mean**2 else 0.0
 
 
 def _means(what: str, sums: Mapping[str, float]) -> dict[str, float]:

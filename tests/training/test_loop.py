@@ -72,7 +72,13 @@ def counting_step(spoiled: dict[int, str] | None = None, losses: dict[int, float
         number = int(state.step) + 1
         metrics = {f"{kind}/{name}": 0.0 for kind in KINDS for name in SUMS}
         metrics |= {"human/count": 2.0, "human/loss_sum": 2.0 * number, "human/preferring": 2.0, "human/agree_sum": 1.0}
-        metrics |= {"reward/count": 1.0, "reward/sum": 0.0, "reward/square_sum": 0.0}
+        metrics |= {
+            "reward/count": 1.0,
+            "reward/pivot": 0.0,
+            "reward/sum": 0.0,
+            "reward/square_sum": 0.0,
+            "length/pivot": 0.0,
+        }
         metrics |= {"length/sum": 5.0, "length/square_sum": 25.0, "length/reward_sum": 0.0}
         metrics |= {"loss": float(number), "grad_norm": 1.0, "tokens": 10.0, "comparisons": 3.0}
         metrics["loss"] = (losses or {}).get(number, metrics["loss"])

@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import pytest
 
-from crome_jax.training.metrics import MetricsLog, read_curve, summarize
+from crome_jax.training.metrics import MetricsLog, about_zero, read_curve, summarize
 
 NOTHING = dict.fromkeys(
     f"{kind}/{name}"
@@ -70,6 +70,33 @@ def test_rewards_that_are_lengths_go_along_with_them():
     sums = {"reward/count": 3.0, "reward/sum": -6.0, "reward/square_sum": 14.0}
     sums |= {"length/sum": 6.0, "length/square_sum": 14.0, "length/reward_sum": -14.0}
     assert summarize(ZERO | sums, 1)["reward/length_correlation"] == pytest.approx(-1.0)
+
+
+def test_sums_are_moved_from_a_steps_pivots_to_zero_by_hand():
+    # Rewards 9, 10, 12 about 10 and lengths 4, 5, 3 about 5.
+    about = {"reward/count": 3.0, "reward/pivot": 10.0, "reward/sum": 1.0, "reward/square_sum": 5.0, "tokens": 30.0}
+    about |= {"length/pivot": 5.0, "length/sum": -3.0, "length/square_sum": 5.0, "length/reward_sum": 1.0 - 4.0}
+    zero = {"reward/count": 3.0, "reward/sum": 31.0, "reward/square_sum": 325.0, "tokens": 30.0}
+    zero |= {"length/sum": 12.0, "length/square_sum": 50.0, "length/reward_sum": 36.0 + 50.0 + 36.0}
+    assert about_zero(about) == zero
+
+
+def test_what_differs_by_less_than_rounding_has_no_spread_and_no_correlation():
+    # Two steps of rewards 10000.1: float32 has them at 10000.099609375, and products of float64 round, too.
+    reward, lengths = float(np.float32(10000.1)), np.array([3.0, 5.0, 8.0])
+    step = {"reward/count": 3.0, "reward/sum": 3 * reward, "reward/square_sum": 3 * reward**2 * (1 + 1e-15)}
+    step |= {"length/sum": lengths.sum(), "length/square_sum": (lengths**2).sum()}
+    step |= {"length/reward_sum": (lengths * reward).sum()}
+    said = summarize(ZERO | {name: 2 * value for name, value in step.items()}, 2)
+    assert said == {"reward/mean": pytest.approx(reward), "reward/std": 0.0}
+
+
+def test_a_correlation_is_no_more_than_one_whatever_rounding_says():
+    sums = {"reward/count": 2.0, "reward/sum": 2.0, "reward/square_sum": 4.0}
+    sums |= {"length/sum": 2.0, "length/square_sum": 4.0, "length/reward_sum": 4.0 + 1e-15}
+    for sign in (1.0, -1.0):
+        turned = {"reward/sum": sign * 2.0, "length/reward_sum": sign * (4.0 + 1e-15)}
+        assert summarize(ZERO | sums | turned, 1)["reward/length_correlation"] == sign
 
 
 def test_nothing_counted_is_nothing_said():
