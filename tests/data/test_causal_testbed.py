@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +173,33 @@ def test_overlap_with_the_prompt_hints_at_quality_and_does_not_tell_it(splits, n
         assert scores["reversed"] < 1 - longer_wins(splits["reversed"])
     else:
         assert max(scores["reversed"], scores["unseen"]) < 0.6
+
+
+def share_of_the_prompts_words(group, response):
+    words = re.findall(r"\w+", response.text.lower())
+    prompt = set(re.findall(r"\w+", group.prompt[0].content.lower()))
+    return sum(word in prompt for word in words) / len(words)
+
+
+RULES = {
+    "the answer of fewer words wins": lambda group, response: -len(response.text.split()),
+    "fewer style attributes win": lambda group, response: (
+        -sum(response.metadata[name] for name in SPURIOUS_ATTRIBUTES + UNSEEN_ATTRIBUTES)
+    ),
+    "the larger share of words that the prompt has wins": share_of_the_prompts_words,
+}
+"""What a rule that was never trained prefers, by its name in the README."""
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_without_training_score_what_the_readme_says(splits, rule):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (said,) = re.findall(rf"^\| {rule} \|(.*)\|$", readme, re.MULTILINE)
+    scores = []
+    for split in TESTS:
+        hundred = [(group, *sides(group)) for group in splits[split][:100]]
+        scores.append(100 * accuracy([RULES[rule](g, better) - RULES[rule](g, worse) for g, better, worse in hundred]))
+    assert scores == pytest.approx([float(percent) for percent in said.split("|")])
 
 
 @pytest.mark.parametrize("split", SPLITS)
