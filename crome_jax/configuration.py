@@ -67,7 +67,7 @@ def configure(
 
     Raises:
         CromeError: naming the file or binding that cannot be parsed, is unknown, of a wrong type, missing, imports what
-            it must not, says what another binding takes the place of, or is read nowhere.
+            it must not, says what another binding contradicts or takes the place of, or is read nowhere.
     """
     replaced = _parse(files, bindings, allow_imports)
     for name, value in bindings:
@@ -130,7 +130,10 @@ def _parse(files: Sequence[str], bindings: Sequence[tuple[str, str]], allow_impo
             gin.parse_config_file(file)
     known = used = _macros()
     replaced: dict[str, str] = {}
+    given: dict[str, str] = {}
     for name, value in bindings:
+        if given.setdefault(name, value) != value:
+            raise CromeError(f"--gin.{name}={value}: --gin.{name}={given[name]} says otherwise; leave one of them out")
         with _explained(f"--gin.{name}={value}"), _imports_checked(allow_imports):
             gin.parse_config(f"{name} = {value}")
         if "." not in name and name not in known:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from test_cli_models import last_of_each
 from toy import text_groups
 
 from crome_jax.cli import main
@@ -69,7 +70,7 @@ def place(tmp_path_factory):
 def sweep(place, out, *further, data=("test",)) -> list[str]:
     paths = [str(place / f"{name}.jsonl") for name in data]
     given = (f"--gin.DATA='{place / 'train.jsonl'}'", f"--gin.OUT='{out}'", "--data", *paths, *further)
-    return ["sweep", *BASE, *(() if any("STEPS" in one for one in further) else ("--gin.STEPS=2",)), *given]
+    return last_of_each(["sweep", *BASE, "--gin.STEPS=2", *given])
 
 
 @pytest.fixture(scope="module")

@@ -146,6 +146,13 @@ def test_a_binding_that_another_scope_shadows_is_refused_by_the_name_to_bind(met
         configure(function, [f"gin/runs/{method}.gin"], [DATA], overriding=[binding])
 
 
+def test_a_name_has_one_value():
+    with pytest.raises(CromeError, match=r"^--gin\.STEPS=7: --gin\.STEPS=5 says otherwise; leave one of them out$"):
+        configure(train, [FILE], [DATA, ("STEPS", "5"), ("SEED", "1"), ("STEPS", "7")])
+    assert configure(train, [FILE], [DATA, ("STEPS", "5"), ("STEPS", "5")]).keywords["steps"] == 5
+    assert configure(train, [FILE], [DATA, ("STEPS", "5")], overriding=[("STEPS", "7")]).keywords["steps"] == 7
+
+
 def test_a_binding_that_one_of_several_methods_reads_is_taken(tmp_path):
     both = tmp_path / "both.gin"
     both.write_text("include 'gin/runs/quickstart.gin'\ninclude 'gin/methods/margin.gin'\n")

@@ -83,8 +83,9 @@ def run(argv: Sequence[str]) -> None:
     out = args.work / "sweep"
     places = {"DATA": testbed, "CROME_GROUPS": groups, "OUT": out}
     files = [GIN, *args.gin_file]
+    cache = Binding("study.hidden_cache", repr(str(args.work / "hidden")))
     bindings = [
-        Binding("study.hidden_cache", repr(str(args.work / "hidden"))),
+        *([] if any(binding.name == cache.name for binding in bindings) else [cache]),
         *bindings,
         *(Binding(name, repr(str(place))) for name, place in places.items()),
     ]

@@ -59,7 +59,8 @@ def run(argv: Sequence[str]) -> None:
     args = _make_parser().parse_args(arguments)
     sample = FULL if args.full else Sample(prompts=args.prompts, held_out=args.held_out, pairs=args.pairs)
     check_data(args.data)
-    steps = [Binding("STEPS", str(sample.steps))] if sample.steps else []
+    given = {binding.name for binding in bindings}
+    steps = [Binding("STEPS", str(sample.steps))] if sample.steps and "STEPS" not in given else []
     paths = {"DATA": args.work / "data", "GROUPS": args.work / "groups.jsonl", "OUT": args.work}
     own = [Binding("SEED", str(args.seed)), *(Binding(name, repr(str(path))) for name, path in paths.items())]
     bindings = [*steps, *bindings, *own]

@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 from toy import text_groups
 
+from crome_jax.augment.augmentation import augment_groups
+from crome_jax.augment.oracles.offline import OfflineEditor
+from crome_jax.augment.recipe import Recipe
 from crome_jax.configuration import choose_entry, configure
+from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
+from crome_jax.data.loading import select_kinds
 from crome_jax.groups import to_json
 from crome_jax.sweeps.jobs import prepare_job
 from crome_jax.sweeps.plan import sweep
+from crome_jax.training.method import EVERY_ORIGIN_OF_CROME
 from crome_jax.training.study import study
+from crome_jax.training.train import train
 
 FILES = sorted((Path(__file__).parents[2] / "gin" / "sweeps").glob("*.gin"))
 NEEDS = {
@@ -38,6 +45,38 @@ def test_a_sweep_plans_jobs_that_are_sound(path, tmp_path):
     assert len({one.fingerprint for one in prepared}) == len(prepared)
     assert {str(one.folder.parents[1]) for one in prepared} == {f"runs/sweeps/{path.stem}"}
     assert f"{len(jobs)} jobs" in path.read_text()
+
+
+def origins_of(name) -> dict[str, tuple[str, ...]]:
+    """Return the origins of each point of a sweep, in order."""
+    files, given = [f"gin/sweeps/{name}.gin"], [("DATA", "'groups/'")]
+    jobs = [job for job in configure(sweep, files, given)() if job.seed == 0]
+    configured = [configure(train, files, given, overriding=[*job.values.items()]).keywords["method"] for job in jobs]
+    return {job.point: method.origins for job, method in zip(jobs, configured, strict=True)}
+
+
+def test_an_ablation_of_a_part_leaves_out_that_part_alone():
+    left_out = {point: set(EVERY_ORIGIN_OF_CROME) - set(origins) for point, origins in origins_of("parts").items()}
+    assert {point: gone for point, gone in left_out.items() if gone} == {
+        "upgrade only": {"degraded"},
+        "degrade only": {"upgraded"},
+    }
+
+
+@pytest.mark.parametrize("implied", [False, True])
+def test_an_ablation_of_neutrals_keeps_the_causal_comparisons_of_data_without_implied_ones(implied):
+    groups = list(generate_groups(CausalTestbedConfig(name="small", train=16), "train"))
+    recipe = Recipe(implied=implied)
+    grown = list(augment_groups(groups, oracle=OfflineEditor.of(groups), recipe=recipe))
+    causal = {
+        point: sum(len(group.comparisons) for group in select_kinds(grown, ("causal",), origins))
+        for point, origins in origins_of("neutrals").items()
+    }
+    assert set(causal) == {"IQN and CAN", "IQN", "CAN", "none"}
+    assert (len(set(causal.values())) == 1) == (not implied)
+    for name in ("neutrals", "parts"):
+        (path,) = (path for path in FILES if path.stem == name)
+        assert "`crome augment --no-implied`" in path.read_text()
 
 
 @pytest.mark.parametrize("name", ["weights", "lambda"])
