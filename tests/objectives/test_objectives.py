@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every_objective import OBJECTIVES
 
 from crome_jax.batch import ATTRIBUTES, Batch
 from crome_jax.errors import CromeError
@@ -24,22 +25,6 @@ from crome_jax.objectives.rao_kupper import rao_kupper
 from crome_jax.objectives.schedules import linear
 from crome_jax.scored import Scored
 
-OBJECTIVES = {
-    "bradley_terry": bradley_terry,
-    "bradley_terry smoothed": functools.partial(bradley_terry, label_smoothing=0.1, margin=0.3),
-    "crome": crome,
-    "crome weighted": functools.partial(crome, causal_weight=0.5, neutral_weight=2.0),
-    "crome scheduled": functools.partial(crome, neutral_weight=functools.partial(linear, last=8)),
-    "crome centred": functools.partial(crome, centring=0.01),
-    "rao_kupper": rao_kupper,
-    "davidson": davidson,
-    "plackett_luce": plackett_luce,
-    "bsr": bsr,
-    "odin": odin,
-    "mmd": functools.partial(mmd, bins=2),
-    "mmd conditional": functools.partial(mmd, conditional=True, bins=2),
-    "mmd biased": functools.partial(mmd, estimate="biased"),
-}
 COLUMNS = ("left", "right", "target", "weight", "margin", "kind")
 
 

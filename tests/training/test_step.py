@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from every_objective import OBJECTIVES
 from toy import (
     CFG,
     ONE,
@@ -31,8 +32,7 @@ from crome_jax.evaluation.pair_scoring import score_pairs
 from crome_jax.evaluation.scoring import RewardModel
 from crome_jax.models import weights
 from crome_jax.objectives.crome import crome
-from crome_jax.objectives.mmd import mmd
-from crome_jax.objectives.odin import odin
+from crome_jax.objectives.pairwise import reads_whole_batch
 from crome_jax.objectives.schedules import linear
 from crome_jax.training.mesh import weight_shardings
 from crome_jax.training.metrics import about_zero, summarize
@@ -104,8 +104,9 @@ def test_many_devices_equal_one(sizes):
     assert_same_run(run(sizes, "all"), run(trainable="all"))
 
 
-def run_whole_batch(objective, sizes=ONE, micro_batches=1):
-    """Return the trained weights after two steps of an objective that is no sum over rows, and each step's metrics."""
+@functools.cache
+def run_objective(objective, sizes=ONE, micro_batches=1):
+    """Return the weights of a model with two heads after two steps of an objective, and each step's metrics."""
     mesh = mesh_of(*sizes)
     rng = np.random.default_rng(3)
     given = {
@@ -123,17 +124,20 @@ def run_whole_batch(objective, sizes=ONE, micro_batches=1):
     return jax.device_get(state.trained), history
 
 
-@pytest.mark.parametrize(
-    "objective",
-    [
-        pytest.param(odin, id="odin"),
-        pytest.param(functools.partial(mmd, conditional=True), id="mmd", marks=pytest.mark.slow),
-    ],
-)
-def test_statistics_of_the_whole_batch_are_the_same_in_parts_and_on_many_devices(objective):
-    whole = run_whole_batch(objective)
-    assert_same_run(run_whole_batch(objective, micro_batches=4), whole)
-    assert_same_run(run_whole_batch(objective, (2, 2, 1), micro_batches=2), whole)
+def among(names) -> list:
+    """Return these objectives as parameters; all but one of each kind, by rows and by the whole batch, are slow."""
+    quick = ("odin", "plackett_luce")
+    return [pytest.param(OBJECTIVES[name], id=name, marks=() if name in quick else pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("objective", among(OBJECTIVES))
+def test_every_objective_is_the_same_in_parts(objective):
+    assert_same_run(run_objective(objective, micro_batches=4), run_objective(objective))
+
+
+@pytest.mark.parametrize("objective", among(name for name in OBJECTIVES if reads_whole_batch(OBJECTIVES[name])))
+def test_statistics_of_the_whole_batch_are_the_same_in_parts_on_many_devices(objective):
+    assert_same_run(run_objective(objective, (2, 2, 1), micro_batches=2), run_objective(objective))
 
 
 def test_a_schedule_reads_the_step():
