@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import math
 import random
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crome_jax.data.loading import pack_groups
+from crome_jax.data.packing import RowShape
 from crome_jax.data.readers import read_groups
 from crome_jax.data.shapes import group_from_record
 from crome_jax.errors import CromeError
@@ -165,6 +168,29 @@ def test_the_page_accounts_for_every_record(page):
     assert account["train", TRAIN] == ["0", "0", "1", "6", "18"]
     assert account["rm_bench", "eval/rm_bench_chat_sample20.jsonl.gz"] == ["0", "0", "0", "3", "27"]
     assert account["mt_bench", "eval/llmbar_processed_mt-bench.jsonl.gz"] == ["0", "0", "0", "2", "2"]
+
+
+@pytest.mark.parametrize("asked", [(), ("--gin.STEPS=2",)])
+def test_a_full_run_sees_every_row_once_unless_told_otherwise(data, tmp_path, monkeypatch, asked):
+    class Studied(Exception):
+        pass
+
+    def crome(verb, *arguments):
+        if verb == "study":
+            raise Studied(*arguments)
+        assert command.crome_main([verb, *map(str, arguments)]) == 0
+
+    base = load_backbone("tiny", 1)
+    monkeypatch.setattr(command, "load_backbone", lambda *_: base)
+    monkeypatch.setattr(command, "_crome", crome)
+    monkeypatch.setattr(command, "FULL", dataclasses.replace(command.FULL, held_out=2))
+    flags = ("--full", *(flag for flag in TINY if "STEPS" not in flag), *asked)
+    with pytest.raises(Studied) as caught:
+        command.run(["--data", str(data), "--work", str(tmp_path), "--table", str(tmp_path / "page.md"), *flags])
+    *_, steps = (flag for flag in caught.value.args if flag.startswith("--gin.STEPS="))
+    rows = len(pack_groups(read_groups(tmp_path / "groups.jsonl"), base.tokenizer, RowShape(192)))
+    assert rows > 8  # Of which a step takes 8, as TINY says.
+    assert steps == (asked[0] if asked else f"--gin.STEPS={math.ceil(rows / 8)}")
 
 
 def test_data_that_is_not_there_is_said(data, tmp_path):

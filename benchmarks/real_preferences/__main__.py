@@ -30,9 +30,11 @@ from benchmarks.real_preferences.sampling import (
     count_alone,
     prepare,
     read_file,
+    steps_of_a_pass,
 )
 from crome_jax.cli import main as crome_main
 from crome_jax.configuration import configure
+from crome_jax.data.readers import read_groups
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError
 from crome_jax.files import whole_output
@@ -59,11 +61,9 @@ def run(argv: Sequence[str]) -> None:
     args = _make_parser().parse_args(arguments)
     sample = FULL if args.full else Sample(prompts=args.prompts, held_out=args.held_out, pairs=args.pairs)
     check_data(args.data)
-    given = {binding.name for binding in bindings}
-    steps = [Binding("STEPS", str(sample.steps))] if sample.steps and "STEPS" not in given else []
     paths = {"DATA": args.work / "data", "GROUPS": args.work / "groups.jsonl", "OUT": args.work}
     own = [Binding("SEED", str(args.seed)), *(Binding(name, repr(str(path))) for name, path in paths.items())]
-    bindings = [*steps, *bindings, *own]
+    bindings = [*bindings, *own]
     files = [GIN, *args.gin_file]
     configured = configure(study, files, bindings).keywords
     tokenizer = load_backbone(configured["backbone"], "head", configured["layers"]).tokenizer
@@ -77,6 +77,11 @@ def run(argv: Sequence[str]) -> None:
         *("augment", "--data", args.work / "train.jsonl", "--out", paths["GROUPS"], "--max-pairs-per-group", 2),
         *("--degrade-per-pair", 1, "--upgrade-per-pair", 1, "--seed", args.seed, "--overwrite"),
     )
+    if sample.once and "STEPS" not in {binding.name for binding in bindings}:
+        groups = list(read_groups(paths["GROUPS"]))
+        steps = steps_of_a_pass(groups, tokenizer, shape, configured["rows_per_step"])
+        bindings.append(Binding("STEPS", str(steps)))
+        configured = configure(study, files, bindings).keywords
     _crome(
         "study",
         *(f"--gin_file={file}" for file in files),
@@ -149,7 +154,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add(
         "--full",
         action="store_true",
-        help=f"take all of the data, and {FULL.steps} steps: hours, and 20 GB of temporary files (default: a sample)",
+        help="take all of the data, and the steps with which Crome sees it once, about 1,030: hours, and 20 GB of "
+        "temporary files (default: a sample)",
     )
     add("--seed", type=int, default=0, metavar="N", help="of every draw (default: %(default)s)")
     add_gin_flags(parser)

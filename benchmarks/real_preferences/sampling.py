@@ -73,17 +73,17 @@ class Sample:
         held_out: prompts of the validation set, and as many of the held-out test set.
         comparisons: of each of these prompts, at most.
         pairs: of each sampled evaluation file, each with a prompt of its own.
-        steps: optimizer steps of each trial, so that Crome sees its rows about once; None leaves the gin file's.
+        once: take the optimizer steps with which Crome sees each of its packed rows once; else the gin file's.
     """
 
     prompts: int | None = 80
     held_out: int = 40
     comparisons: int | None = 3
     pairs: int | None = 40
-    steps: int | None = None
+    once: bool = False
 
 
-FULL = Sample(prompts=None, held_out=60, comparisons=None, pairs=None, steps=600)
+FULL = Sample(prompts=None, held_out=60, comparisons=None, pairs=None, once=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +231,13 @@ def prepare(
 def count_alone(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape) -> float:
     """Return the tokens for each comparison, if both its sides were encoded with a prompt of their own."""
     return pack_groups(groups, tokenizer, shape).unpacked_tokens / sum(len(group.comparisons) for group in groups)
+
+
+def steps_of_a_pass(
+    groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape, rows_per_step: int
+) -> int:
+    """Return the optimizer steps in which each packed row is trained on once."""
+    return -(-len(pack_groups(groups, tokenizer, shape)) // rows_per_step)
 
 
 def check_data(data: Path) -> None:
