@@ -52,5 +52,7 @@ def test_a_verb_lists_its_own_first(capsys):
     assert page.startswith("train: Train a reward model")
     assert "--gin.train.steps (500): optimizer steps." in page
     assert "--gin.crome.neutral_weight (1.0): lambda" in page
+    assert "--gin.Method.pair_order" in page
+    assert "--gin.Method.scopes" not in page  # Gin refuses to bind it.
     assert not re.search(r"0x[0-9a-f]{6}", page)
     assert max(map(len, page.splitlines())) <= 140

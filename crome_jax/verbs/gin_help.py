@@ -26,6 +26,7 @@ _GIVEN = (
     *("operative_config", "settings", "on_progress", "quarantine", "launched"),  # By a verb.
     *("scored", "batch"),  # To an objective, by the step.
     "devices",
+    "scopes",  # To a method, by gin's own.
 )
 
 
