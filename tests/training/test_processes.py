@@ -25,12 +25,12 @@ HEARTBEAT = 10  # Seconds; the others end within twice as many.
 
 
 def start(
-    data, run, *, steps: int, index: int = 0, count: int = 1, port: int = 0, devices: int = 1, verb="train", further=()
+    data, run, *, steps: int, method="bradley_terry", index=0, count=1, port=0, devices=1, verb="train", further=()
 ):
     """Start one process of a run, on so many pretend devices."""
     command = [sys.executable, "-m", "crome_jax", verb]
     if verb == "train":
-        command += ["--gin_file=gin/runs/bradley_terry.gin", "--gin_file=gin/models/tiny.gin"]
+        command += [f"--gin_file=gin/runs/{method}.gin", "--gin_file=gin/models/tiny.gin"]
         # Process 0 packs the data; the others read rows, and would not find the data.
         seen = data if index == 0 else "not/here.jsonl"
         command += [f"--gin.DATA='{seen}'", f"--gin.OUT='{run}'", f"--gin.STEPS={steps}", "--gin.ROWS_PER_STEP=4"]
@@ -154,6 +154,19 @@ def test_processes_train_and_evaluate_as_one(data, tmp_path, count):
     assert_same_figures(figures(), by_one)
     assert first.splitlines()[:-1] == said.splitlines()[:-1] != []
     assert others == [""] * (count - 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["odin", "mmd"])
+def test_statistics_of_the_whole_batch_are_those_of_one_process(data, tmp_path, method):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    finish(start(data, alone, steps=4, method=method, devices=2))
+    finish(*start_all(2, data, together, steps=4, method=method))
+    ours, theirs = curve(together), curve(alone)
+    assert [*ours] == [*theirs] == [1, 2, 3, 4]
+    for step, loss in theirs.items():
+        # Sums of float32 in another order, through four steps of Adam.
+        assert ours[step] == pytest.approx(loss, rel=1e-4)
 
 
 @pytest.mark.slow
