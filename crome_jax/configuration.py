@@ -147,7 +147,8 @@ def _parse(files: Sequence[str], bindings: Sequence[tuple[str, str]], allow_impo
 
 
 def find_unread(configured: functools.partial, names: Sequence[str]) -> dict[str, str]:
-    """Find bindings without effect: of an objective that no method has, or that others take the place of.
+    """Find bindings without effect: of what is not called, as an objective that no method has, or that others take the
+    place of.
 
     Gin lets the inner scope win: where `crome/Method.kinds` is bound, `@crome/Method()` does not read `Method.kinds`.
 
@@ -156,7 +157,7 @@ def find_unread(configured: functools.partial, names: Sequence[str]) -> dict[str
         names: of bindings.
 
     Returns:
-        Name -> what is wrong, and what to bind instead; the others are read, or of something that is not called.
+        Name -> what is wrong, and what to bind instead; the others are read. What a sweep gives its jobs is theirs.
     """
     arguments = configured.keywords.values()
     methods = [m for value in arguments for m in (value if isinstance(value, list | tuple) else [value])]
@@ -176,7 +177,9 @@ def find_unread(configured: functools.partial, names: Sequence[str]) -> dict[str
             )
             continue
         scopes = {_scope_that_wins(scope, key) for selector, scope in calls if selector == key.complete_selector}
-        if scopes and key.scope not in scopes:
+        if not scopes and configured.func is not sweep and called != sweep.__name__:
+            unread[name] = f"this run calls no {called}; give another --gin_file, one that does, or leave it out"
+        elif scopes and key.scope not in scopes:
             read = " and ".join(f"{scope}/{called}.{key.arg_name}".removeprefix("/") for scope in sorted(scopes))
             unread[name] = f"this run reads {read} in its place; bind that instead"
     return unread

@@ -81,6 +81,9 @@ def test_the_operative_configuration_makes_the_same_run_again(tmp_path):
             r"--gin\.davidson\.nu=2\.0: no method of this run has the objective davidson; .*crome",
         ),
         (("x/odin.length_weight", "2.0"), r"no method of this run has the objective odin"),
+        (("Lora.rank", "8"), r"--gin\.Lora\.rank=8: this run calls no Lora; give another --gin_file"),
+        (("linear.last", "8"), r"this run calls no linear"),
+        (("study.steps", "8"), r"this run calls no study"),
         (("crome/Method.head", "'two'"), r"Method\.head is 'two', not Literal\['scalar', 'odin', 'pairwise'\]"),
     ],
 )
