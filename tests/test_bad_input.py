@@ -145,14 +145,22 @@ RECORDS = {
     "impossible target": (compared(target=2), "'comparisons[0].target' is 2.0, outside [0, 1]", MEND),
 }  # fmt: skip
 """What a record may be: the record, what is said of it, and the fix."""
+FEW = ("not JSON", "latin-1", "impossible target")
 
 
 def as_bytes(record) -> bytes:
     return record if isinstance(record, bytes) else record.encode(errors="surrogatepass")
 
 
-@pytest.mark.parametrize("fault", RECORDS)
-@pytest.mark.parametrize("verb", ["augment", "train", "evaluate", "score", "study"])
+# One reader serves all verbs: one of them is given every fault, the others a few, and all of them with the slow tests.
+@pytest.mark.parametrize(
+    ("verb", "fault"),
+    [
+        pytest.param(verb, fault, marks=() if verb == "augment" or fault in FEW else pytest.mark.slow)
+        for verb in ("augment", "train", "evaluate", "score", "study")
+        for fault in RECORDS
+    ],
+)
 def test_a_bad_record_is_named_with_its_fix(place, tmp_path, capfd, verb, fault):
     record, problem, fix = RECORDS[fault]
     data = tmp_path / "data.jsonl"

@@ -222,7 +222,7 @@ def unusable():
 def test_a_group_that_cannot_be_used_stops_with_its_name():
     good, long, refused = unusable()
     message = (
-        r"^group 'toy-1': 'prompt' takes 42 tokens; a row has 64 and its responses need 32; raise RowShape\.tokens"
+        r"^group 'toy-1': 'prompt' takes 42 tokens; a row has 64 and its responses need 32; raise the row's tokens"
     )
     with pytest.raises(DataError, match=message):
         pack_groups([good, long], WordTokenizer(), SHAPE)

@@ -220,8 +220,15 @@ def check_packed_is_alone(rows: Rows, groups: list[TokenizedGroup], cfg, params,
 
 @pytest.mark.parametrize(
     "objective",
-    [bsr, odin, mmd, functools.partial(mmd, conditional=True), plackett_luce],
-    ids=["bsr", "odin", "mmd", "mmd conditional", "plackett_luce"],
+    [
+        odin,
+        mmd,
+        *(
+            pytest.param(other, marks=pytest.mark.slow)
+            for other in (bsr, functools.partial(mmd, conditional=True), plackett_luce)
+        ),
+    ],
+    ids=["odin", "mmd", "bsr", "mmd conditional", "plackett_luce"],
 )
 def test_what_reads_more_than_one_comparison_is_the_same_however_it_is_packed(objective):
     cfg, params = model("llama")

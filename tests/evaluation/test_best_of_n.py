@@ -368,8 +368,15 @@ def test_a_prompt_that_gets_no_answer_is_left_out_where_bad_ones_are_set_aside(t
     assert "the endpoint refuses it (HTTP 400)" in said
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+@pytest.mark.parametrize(
+    ("width", "scheme", "paper"),
+    [
+        (400, 1, "rgb(255, 255, 255)"),
+        (1280, 0, "rgb(20, 24, 29)"),
+        pytest.param(1280, 1, "rgb(255, 255, 255)", marks=pytest.mark.slow),
+        pytest.param(400, 0, "rgb(20, 24, 29)", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("judge", JUDGE_NAMES)
 def test_a_browser_shows_the_report(tmp_path, judge, width, scheme, paper):
     facts = {"answer": 4, "baseline": "b" * 40, "preferences": [0.1 * n for n in range(8)]}

@@ -378,8 +378,15 @@ def test_a_benchmark_s_picture_is_of_its_scores(comparison):
     assert "score (%); right: examples" in render_page(without, [])
 
 
-@pytest.mark.parametrize("width", [400, 1280])
-@pytest.mark.parametrize(("scheme", "paper"), [(1, "rgb(255, 255, 255)"), (0, "rgb(20, 24, 29)")])
+@pytest.mark.parametrize(
+    ("width", "scheme", "paper"),
+    [
+        (400, 1, "rgb(255, 255, 255)"),
+        (1280, 0, "rgb(20, 24, 29)"),
+        pytest.param(1280, 1, "rgb(255, 255, 255)", marks=pytest.mark.slow),
+        pytest.param(400, 0, "rgb(20, 24, 29)", marks=pytest.mark.slow),
+    ],
+)
 def test_a_browser_shows_the_comparison(comparison, tmp_path, width, scheme, paper):
     sections, background, wrong = look(render_page(comparison, []), tmp_path, width, scheme)
     assert wrong == []

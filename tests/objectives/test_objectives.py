@@ -102,7 +102,9 @@ def test_a_tie_is_neither_smoothed_nor_given_a_margin():
     assert crome(scored, tie)[0] == crome(scored, tie, label_smoothing=0.2, margin=1.0)[0]
 
 
-@pytest.mark.parametrize("objective", [crome, rao_kupper, davidson, odin, mmd])
+@pytest.mark.parametrize(
+    "objective", [crome, mmd, *(pytest.param(other, marks=pytest.mark.slow) for other in (rao_kupper, davidson, odin))]
+)
 def test_a_ties_own_margin_takes_nothing_from_its_pull(objective):
     at = jax.value_and_grad(lambda r, margin: objective(SCORED.replace(rewards=r), comparisons(
         (0, 1, 0.5, Kind.NEUTRAL, 1.0, margin)))[0])  # fmt: skip
@@ -374,7 +376,7 @@ def test_mmd_of_equal_distributions_is_nothing_on_average_however_small_the_batc
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-@pytest.mark.parametrize("estimate", ["unbiased", "biased"])
+@pytest.mark.parametrize("estimate", ["unbiased", pytest.param("biased", marks=pytest.mark.slow)])
 def test_a_response_in_several_rows_is_one_and_one_of_weight_zero_is_none(estimate, conditional):
     objective = functools.partial(mmd, bins=2, estimate=estimate, conditional=conditional)
     once = float(objective(SCORED, MIXED)[0])

@@ -181,8 +181,15 @@ def test_the_best_by_a_metric_stays_beside_the_newest(tmp_path, by, best, stay):
             Checkpoints(tmp_path, read_only=True).restore_trained(trained.trained, 3)
 
 
-@pytest.mark.parametrize("asked", [3, 4, 5, 11, 12])  # Before, amid and after the first measuring; the last.
-@pytest.mark.parametrize("best", [3, 6, 7])
+# Before, amid and after the first measuring; the last.
+@pytest.mark.parametrize(
+    ("best", "asked"),
+    [
+        pytest.param(best, asked, marks=() if (best, asked) in ((3, 4), (6, 5), (7, 12)) else pytest.mark.slow)
+        for best in (3, 6, 7)
+        for asked in (3, 4, 5, 11, 12)
+    ],
+)
 def test_a_run_that_was_asked_to_end_where_it_is_measured_keeps_the_same_best(tmp_path, best, asked):
     ranked = functools.partial(rank, "accuracy")
 
