@@ -177,7 +177,10 @@ def find_unread(configured: functools.partial, names: Sequence[str]) -> dict[str
             )
             continue
         scopes = {_scope_that_wins(scope, key) for selector, scope in calls if selector == key.complete_selector}
-        if not scopes and configured.func is not sweep and called != sweep.__name__:
+        instead = _PASSED.get((configured.func, called, key.arg_name))
+        if instead:
+            unread[name] = f"{configured.func.__name__} passes it itself; bind {instead} instead"
+        elif not scopes and configured.func is not sweep:
             unread[name] = f"this run calls no {called}; give another --gin_file, one that does, or leave it out"
         elif scopes and key.scope not in scopes:
             read = " and ".join(f"{scope}/{called}.{key.arg_name}".removeprefix("/") for scope in sorted(scopes))
@@ -378,6 +381,13 @@ _EXAMPLES = {
     plan: "gin/plans/gemma2_9b_v5e_64.gin",
 }
 """A gin file that gives all of it; `augmentation` needs none."""
+
+_PASSED = {
+    (train, "adamw", "steps"): "train.steps",
+    (study, "adamw", "steps"): "study.steps",
+    (study, "adamw", "learning_rate"): "study.learning_rates",
+}
+"""Arguments that a function gives to what it calls, over any binding, and what to bind for each."""
 
 _ENTRIES = {
     function: gin.external_configurable(

@@ -20,6 +20,7 @@ while (($#)); do
     --dry-run) dry=1 ;;
     --seed=*) seed="${1#*=}" ;;
     --seed) seed="${2-}" && shift $(($# > 1)) ;;
+    --gin.SEED=*) echo "quickstart.sh: $1: the data have a seed, too; give --seed ${1#*=} instead" >&2 && exit 2 ;;
     --gin.*=*) bindings+=("$1") ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac

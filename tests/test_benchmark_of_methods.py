@@ -64,6 +64,8 @@ def test_the_page_holds_what_the_sweep_found_and_nothing_is_done_twice(tmp_path)
         arguments = ["--work", str(tmp_path / "work"), "--table", str(tmp_path / "page.md"), *SMALL, *TINY]
         with pytest.raises(CromeError, match="--gather: not even the baseline is done"):
             command.run([*arguments, "--gather"])
+        with pytest.raises(CromeError, match=r"--gin.OUT='x': the benchmark makes this itself"):
+            command.run([*arguments, "--gin.OUT='x'"])
         patch.setattr(command, "_apart", apart)
         # Cut off after the first seed: the page of what is done says what is missing.
         patch.setattr(launch, "run_side_by_side", lambda commands, at_once: run_here(only(commands, "0"), at_once=1))
@@ -194,7 +196,8 @@ def test_a_style_pulls_by_what_it_is_worth_itself():
         "bradley_terry": [measured("bradley_terry", tests, likes, seed=seed) for seed in (0, 1)],
         "odin": [measured("odin", tests, likes | {"long": 0.0})],
     }
-    pulls = measure_pulls(runs, tests, Bootstrap(resamples=200))
+    pulls = measure_pulls(runs, tests, "bradley_terry", Bootstrap(resamples=200))
+    assert not measure_pulls(runs, tests, "absent", Bootstrap(resamples=2)).told
     assert pulls.styles == ("long", "bullets", "polite")
     spread = {}
     for name, seeds in runs.items():

@@ -151,7 +151,9 @@ def test_a_damaged_data_card_is_named(place, tmp_path):
     data = tmp_path / "prefs.jsonl"
     data.write_text((place / "prefs.jsonl").read_text())
     card = tmp_path / "prefs.jsonl.card.json"
-    for damaged in ('{"making": [1]}', "{"):
+    card.write_text('{"making": {"seed": 5}}')
+    assert read_making(str(data)) == {}  # Somebody else's file.
+    for damaged in ('{"crome_jax": "data card", "making": [1]}', "{"):
         card.write_text(damaged)
         with pytest.raises(CromeError, match=r"prefs.jsonl.card.json: .*augment again, or delete it"):
             read_making(str(data))

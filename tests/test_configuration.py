@@ -84,6 +84,8 @@ def test_the_operative_configuration_makes_the_same_run_again(tmp_path):
         (("Lora.rank", "8"), r"--gin\.Lora\.rank=8: this run calls no Lora; give another --gin_file"),
         (("linear.last", "8"), r"this run calls no linear"),
         (("study.steps", "8"), r"this run calls no study"),
+        (("sweep.seeds", "(0, 1)"), r"this run calls no sweep"),
+        (("adamw.steps", "8"), r"--gin\.adamw\.steps=8: train passes it itself; bind train\.steps instead"),
         (("crome/Method.head", "'two'"), r"Method\.head is 'two', not Literal\['scalar', 'odin', 'pairwise'\]"),
     ],
 )
@@ -147,6 +149,11 @@ def test_a_binding_that_another_scope_shadows_is_refused_by_the_name_to_bind(met
         configure(function, [f"gin/runs/{method}.gin"], [DATA, binding])
     with pytest.raises(CromeError, match=rf"^{binding[0]} = .*: this run reads {read} in its place"):
         configure(function, [f"gin/runs/{method}.gin"], [DATA], overriding=[binding])
+
+
+def test_a_study_s_rates_are_its_own():
+    with pytest.raises(CromeError, match=r"^--gin\.adamw\.learning_rate=1e-5: .* bind study\.learning_rates instead$"):
+        configure(study, ["gin/runs/quickstart.gin"], [("adamw.learning_rate", "1e-5")])
 
 
 def test_a_name_has_one_value():

@@ -27,6 +27,7 @@ from crome_jax.data.row_files import RowFiles, write_row_files
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import Lines, check_not_read, copy_bytes, place
+from crome_jax.sweeps.jobs import digest_files
 from crome_jax.training.trace import Trace
 from crome_jax.verbs.evaluate import data_set
 from crome_jax.weights.backbones import load_backbone
@@ -300,3 +301,12 @@ def test_a_damaged_row_there_is_named_and_one_cut_short_or_missing_too(bucket):
     path.unlink()
     with pytest.raises(CromeError, match=rf"{path}: is missing, of 1 files"):
         RowFiles(folder)
+
+
+def test_files_of_a_bucket_have_the_digest_of_the_same_ones_here(bucket, tmp_path):
+    for name, text in (("a.jsonl", "1"), ("inner/b.jsonl", "2")):
+        (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / name).write_text(text)
+        copy_bytes(tmp_path / "here" / name, place(f"{bucket}/here/{name}"))
+    assert digest_files(f"{bucket}/here") == digest_files(str(tmp_path / "here"))
+    assert digest_files(f"{bucket}/here/a.jsonl") == digest_files(str(tmp_path / "here" / "a.jsonl"))

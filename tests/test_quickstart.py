@@ -68,3 +68,9 @@ def test_what_it_does_not_know_it_explains(wrong):
     said = subprocess.run(["launch/quickstart.sh", *wrong], cwd=ROOT, capture_output=True, text=True)
     assert said.returncode == 2
     assert said.stderr.startswith("usage: launch/quickstart.sh")
+
+
+def test_its_seed_is_that_of_the_data_as_well():
+    said = subprocess.run(["launch/quickstart.sh", "--gin.SEED=1"], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 2
+    assert "give --seed 1 instead" in said.stderr

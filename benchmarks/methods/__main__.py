@@ -63,6 +63,11 @@ def run(argv: Sequence[str]) -> None:
     """
     arguments, bindings = split_bindings(argv)
     args = _make_parser().parse_args(arguments)
+    for name, value in bindings:
+        if name in ("DATA", "CROME_GROUPS", "OUT", *FILTERED):
+            raise CromeError(
+                f"--gin.{name}={value}: the benchmark makes this itself, in the folder --work; leave it out"
+            )
     # Named after what they hold: another size is another data set, and the old one is not taken for it.
     sizes = f"{args.train}_{args.validation}_{args.test}_seed_{args.seed}"
     testbed, groups = args.work / f"testbed_{sizes}", args.work / f"groups_{sizes}"
@@ -112,7 +117,7 @@ def run(argv: Sequence[str]) -> None:
     done = [one for one in prepared if one.is_done(tests)]
     missing = [one.job.name for one in prepared if one not in done]
     code = collections.Counter(one.record()["code"][:12] for one in done)
-    settings = configure(study, files, [*bindings, *jobs[0].values.items()]).keywords
+    settings = configure(study, files, bindings, overriding=list(jobs[0].values.items()), shared=True).keywords
     facts = {
         "date": datetime.date.today().isoformat(),
         "command": f"`{shlex.join(['python', '-m', 'benchmarks.methods', *argv])}`",
@@ -139,14 +144,14 @@ def run(argv: Sequence[str]) -> None:
     with whole_output(figure, overwrite=True) as partial:
         partial.write_bytes(to_png(draw(rankings)))
     with whole_output(args.table, overwrite=True) as partial:
-        partial.write_text(render(rankings, _gather(done, tests, groups), facts, figure.name))
+        partial.write_text(render(rankings, _gather(done, tests, groups, jobs[0].point), facts, figure.name))
     print(f"table: {args.table}\nfigure: {figure}")
     if status:
         raise SystemExit(status)
 
 
 def _gather(
-    done: Sequence[Prepared], tests: Mapping[str, Sequence[PreferenceGroup]], training_groups: Path
+    done: Sequence[Prepared], tests: Mapping[str, Sequence[PreferenceGroup]], training_groups: Path, baseline: str
 ) -> Evidence:
     """Bring together what the jobs that are done say."""
     runs = contenders(read_measured(done, tests))
@@ -156,7 +161,7 @@ def _gather(
     bootstrap = Bootstrap()
     return Evidence(
         compare_expected(runs, tests[HARDEST], HARDEST, bootstrap),
-        measure_pulls(runs, tests, bootstrap),
+        measure_pulls(runs, tests, baseline, bootstrap),
         {
             name: read_given([folders[run.job.name] / "run" / "report.json" for run in seeds], humans)
             for name, seeds in runs.items()
@@ -182,7 +187,8 @@ def _filter(
     )
     if not groups.exists():
         if args.gather:
-            raise CromeError("--gather: not even the baseline is done; leave it out to run the jobs")
+            lacks = f"{groups} is not made yet" if baseline.is_trained() else "not even the baseline is done"
+            raise CromeError(f"--gather: {lacks}; leave --gather out to go on")
         if not baseline.is_trained():
             _apart([*_sweep(files, bindings), f"--job={baseline.job.name}"])
         (run,) = baseline.runs.values()

@@ -51,7 +51,10 @@ class Pulls:
 
 
 def measure_pulls(
-    runs: Mapping[str, Sequence[Measured]], tests: Mapping[str, Sequence[PreferenceGroup]], bootstrap: Bootstrap
+    runs: Mapping[str, Sequence[Measured]],
+    tests: Mapping[str, Sequence[PreferenceGroup]],
+    baseline: str,
+    bootstrap: Bootstrap,
 ) -> Pulls:
     """Tell each style's pull apart from quality's and from the other styles'.
 
@@ -61,8 +64,9 @@ def measure_pulls(
     together, style says next to nothing about quality. Of several seeds the mean is taken; intervals are over prompts.
 
     Args:
-        runs: contender -> its runs, the baseline first.
+        runs: contender -> its runs.
         tests: data sets, POOLED among them.
+        baseline: a contender, perhaps of none of the runs.
     """
     seen = {name: [_pooled(run, tests) for run in seeds] for name, seeds in runs.items()}
     outcomes = next(iter(seen.values()))[0]
@@ -80,8 +84,8 @@ def measure_pulls(
         low, high = np.quantile(drawn[:, 1:] @ contrasts.T, [tail, 1 - tail], axis=0)
         return [(float(v), (float(a), float(b))) for v, a, b in zip(contrasts @ found[1:], low, high, strict=True)]
 
-    baseline = next(iter(runs))
-    told = {name: fit(scaled[name] - scaled[baseline]) for name in RESTRAINED if name in runs and name != baseline}
+    compared = [name for name in RESTRAINED if name in runs and baseline in runs]
+    told = {name: fit(scaled[name] - scaled[baseline]) for name in compared}
     return Pulls(
         styles,
         {name: fit(y) for name, y in scaled.items()},

@@ -77,7 +77,7 @@ def run(argv: Sequence[str]) -> None:
         *("augment", "--data", args.work / "train.jsonl", "--out", paths["GROUPS"], "--max-pairs-per-group", 2),
         *("--degrade-per-pair", 1, "--upgrade-per-pair", 1, "--seed", args.seed, "--overwrite"),
     )
-    if sample.once and "STEPS" not in {binding.name for binding in bindings}:
+    if sample.once and {"STEPS", "study.steps"}.isdisjoint(binding.name for binding in bindings):
         groups = list(read_groups(paths["GROUPS"]))
         steps = steps_of_a_pass(groups, tokenizer, shape, configured["rows_per_step"])
         bindings.append(Binding("STEPS", str(steps)))

@@ -53,7 +53,7 @@ def write_card(out: Path, figures: Mapping[str, Any], sample: Sequence[Preferenc
 
 
 def read_making(data: str) -> dict[str, Any]:
-    """Return how a data set was made, as its card says; nothing where it has none that says it.
+    """Return how a data set was made, as its card says; nothing where there is no card, or none that says it.
 
     Raises:
         CromeError: where the card is damaged.
@@ -61,7 +61,8 @@ def read_making(data: str) -> dict[str, Any]:
     path = card_path(place(data), "json")
     if not path.is_file():
         return {}
-    making = read_json_object(path, "augment again, or delete it").get("making", {})
+    card = read_json_object(path, "augment again, or delete it")
+    making = card.get("making", {}) if card.get("crome_jax") == "data card" else {}
     if not isinstance(making, dict):
         raise CromeError(f"{path}: damaged (making is {making!r}); augment again, or delete it")
     return making

@@ -158,7 +158,7 @@ class Bootstrap:
         times = np.random.default_rng(self.seed).multinomial(groups, np.full(groups, 1 / groups), self.resamples)
         # The first row is the data themselves.
         times = np.concatenate([np.ones((1, groups)), times])
-        inverse = np.linalg.pinv(np.einsum("rg,gjk->rjk", times, products), hermitian=True)
+        inverse = np.linalg.pinv(np.einsum("rg,gjk->rjk", times, products), rcond=1e-10, hermitian=True)
         found = np.einsum("rjk,rk->rj", inverse, times @ targets)
         return found[0], found[1:]
 

@@ -17,7 +17,7 @@ from typing import Any
 from crome_jax.configuration import configure, find_unread
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.rewards_files import rewards_path, write_rewards
-from crome_jax.files import sha256_of, whole_output
+from crome_jax.files import place, sha256_of, whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.sweeps.plan import Job
 from crome_jax.training.checkpoints import Checkpoints
@@ -153,14 +153,16 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
 
 
 @functools.cache
-def digest_files(path: str) -> str:
-    """Return the sha256 of a file, or of the names and contents of a folder's files.
+def digest_files(path: str, hidden: bool = True) -> str:
+    """Return the sha256 of a file, or of the names and contents of a folder's files; of hidden ones only where asked.
 
     Raises:
         CromeError: where there is nothing.
     """
-    place, digest = Path(path), hashlib.sha256()
-    files = sorted(file for file in place.rglob("*") if file.is_file()) if place.is_dir() else [place]
+    whole, digest = place(path), hashlib.sha256()
+    files = sorted(_files(whole)) if whole.is_dir() else [whole]
+    if not hidden:
+        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(whole).parts)]
     for file in files:
         try:
             inside = sha256_of(file)
@@ -168,8 +170,17 @@ def digest_files(path: str) -> str:
             raise CromeError(f"{path}: does not exist; give data that does") from None
         except OSError as e:
             raise CromeError(f"{file}: cannot be read ({e.strerror}); check it") from None
-        digest.update(f"{file.relative_to(place)} {inside}\n".encode())
+        digest.update(f"{file.relative_to(whole)} {inside}\n".encode())
     return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    # By hand: of a bucket a pattern does not go into folders.
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path
 
 
 @functools.cache
@@ -192,7 +203,7 @@ def _digest_backbone(name: str) -> str | None:
     path = backbone_path(name)
     if is_run(path):
         return fingerprint_run(path, Checkpoints(path, read_only=True).newest())
-    return digest_files(str(path))
+    return digest_files(str(path), hidden=False)  # Downloads leave time stamps in hidden folders.
 
 
 def _digest_inputs(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,10 +98,10 @@ def check_method(method: Method, steps: int, trainable: Trainable) -> None:
             f"{own}.head to 'scalar'"
         )
     if method.head == "pairwise" and _centres_log_odds(method):
-        name = _name_of(method.objective)
+        name = method.objective_binding
         raise CromeError(
             f"method {method.name}: {name}.centring draws the rewards of single responses to zero; of a pairwise head "
-            f"it would draw the log-odds to undecided; set {name}.centring to 0, or Method.head to 'scalar'"
+            f"it would draw the log-odds to undecided; set {name}.centring to 0, or {own}.head to 'scalar'"
         )
     if method.head == "odin" and not any(found["length_rewards"].any() for found in slopes):
         raise CromeError(

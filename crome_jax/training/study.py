@@ -147,7 +147,7 @@ def study(
     bench = _Bench.set_up(backbone, layers, trainable, row_shape, rows_at_once, mesh(), jnp.dtype(dtype))
     readings = list(dict.fromkeys(method.head == "pairwise" for method in methods))  # Of pairs, or of responses.
     read = functools.partial(bench.read, quarantine=quarantine, readings=readings)
-    training_groups = read(groups)
+    training_groups, making = read(groups), read_making(groups)
     store = None
     if hidden_cache is not None:
         store = HiddenStore(hidden_cache, bench.base, trainable, bench.dtype, hidden_cache_bytes)
@@ -247,7 +247,7 @@ def study(
                 "python": platform.python_version(),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, {jax.default_backend()}",
             },
-            **({"how the groups were made": making} if (making := read_making(groups)) else {}),
+            **({"how the groups were made": making} if making else {}),
             "search": search,
             "training comparisons": count_comparisons(training_groups),
             "packing": packing,

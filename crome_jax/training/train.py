@@ -102,7 +102,7 @@ def train(
     Args:
         data: groups or preference records: a TFDS folder, .jsonl, .jsonl.gz or .parquet; or several with the weight of
             each: rows of them come in proportion to the weights, however large they are.
-        out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin.
+        out: the run's folder: model.json, checkpoints/, metrics.jsonl, events/, operative_config.gin, data_cards.json.
             It may be in a bucket (gs://bucket/run).
         method: data recipe, head and objective.
         backbone: name or path; see `load_backbone`.
@@ -219,7 +219,7 @@ def train(
         card = make_card(base, trainable, row_shape, trained_on.fingerprint, method.name, dtype, deciding, method.head)
         _make_folder(run)
         write_card(run, card)
-        if first:
+        if first and replay is None:
             write_makings(run, sources)
         if first and several:
             trained_on = trained_on.kept_in(packed)

@@ -146,7 +146,7 @@ def _check_bindings(jobs: Sequence["Job"], bindings: Sequence[Binding], verb: Ca
 def _check_read(prepared: Sequence["Prepared"], bindings: Sequence[Binding]) -> None:
     """Refuse what no job reads: a binding of one method's objective has no effect on the others."""
     for name, value in bindings:
-        if all(name in one.unread for one in prepared):
+        if not name.startswith("sweep.") and all(name in one.unread for one in prepared):
             first = prepared[0]
             raise CromeError(f"--gin.{name}={value}: no job reads it; job {first.job.name}: {first.unread[name]}")
 

@@ -133,6 +133,17 @@ def test_a_digest_is_of_names_and_contents(tmp_path):
         digest_files(str(tmp_path / "nowhere"))
 
 
+def test_hidden_files_of_a_backbone_do_not_count(tmp_path):
+    for name, stamp in (("a", "yesterday"), ("b", "today")):
+        hidden = tmp_path / name / ".cache" / "huggingface"
+        hidden.mkdir(parents=True)
+        (hidden / "weights.metadata").write_text(stamp)
+        (tmp_path / name / "weights").write_text("1 2 3")
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    assert digest_files(a, hidden=False) == digest_files(b, hidden=False)
+    assert digest_files(a) != digest_files(b)
+
+
 def test_a_job_that_another_process_has_is_waited_for(tmp_path, capsys):
     let_go, order = threading.Event(), []
 
