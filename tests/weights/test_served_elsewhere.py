@@ -83,7 +83,7 @@ def test_trl_s_get_reward_is_ours(exported):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_openrlhf_s_reading_of_the_head_is_ours(exported, side):
-    # OpenRLHF/OpenRLHF, openrlhf/models/model.py (read, not run): get_llm_for_sequence_regression takes the head that
+    # OpenRLHF/OpenRLHF, openrlhf/models/model.py: get_llm_for_sequence_regression takes the head that
     # config.value_head_prefix names (without it, "value_head" by some versions' default), puts it on the last hidden
     # states, with positions counted along the attention mask, and takes the value at the mask's last 1. `mean` and
     # `std` would normalise the reward.
@@ -117,7 +117,7 @@ VLLM = ("Gemma2ForCausalLM", "Gemma3ForCausalLM", "LlamaForCausalLM", "Qwen2ForC
 
 
 def test_a_folder_has_what_vllm_s_classify_asks_for(exported):
-    # vllm-project/vllm (read, not run): registry.py replaces the suffix ForSequenceClassification by ForCausalLM;
+    # vllm-project/vllm: registry.py replaces the suffix ForSequenceClassification by ForCausalLM;
     # models/adapters.py::as_seq_cls_model puts a linear layer `score` without bias, [num_labels, hidden_size], on the
     # last token, and makes it from the head of the language model where the configuration has `method` or
     # `classifier_from_token`; the pooler leaves the score as it is where problem_type is "regression", and takes its
