@@ -2,11 +2,10 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
-from crome_jax.augment.card_files import read_making
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.files import place, whole_output
@@ -88,16 +87,15 @@ def _decoder_config(numbers: dict) -> DecoderConfig:
         raise TypeError(f"decoder: {e}") from None
 
 
-def write_makings(run: Path, sources: Sequence[str]) -> None:
-    """Keep with a run how its data were made, as far as their cards say it: by path, what `read_making` gives.
+def write_makings(run: Path, makings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep with a run how its data were made: by path, what `read_making` gives; nothing where no card says it.
 
     Raises:
-        CromeError: where a card is damaged, or it cannot be kept.
+        CromeError: where it cannot be kept.
     """
-    makings = {source: making for source in sources if (making := read_making(source))}
-    if makings:
+    if said := {path: making for path, making in makings.items() if making}:
         with whole_output(run / MAKINGS_FILE, overwrite=True) as partial:
-            partial.write_text(json.dumps(makings, indent=1, ensure_ascii=False), encoding="utf-8")
+            partial.write_text(json.dumps(said, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def write_card(run: Path, card: ModelCard) -> None:

@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +202,7 @@ def study(
             trials.append(chosen)
         best[method.name] = chosen
         search += [trial.facts(method.name, kept=trial is chosen) for trial in trials]
-        bench.save(folder / method.name, method, prepared.rows, chosen, groups, operative_config)
+        bench.save(folder / method.name, method, prepared.rows, chosen, {groups: making}, operative_config)
     evaluations: dict[str, dict[str, tuple]] = {name: {} for name in best}
     tests = {split: read(data, split) for split in test_splits}
     merged = merge_prompts(itertools.chain(*tests.values()))
@@ -487,7 +487,7 @@ class _Bench:
         method: Method,
         rows: Rows,
         trial: _Trial,
-        groups: str,
+        makings: Mapping[str, Mapping[str, Any]],
         operative_config: Callable[[], str],
     ) -> None:
         """Write a trial as `train` writes a run, in the place of an earlier one."""
@@ -506,7 +506,7 @@ class _Bench:
                     method.head,
                 ),
             )
-            write_makings(folder, [groups])
+            write_makings(folder, makings)
             (folder / "operative_config.gin").write_text(operative_config())
             log = MetricsLog(folder)
             for line in trial.curve:

@@ -17,6 +17,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from crome_jax.augment.card_files import read_making
 from crome_jax.data.loading import batches, rows_of_step
 from crome_jax.data.packing import Rows, RowShape
 from crome_jax.data.pairs import REQUEST
@@ -220,7 +221,7 @@ def train(
         _make_folder(run)
         write_card(run, card)
         if first and replay is None:
-            write_makings(run, sources)
+            write_makings(run, {source: read_making(source) for source in sources})
         if first and several:
             trained_on = trained_on.kept_in(packed)
     if method.head == "pairwise" and is_first() and not base.tokenizer.writes_pairs(REQUEST):
