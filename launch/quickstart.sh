@@ -2,7 +2,8 @@
 usage="usage: launch/quickstart.sh [--dry-run] [--seed N] [--gin.NAME=VALUE ...]
 
 Install crome_jax, write the causal testbed, augment its training split, train a Bradley-Terry and a Crome reward
-model from the same backbone, and report how both do where style no longer goes along with quality.
+model from the same backbone, and report how both do where style no longer goes along with quality, and whether their
+rewards follow edits of answers that training never saw.
 May be run again: it replaces what it wrote to runs/quickstart.
 
   --dry-run         print what would be done
@@ -39,4 +40,8 @@ launch/setup.sh ${dry:+--dry-run}
 crome testbed --out runs/quickstart/testbed --train 360 --validation 80 --test 100 --overwrite --seed "$seed"
 crome augment --data runs/quickstart/testbed --split train --out runs/quickstart/groups --overwrite \
   --degrade-per-pair 1 --upgrade-per-pair 1 --neutrals-per-group 0 --seed "$seed"
-crome study --gin_file=gin/runs/quickstart.gin --gin.SEED="$seed" ${bindings[@]+"${bindings[@]}"}
+# The edits that the report measures are of other questions, and those of the paper: nothing is implied.
+crome augment --data runs/quickstart/testbed --split validation --out runs/quickstart/edited --overwrite \
+  --degrade-per-pair 1 --upgrade-per-pair 1 --neutrals-per-group 0 --no-implied --seed "$seed"
+crome study --gin_file=gin/runs/quickstart.gin --gin.SEED="$seed" \
+  --gin.study.further_tests="{'edited': 'runs/quickstart/edited'}" ${bindings[@]+"${bindings[@]}"}

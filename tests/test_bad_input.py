@@ -22,7 +22,7 @@ from test_cli_models import TINY, run
 
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
 from crome_jax.groups import to_json
-from crome_jax.training import study as studying
+from crome_jax.training import bench
 from crome_jax.training import train as training
 
 GOOD = [to_json(group) for group in generate_groups(CausalTestbedConfig(name="small", train=8), "train")]
@@ -43,7 +43,7 @@ def loaded_once():
     with pytest.MonkeyPatch.context() as patch:
         backbone = functools.cache(training.load_backbone)
         patch.setattr(training, "load_backbone", backbone)
-        patch.setattr(studying, "load_backbone", backbone)
+        patch.setattr(bench, "load_backbone", backbone)
         whole = functools.cache(load)
         patch.setattr(
             training, "load_run", lambda run, **options: whole(run) if run.name == "whole" else load(run, **options)

@@ -124,16 +124,17 @@ def test_the_commands_of_the_quickstart_are_commands(checkout, monkeypatch):
         PYTHON=str(checkout / "python"),
     ).stdout
     commands = [shlex.split(line.partition("'crome_jax' ")[2]) for line in shown.splitlines() if "'crome_jax' " in line]
-    assert [command[0] for command in commands] == ["testbed", "augment", "study"]
+    assert [command[0] for command in commands] == ["testbed", "augment", "augment", "study"]
     assert {"--gin.SEED=7", "--gin.study.steps=9"} <= set(commands[-1])
     seen = []
     for command in commands:
         monkeypatch.setattr(f"crome_jax.verbs.{command[0]}.run", seen.append)
         assert main(command) == 0
-    testbed, augment, study = seen
-    assert augment.data == testbed.out
+    testbed, augment, edited, study = seen
+    assert augment.data == edited.data == testbed.out
+    assert str(edited.out) in dict(study.bindings)["study.further_tests"]
     assert study.gin_file == ["gin/runs/quickstart.gin"]
-    assert testbed.seed == augment.seed == 7
+    assert testbed.seed == augment.seed == edited.seed == 7
 
 
 @pytest.mark.parametrize("seed", [("--seed", "x"), ("--seed",), ("--seed=",)])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crome_jax.cli import main
-from crome_jax.training import study as studying
+from crome_jax.training import bench
 
 ROOT = Path(__file__).parents[1]
 SIZES = {"--train": "12", "--validation": "4", "--test": "4"}
@@ -25,11 +25,11 @@ def commands(seed: int) -> list[list[str]]:
 
 
 def test_its_commands_lead_from_a_testbed_to_a_report_of_every_method_and_split(tmp_path, monkeypatch, capsys):
-    load = studying.load_backbone
-    monkeypatch.setattr(studying, "load_backbone", functools.cache(lambda _, trainable, layers: load("tiny", 1)))
+    load = bench.load_backbone
+    monkeypatch.setattr(bench, "load_backbone", functools.cache(lambda _, trainable, layers: load("tiny", 1)))
     monkeypatch.chdir(tmp_path)  # It writes to runs/quickstart.
     asked = commands(seed=3)
-    assert [call[0] for call in asked] == ["testbed", "augment", "study"]
+    assert [call[0] for call in asked] == ["testbed", "augment", "augment", "study"]
     for verb, *flags in asked:
         for flag, size in SIZES.items():
             if flag in flags:
@@ -47,7 +47,9 @@ def test_its_commands_lead_from_a_testbed_to_a_report_of_every_method_and_split(
     report = json.loads((out / "report.json").read_text())
     assert [*report["methods"]] == ["bradley_terry", "crome"]
     for method in report["methods"].values():
-        assert [*method["splits"]] == ["in_distribution", "reversed", "unseen"]
+        assert [*method["splits"]] == ["in_distribution", "reversed", "unseen", "edited"]
+        assert [*method["splits"]["edited"]["by_kind"]] == ["human", "causal"]
+        assert method["splits"]["edited"]["ties"]["comparisons"] > 0
         for split in method["splits"].values():
             low, high = split["interval"]
             assert 0 <= low <= split["accuracy"] <= high <= 1

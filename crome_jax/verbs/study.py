@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     configured = configure(study, args.gin_file, args.bindings, allow_imports=args.allow_gin_imports)
     say_terms(configured.keywords["backbone"])
     given = configured.keywords
-    inputs = [place(given["data"]), place(given["groups"])]
+    inputs = [place(path) for path in (given["data"], given["groups"], *(given["further_tests"] or {}).values())]
     with set_aside(place(given["out"]), args.skip_bad, inputs=inputs, overwrite=True) as quarantine:
         page = configured(quarantine=quarantine)
     say(f"report: {page}")

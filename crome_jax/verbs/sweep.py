@@ -103,6 +103,7 @@ def run(args: argparse.Namespace) -> None:
     data = args.data
     if not data and verb is study:
         data = [DataSet(split, Path(arguments["data"]), split) for split in arguments["test_splits"]]
+        data += [DataSet(name, Path(path), None) for name, path in (arguments["further_tests"] or {}).items()]
     if not data:
         raise CromeError("nothing to measure on; give preference data with --data")
     check_distinct([one.name for one in data], "data sets are called", "--data NAME=PATH")

@@ -12,6 +12,7 @@ from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, Diverged
 from crome_jax.groups import Comparison, Message, PreferenceGroup, Response
 from crome_jax.objectives.crome import crome
+from crome_jax.training import bench
 from crome_jax.training import study as room
 from crome_jax.training.train import Method
 from crome_jax.weights.backbones import load_backbone
@@ -34,15 +35,16 @@ def run(tmp_path_factory):
         write_groups(folder / "data" / f"{split}.jsonl", [*text_groups(40), *further], description="toy")
     base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
 
-    def run(methods=ONE, test_splits=("test",), learning_rates=(1e-3, 1e-2), **settings):
+    def run(methods=ONE, test_splits=("test",), learning_rates=(1e-3, 1e-2), further_tests=None, **settings):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(room, "load_backbone", lambda *_: base)
+            patch.setattr(bench, "load_backbone", lambda *_: base)
             page = room.study(
                 methods=methods,
                 data=str(folder / "data"),
                 groups=str(folder / "data" / "train.jsonl"),
                 out=str(folder / "out"),
                 test_splits=test_splits,
+                further_tests=further_tests and {further_tests: str(folder / "data" / f"{further_tests}.jsonl")},
                 trainable=1,
                 row_shape=RowShape(tokens=128, responses=16, comparisons=16),
                 steps=3,
@@ -84,24 +86,29 @@ def test_a_search_of_no_steps_is_refused(run):
         run(search_steps=0)
 
 
+def test_a_further_test_of_a_splits_name_is_refused(run):
+    with pytest.raises(CromeError, match="'test' is one of test_splits, too"):
+        run(further_tests="test")
+
+
 def test_data_that_the_last_of_the_methods_lacks_are_told_before_anything_is_encoded(run, monkeypatch):
     def encode(*_, **__):
         raise AssertionError("the frozen layers ran first")
 
-    monkeypatch.setattr(room, "compute_hidden", encode)
+    monkeypatch.setattr(bench, "compute_hidden", encode)
     with pytest.raises(CromeError, match=r"train\.jsonl holds no neutral comparison"):
         run((Method(), Method("crome", ("human", "causal", "neutral"), objective=crome)))
 
 
 def test_a_rate_that_diverges_is_recorded_and_ends_the_study_only_where_all_do(run, monkeypatch):
-    fit = room.fit
+    fit = bench.fit
 
     def diverge_at_the_highest(*args, name, **kwargs):
         if name.endswith("rate 1"):
             raise Diverged("steps 1 to 6: loss or gradient is not finite")
         return fit(*args, name=name, **kwargs)
 
-    monkeypatch.setattr(room, "fit", diverge_at_the_highest)
+    monkeypatch.setattr(bench, "fit", diverge_at_the_highest)
     diverged, kept = run(learning_rates=(1.0, 1e-3))["facts"]["search"]
     assert (diverged["validation accuracy"], diverged["kept"]) == (0.0, False)
     assert diverged["note"] == "diverged: steps 1 to 6: loss or gradient is not finite"
@@ -116,7 +123,7 @@ def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
         Method(),
         Method("crome", ("human", "causal"), objective=functools.partial(crome, causal_weight=8.0, neutral_weight=0.0)),
     )
-    report = run(methods, ("test", "harder"), search_steps=2)
+    report = run(methods, search_steps=2, further_tests="harder")
     given = {
         method.name: [
             (trial["learning rate"], trial["optimizer steps"])
@@ -141,6 +148,7 @@ def test_two_methods_get_the_same_search_and_figures_on_every_split(run):
     losses = {t["method"]: t["validation loss, nats"] for t in report["facts"]["search"] if t["kept"]}
     assert losses["bradley_terry"] != losses["crome"]
     assert report["differences"].keys() == {"test", "harder"}
+    assert report["facts"]["further tests"]["harder"].endswith("harder.jsonl")
     # The texts of Bradley-Terry are part of Crome's: none is encoded twice.
     encoded = {row["data"]: row["not encoded before"] for row in report["facts"]["frozen layers"]}
     assert encoded["training of bradley_terry"] == 0 < encoded["training of crome"]
