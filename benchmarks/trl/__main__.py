@@ -95,8 +95,10 @@ def run(argv: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as work:
             folder = Path(work) / "model"
             write_folder(folder, base.params, base.cfg, base.tokenizer, context=8192, card="# SmolLM2, random head\n")
-            for name, groups in sets.items():
-                print(f"{name}, training {trainable}", file=sys.stderr)
+            for name, drawn_groups in sets.items():
+                groups = uncut(drawn_groups, args.row_tokens)
+                left_out = len(drawn_groups) - len(groups)
+                print(f"{name}, training {trainable}; {left_out} groups that a row cannot hold", file=sys.stderr)
                 rows = pack(groups, RowShape(args.row_tokens))
                 pairs = pairs_of(groups, rows)
                 # An optimizer step sees about as many comparisons on either side.
@@ -168,6 +170,17 @@ def as_preferences(groups: Iterable[TokenizedGroup]) -> list[TokenizedGroup]:
             )
         )
     return out
+
+
+def uncut(groups: Sequence[TokenizedGroup], tokens: int) -> list[TokenizedGroup]:
+    """Leave out groups of which a row would cut a response: TRL would train on all of it."""
+
+    def fits(group: TokenizedGroup) -> bool:
+        lengths = [len(response) for response in group.responses]
+        pairs = zip(group.left.tolist(), group.right.tolist(), strict=True)
+        return all(len(group.prompt) + lengths[left] + lengths[right] <= tokens for left, right in pairs)
+
+    return [group for group in groups if fits(group)]
 
 
 def pairs_of(groups: Sequence[TokenizedGroup], rows: Rows, first: int | None = None) -> list[dict[str, list[int]]]:
@@ -243,8 +256,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--data", type=Path, default=data, metavar="DIR", help=f"holds {PLAIN} and {AUGMENTED} (default: %(default)s)")
     add("--table", type=Path, default=page, metavar="FILE", help="the page to write (default: benchmarks/trl.md)")
     counts = {
-        "--pairs": (16, "plain pairs"),
-        "--groups": (10, "records that are augmented: about five comparisons each"),
+        "--pairs": (64, "plain pairs"),
+        "--groups": (20, "records that are augmented: about five comparisons each"),
         "--batch": (8, "pairs of an optimizer step in TRL; rows of about as many here"),
         "--row-tokens": (2048, "tokens of a packed row"),
     }
