@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from crome_jax.models.masks import Places, mask_to_bias, may_attend
 from crome_jax.models.precision import multiply
 
-Implementation = Literal["xla", "dense", "blocks", "tpu"]
+Implementation = Literal["xla", "dense", "blocks", "tpu", "gpu"]
 """How every token attends; the result is the same, to rounding.
 
 dense: what lies ahead of 128 queries is left out, the rest computed whole; fastest on a CPU for rows of quickstart's
@@ -19,9 +19,12 @@ dense: what lies ahead of 128 queries is left out, the rest computed whole; fast
 blocks: the same in a scan that keeps nothing of the logits: memory grows with T.
 xla: dense up to 2048 tokens, blocks beyond.
 tpu: a Pallas kernel; blocks of keys that no token of a block of queries may see are skipped. Memory grows with T.
+gpu: the same for a GPU, by Triton. It is tested step by step on a CPU and lowered for CUDA, but has not run on a GPU.
 """
 
 IMPLEMENTATIONS = get_args(Implementation)
+KERNELS = ("tpu", "gpu")
+"""Implementations that run on one device: on several, each has to be given its own rows and heads."""
 
 _BLOCK = 128
 """Tokens whose queries are answered together: fewer skip more of what lies ahead, but make smaller products."""
@@ -58,6 +61,10 @@ def attend_all(
         from crome_jax.models.attention_tpu import attend_tpu  # Here, as Pallas takes half a second to import.
 
         return attend_tpu(q, k, v, places, window, cap)
+    if implementation == "gpu":
+        from crome_jax.models.attention_gpu import attend_gpu
+
+        return attend_gpu(q, k, v, places, window, cap)
     return attend_in_blocks(q, k, v, places, window, cap)
 
 

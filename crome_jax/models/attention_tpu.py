@@ -23,7 +23,7 @@ from crome_jax.models.precision import precision_of
 _BLOCK = 512
 """Tokens of a block: smaller ones skip more, but leave the matrix unit waiting for its operands."""
 _LANES = 128
-_NOT_SEEN = -0.7 * float(jnp.finfo(jnp.float32).max)
+NOT_SEEN = -0.7 * float(jnp.finfo(jnp.float32).max)
 """The logit of what may not be seen: finite, so that the difference of two is 0 and never NaN."""
 
 
@@ -98,7 +98,7 @@ def _forward(
 
         @pl.when(step == 0)
         def _():
-            top[...] = jnp.full_like(top, _NOT_SEEN)
+            top[...] = jnp.full_like(top, NOT_SEEN)
             total[...] = jnp.zeros_like(total)
             sum_[...] = jnp.zeros_like(sum_)
 
@@ -106,9 +106,9 @@ def _forward(
         def _():
             j = blocks[(row * n + i) * n + step]
             logits = _product(q[0, 0], k[0, 0], 1, 1)
-            logits, _ = _bound(logits, cap)
+            logits, _ = bound(logits, cap)
             mask = _mask(asks[0], answers[0], i, j, block, window, turned=False)
-            logits = jnp.where(mask, logits, _NOT_SEEN)
+            logits = jnp.where(mask, logits, NOT_SEEN)
             before = top[...]
             now = jnp.maximum(before, logits.max(-1, keepdims=True))
             weights = jnp.exp(logits - now[:, :1])
@@ -272,13 +272,13 @@ def _key_gradients(q, k, v, dy, lse, drift, places, *, window, cap, block, inter
 
 def _turned_slopes(q, k, v, dy, lse, drift, mask, cap):
     """Return the weights and the gradient of the logits of a block, keys first: lse and drift are rows of lanes."""
-    logits, slope = _bound(_product(k, q, 1, 1), cap)
-    weights = jnp.exp(jnp.where(mask, logits, _NOT_SEEN) - lse)
+    logits, slope = bound(_product(k, q, 1, 1), cap)
+    weights = jnp.exp(jnp.where(mask, logits, NOT_SEEN) - lse)
     slopes = weights * (_product(v, dy, 1, 1) - drift)
     return weights, slopes if slope is None else slopes * slope
 
 
-def _bound(logits: Float[Array, "N M"], cap: float | None) -> tuple[Float[Array, "N M"], Float[Array, "N M"] | None]:
+def bound(logits: Float[Array, "N M"], cap: float | None) -> tuple[Float[Array, "N M"], Float[Array, "N M"] | None]:
     """Return the softly bounded logits and by what their gradient is to be multiplied."""
     if cap is None:
         return logits, None

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from crome_jax.batch import Batch
-from crome_jax.models.attention import attend, attend_all, is_dense
+from crome_jax.models.attention import KERNELS, attend, attend_all, is_dense
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.execution import Execution
 from crome_jax.models.heads import read_heads
@@ -267,7 +267,7 @@ def _attend(
 ) -> Float[Array, "B Q H E"]:
     if view.at is not None:
         return attend(q, k, v, view.bias, cap)
-    if how.attention != "tpu":
+    if how.attention not in KERNELS:
         return attend_all(q, k, v, view.places, view.window, cap, how.attention, view.bias)
 
     def kernel(q, k, v, *places):

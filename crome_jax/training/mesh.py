@@ -16,7 +16,8 @@ from crome_jax.models.execution import REMATS, Execution, Remat
 from crome_jax.models.weights import is_weight
 
 Attention = Implementation | Literal["auto"]
-"""How training attends; auto goes by the mesh's devices: the kernel on TPU, XLA's products elsewhere."""
+"""How training attends; auto goes by the mesh's devices: the kernel on TPU, XLA's products elsewhere (on a GPU, too:
+that kernel has not been tried on one)."""
 
 AXES = ("replica", "data", "fsdp", "tensor")
 """From the slowest network to the fastest: between slices, between hosts, between the chips of a slice."""

@@ -9,6 +9,7 @@ import pytest
 
 from crome_jax.batch import HEAD
 from crome_jax.models.attention import attend, attend_all, attend_in_blocks
+from crome_jax.models.attention_gpu import attend_gpu
 from crome_jax.models.attention_tpu import attend_tpu
 from crome_jax.models.masks import Places, mask_to_bias, may_attend, may_meet, visits_of
 from crome_jax.training.mesh import batch_sharding, execution_on, make_mesh
@@ -44,6 +45,7 @@ WAYS = {
     "dense": functools.partial(attend_all, implementation="dense"),
     "blocks": functools.partial(attend_in_blocks, block=64),
     "tpu": functools.partial(attend_tpu, block=128, interpret=True),
+    "gpu": functools.partial(attend_gpu, block=32, interpret=True),
 }
 SHAPES = {"plain": (4, 2, 16, None, None), "window_and_cap": (2, 1, 8, 40, 2.0)}
 
@@ -166,3 +168,16 @@ def test_the_kernel_compiles_for_a_tpu_and_is_run_on_each_ones_rows_and_heads(
     assert program.count('custom_call_target="tpu_custom_call"') == 3  # forward, and two gradients
     name = {jnp.bfloat16: "bf16", jnp.float32: "f32"}[dtype]
     assert f"{name}[1,{heads // 2}," in program
+
+
+@pytest.mark.parametrize(
+    ("dtype", "width", "window", "cap"),
+    [(jnp.bfloat16, 256, 1024, 50.0), (jnp.bfloat16, 128, None, None), (jnp.float32, 72, None, None)],
+)
+def test_the_kernel_can_be_written_for_a_gpu_without_one(dtype, width, window, cap):
+    array = lambda n: jax.ShapeDtypeStruct((2, 700, n, width), dtype)  # noqa: E731
+    ids = [jax.ShapeDtypeStruct((2, 700), jnp.int32) for _ in range(4)]
+    loss = lambda q, k, v, *ids: attend_gpu(q, k, v, Places(*ids), window, cap).astype(jnp.float32).sum()  # noqa: E731
+    traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(array(6), array(2), array(2), *ids)
+    program = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert program.count("__gpu$xla.gpu.triton") == 3  # forward, and two gradients
