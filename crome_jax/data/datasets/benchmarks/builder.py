@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from crome_jax.data.datasets.benchmarks.groups import check_language
 from crome_jax.data.features import encode_group, group_features
 from crome_jax.data.quarantine import Quarantine
-from crome_jax.data.records import SUFFIXES, Record, parse_json, read_records
+from crome_jax.data.records import Record, is_record_file, parse_json, read_records
 from crome_jax.errors import DataError
 from crome_jax.files import sha256_of
 from crome_jax.groups import PreferenceGroup
@@ -137,7 +137,7 @@ def manual_files(source: Source, folder: Path) -> dict[str, Path]:
     wanted = {
         name: path
         for name, path in named.items()
-        if name.endswith(SUFFIXES) and not path.name.startswith(".") and source.wants(name.lower())
+        if is_record_file(name) and not path.name.startswith(".") and source.wants(name.lower())
     }
     if not wanted:
         raise DataError(f"holds no file of {source.title}", file=str(folder), fix=f"it should hold {source.layout}")
