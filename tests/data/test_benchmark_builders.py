@@ -147,6 +147,22 @@ def test_pairs_of_judgebench_are_told_by_the_model_that_wrote_them(tmp_path):
     assert len({g.id for g in found}) == 10
 
 
+def test_the_repositories_of_benchmarks_are_read_as_they_are(tmp_path):
+    file, records = RECORDS["rm_bench"]
+    both = [records[0] | {"domain": domain} for domain in ("chat", "math")]
+    write(tmp_path / "RM-Bench", "data/total_dataset.json", both)
+    assert [group.id for group in read("rm_bench", tmp_path / "RM-Bench")] == ["chat/1", "math/1"]
+    for part in ("chat", "math"):
+        write(tmp_path / "RM-Bench", f"data/{part}_filtered.json", records)
+    for folder in (tmp_path / "RM-Bench", tmp_path / "RM-Bench" / "data", tmp_path):
+        assert [group.id for group in read("rm_bench", folder)] == ["chat/1", "math/1"]
+    file, records = RECORDS["judgebench"]
+    write(tmp_path / "JudgeBench", f"data/{file}", records)
+    judged = [record | {"judge_name": "arena_hard", "judgments": []} for record in records]
+    write(tmp_path / "JudgeBench", f"outputs/{file.replace('.jsonl', ',judge_name=arena_hard.jsonl')}", judged)
+    assert [group.id for group in read("judgebench", tmp_path / "JudgeBench")] == ["x/p0", "x/p1", "x/p2", "x/p3"]
+
+
 def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
     write(tmp_path, "x.jsonl", [PAIR | {"id": 0, "subset": "hep-go", "chosen": "same", "rejected": "same"}])
     (group,) = read("rewardbench", tmp_path)
