@@ -27,7 +27,7 @@ def extract_number(text: str) -> Decimal | None:
     signs and thousands separators are dropped, as the benchmark's own checker does (Cobbe et al. 2021, arXiv
     2110.14168).
     """
-    text = _LATEX.sub("", text.replace("{,}", ",").replace("\\$", "$"))
+    text = _LATEX.sub("", text.replace("{,}", ",").replace("\\$", "$").replace("\N{MINUS SIGN}", "-"))
     for pattern in _MARKED:
         if found := list(pattern.finditer(text)):
             return _read(_result(text, *found[-1].span(1)))

@@ -106,6 +106,8 @@ def test_sizes_and_their_limits():
         ("The answer is 12 = 3 * 4.", "12", 1),
         ("The answer is 5 if x = 3.", "5", 1),
         ("The answer is 5km * 2 = 10km", "10", 1),
+        ("The answer is \N{MINUS SIGN}5.", "-5", 1),
+        ("The answer is 20 \N{MINUS SIGN} 5 = 15.", "15", 1),
         ("The answer is 5 because 12 - 7 = 5 and 7 = 3 + 4.", "5", 1),
         ("The answer is 12 - which is 3 * 4 = 12 or 6 * 2 - 0 = 2 * 6.", "12", 1),
         ("The answer is 5-10 minutes.", "5", 1),
