@@ -100,7 +100,7 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
             disk, ...); other errors of the block pass through.
     """
     path = place(path)
-    _check_absent(path, overwrite)
+    check_absent(path, overwrite)
     if is_remote(path):
         with tempfile.TemporaryDirectory(prefix="crome-") as folder, spoken_for(Path(folder) / "finished", path):
             yield Path(folder) / "finished"
@@ -115,7 +115,7 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
         with spoken_for(finished, path), spoken_for(finished.absolute(), path):
             yield finished
         _flush(finished)
-        _check_absent(path, overwrite)  # Again: another process may have been faster.
+        check_absent(path, overwrite)  # Again: another process may have been faster.
         _replace(finished, path, displaced=partial / "displaced")
     except BrokenPipeError:  # Of a reader of standard output, not of this file.
         raise
@@ -236,6 +236,12 @@ def check_not_read(path: str | os.PathLike, inputs: Iterable[str | os.PathLike])
             raise CromeError(f"{path}: is read, so it is not replaced; choose another output")
 
 
+def check_absent(path: Path, overwrite: bool) -> None:
+    """Raise CromeError where something is at a path that is not to be replaced."""
+    if not overwrite and is_taken(path):
+        raise CromeError(f"{path}: exists already; choose another name or pass --overwrite")
+
+
 def check_writable(folder: Path) -> None:
     """Raise CromeError where a folder clearly cannot be made, or written to; long work need not find out at its end."""
     if is_remote(folder):
@@ -279,11 +285,6 @@ def _upload(finished: Path, path: Path) -> None:
     for file in sorted(finished.rglob("*"), key=lambda file: (file.stem == "index", file)):
         if file.is_file():
             copy_bytes(file, path / file.relative_to(finished).as_posix())
-
-
-def _check_absent(path: Path, overwrite: bool) -> None:
-    if not overwrite and is_taken(path):
-        raise CromeError(f"{path}: exists already; choose another name or pass --overwrite")
 
 
 def _flush(path: Path) -> None:

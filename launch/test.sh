@@ -27,5 +27,5 @@ settings=("JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax" JAX_PERSISTENT_CACHE_MIN_C
 launch/setup.sh test ${dry:+--dry-run}
 run .venv/bin/ruff format --check .
 run .venv/bin/ruff check .
-# Two at a time, by file: most of a test is one thread's compiling. More would want 5 GB each.
-run env "${settings[@]}" .venv/bin/python -m pytest -q -n 2 --dist loadfile ${selection[@]+"${selection[@]}"} ${further[@]+"${further[@]}"}
+# -rs says what was skipped. Two at a time, by file: most of a test is one thread's compiling. More would want 5 GB each.
+run env "${settings[@]}" .venv/bin/python -m pytest -q -rs -n 2 --dist loadfile ${selection[@]+"${selection[@]}"} ${further[@]+"${further[@]}"}

@@ -42,6 +42,18 @@ def test_a_bad_record_of_candidates_is_named_by_file_and_number(place, tmp_path,
     assert os.listdir(tmp_path) == ["c.jsonl"]
 
 
+def test_a_record_without_the_difficulty_that_others_have_is_named_before_scoring(place, tmp_path, capfd):  # noqa: F811
+    record = {"prompt": "a", "candidates": ["b", "c"], "baseline": "d", "preferences": [0.5, 0.2]}
+    data = tmp_path / "c.jsonl"
+    data.write_text("\n".join(map(json.dumps, [record | {"instruction_difficulty": 1.5}, record])))
+    command = commands("best_of_n", place, tmp_path / "out")
+    command[command.index("--candidates") + 1] = data
+    command[command.index("--judge") + 1] = "preference"
+    line = refused(capfd, *command)
+    assert line.startswith(f"record 2 of {data}: 'instruction_difficulty' is missing of 1 of 2 records")
+    assert os.listdir(tmp_path) == ["c.jsonl"]
+
+
 FILES = {
     "absent": (None, "does not exist; check the path"),
     "empty": (b"", "is empty; check how it was made"),

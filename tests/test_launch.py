@@ -147,3 +147,42 @@ def test_continuous_integration_formats_lints_and_tests(checkout):
     shown = bash(checkout / ".ci" / "run", "--dry-run", PYTHON=str(checkout / "python"))
     for tool in ("'ruff' 'format' '--check'", "'ruff' 'check'", "'pytest'"):
         assert tool.replace("'ruff'", "ruff'") in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("user", "there", "works", "called", "said"),
+    [
+        (0, (), True, ["update", "install --yes chromium"], ""),
+        (0, (), False, ["update"], ".ci/run: no Chromium, and it cannot be installed\n"),
+        (1000, (), True, [], ".ci/run: no Chromium, and only root can install it (apt-get install chromium)\n"),
+        (0, ("google-chrome",), True, [], ""),
+    ],
+)
+def test_continuous_integration_installs_chromium_where_it_can_and_tests_in_any_case(
+    checkout, user, there, works, called, said
+):
+    programs = dict.fromkeys(there, "") | {
+        "id": f"echo {user}",
+        "apt-get": f'echo "$*" >> calls; {str(works).lower()}',
+        "timeout": 'shift; exec "$@"',
+        "dirname": 'echo "${1%/*}"',
+        "test.sh": 'echo "tests $*" >> calls',
+    }
+    (checkout / "bin").mkdir()
+    for name, body in programs.items():
+        path = checkout / ("launch" if name == "test.sh" else "bin") / name
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    # Nothing else is on the path: a Chromium of the machine's would count.
+    (checkout / "bin" / "bash").symlink_to("/bin/bash")
+    done = bash(checkout / ".ci" / "run", "-k", "pack", PATH=str(checkout / "bin"))
+    assert (done.returncode, done.stderr) == (0, said)
+    *apt, tests = (checkout / "calls").read_text().splitlines()
+    assert tests == "tests -k pack"
+    assert [call.rpartition("Timeout=30 ")[2] for call in apt] == called
+
+
+def test_what_the_tests_skip_is_listed_with_its_reason(checkout):
+    shown = bash(checkout / "launch" / "test.sh", "--dry-run", PYTHON=str(checkout / "python")).stdout
+    (command,) = (shlex.split(line) for line in shown.splitlines() if "'pytest'" in line)
+    assert "-rs" in command[command.index("pytest") :]

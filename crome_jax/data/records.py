@@ -190,5 +190,5 @@ def _row(row: pyarrow.RecordBatch, number: int, max_record_bytes: int) -> Record
 
 
 def is_record_file(path: str | os.PathLike) -> bool:
-    """Tell by its name whether a file holds records."""
-    return os.fspath(path).endswith(SUFFIXES)
+    """Tell by its name whether a file holds records; the card that is written beside a file of records does not."""
+    return os.fspath(path).endswith(SUFFIXES) and not os.fspath(path).endswith(".card.json")

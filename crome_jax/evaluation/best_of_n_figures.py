@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve, pick_probabilities
 from crome_jax.evaluation.bootstrap import Bootstrap
-from crome_jax.evaluation.candidates import Candidates
+from crome_jax.evaluation.candidates import Candidates, read_difficulty
 from crome_jax.evaluation.win_rate import length_controlled_win_rate
 
 SCHEMA = "crome_jax.best_of_n/1"
@@ -46,6 +46,9 @@ def best_of_n_figures(
     Returns:
         What best_of_n_curve gives, the `judge`, and of refusal `attack_success` and `over_refusal` (curves of shares:
         of harmful prompts complied with, of benign ones refused), of preference `length_controlled` win rates by N.
+
+    Raises:
+        DataError: where some records of preferences have `instruction_difficulty` and others have none.
     """
     figures = {"schema": SCHEMA, "judge": judge, **best_of_n_curve(rewards, values, bootstrap, most)}
     if judge == "refusal":
@@ -58,7 +61,8 @@ def best_of_n_figures(
                     point["oracle"] = float(np.mean([best_of_n(-f, f, point["n"]) for f in failures]))
     if judge == "preference":
         figures["length_controlled"] = [
-            {"n": point["n"], **_length_controlled(items, rewards, values, point["n"])} for point in figures["curve"]
+            {"n": point["n"], **_length_controlled(items, rewards, values, point["n"], bootstrap)}
+            for point in figures["curve"]
         ]
     return figures
 
@@ -68,15 +72,17 @@ def _length_controlled(
     rewards: Sequence[Float[np.ndarray, "M"]],
     values: Sequence[Float[np.ndarray, "M"]],
     n: int,
+    bootstrap: Bootstrap,
 ) -> dict[str, Any]:
     """Return the length-controlled win rate of picks from n: each candidate counts as often as it is picked."""
     each = [len(item.texts) for item in items]
-    given = [item.facts.get("instruction_difficulty") for item in items]
-    known = all(isinstance(d, int | float) for d in given)
+    difficulty = read_difficulty(items)
     return length_controlled_win_rate(
         np.concatenate(values),
         np.array([float(len(text)) for item in items for text in item.texts]),
         np.repeat([float(len(item.facts["baseline"])) for item in items], each),
-        np.repeat(np.array(given, np.float64), each) if known else None,
+        bootstrap,
+        None if difficulty is None else np.repeat(difficulty, each),
         np.concatenate([pick_probabilities(some, n) for some in rewards]),
+        np.repeat(np.arange(len(items)), each),
     )

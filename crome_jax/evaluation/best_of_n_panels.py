@@ -37,7 +37,11 @@ def best_of_n_panels(best_of_n: Mapping[str, Mapping[str, Mapping[str, Any]]]) -
             held = {method: found[part]["curve"] for method, found in by_method.items() if part in found}
             panels.append(Panel(title, held))
         controlled = {
-            method: [{"n": p["n"], "value": p["win_rate"], "interval": None} for p in found["length_controlled"]]
+            # Older reports have no interval of these.
+            method: [
+                {"n": point["n"], "value": point["win_rate"], "interval": point.get("interval")}
+                for point in found["length_controlled"]
+            ]
             for method, found in by_method.items()
             if "length_controlled" in found
         }

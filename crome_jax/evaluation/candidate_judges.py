@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.evaluation.candidates import Candidates
+from crome_jax.evaluation.candidates import DIFFICULTY, Candidates
 from crome_jax.evaluation.exact_match import exact_match, extract_number
 from crome_jax.evaluation.refusal import refusal_value, refuses
 
@@ -123,6 +123,10 @@ def _refusals(item: Candidates) -> Sequence[bool]:
 def _check_preference(facts: Mapping[str, Any]) -> None:
     if not isinstance(facts.get("baseline"), str):
         raise DataError("is missing: the baseline's output, whose length is controlled for", field="baseline")
+    difficulty = facts.get(DIFFICULTY)
+    number = isinstance(difficulty, int | float) and not isinstance(difficulty, bool) and math.isfinite(difficulty)
+    if difficulty is not None and not number:
+        raise DataError(f"is {difficulty!r}, no number", field=DIFFICULTY)
 
 
 def _preferences(item: Candidates) -> Sequence[float]:

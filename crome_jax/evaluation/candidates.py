@@ -5,11 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
+
 from crome_jax.data.conversations import find_prompt
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.records import read_records
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message, PreferenceGroup, Response, check_response_text
+
+DIFFICULTY = "instruction_difficulty"
+"""The field with AlpacaEval's difficulty of an instruction."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +110,26 @@ def check_most(items: Sequence[Candidates], most: int | None) -> None:
             f"--most {most} needs {most} candidates of every prompt, and record {fewest.id!r} has {len(fewest.texts)}; "
             "give more, drop the record, or take a smaller N"
         )
+
+
+def read_difficulty(items: Sequence[Candidates]) -> Float[np.ndarray, "N"] | None:
+    """Return the `instruction_difficulty` of records, None where none has it.
+
+    Raises:
+        DataError: naming the first record without it, where another has it.
+    """
+    given = [item.facts.get(DIFFICULTY) for item in items]
+    if all(value is None for value in given):
+        return None
+    if None in given:
+        raise DataError(
+            f"is missing of {given.count(None)} of {len(items)} records, the first with the id "
+            f"{items[given.index(None)].id!r}",
+            record=items[given.index(None)].number,
+            field=DIFFICULTY,
+            fix="give it in every record, or in none to leave it out of the length-controlled win rate",
+        )
+    return np.array(given, np.float64)
 
 
 def _candidates(record: dict[str, Any], raw: dict[str, Any], default_id: str, number: int) -> Candidates:

@@ -15,7 +15,7 @@ from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.evaluation.leads import Judged, is_pairwise, lead
 from crome_jax.evaluation.length_control import measure_length_control
-from crome_jax.evaluation.rewrites import CAUSAL, SPURIOUS, Rewritten, causal_rewrites, style_rewrites
+from crome_jax.evaluation.rewrites import CAUSAL, SPURIOUS, Rewritten, causal_rewrites, count_pairs, style_rewrites
 from crome_jax.evaluation.style_attributes import ATTRIBUTES as STYLES
 from crome_jax.evaluation.trivial_scorers import score_constant
 from crome_jax.groups import Comparison, PreferenceGroup, Response
@@ -49,7 +49,8 @@ def diagnose(
 
     Returns:
         `accuracy` as split_figures gives it; `length_control`; `calibration_scale`; `worst_stratum`; `effects.causal`
-        and `effects.spurious`, attribute to what measure_effect gives; `summary` as compare_kinds gives it.
+        and `effects.spurious`, attribute to what measure_effect gives; `causal_pairs` as count_pairs gives it, None
+        without an oracle; `summary` as compare_kinds gives it.
 
     Raises:
         CromeError: where no comparison prefers one side, or rewards are not finite.
@@ -72,7 +73,8 @@ def diagnose(
         reward = rewards[item.group]
         original = lead(reward, item.response, once)
         back = None if twice is None else lead(reward, twice, once)
-        row = RewriteRewards(item.group, item.treated, original, 0.0, back)
+        restored = item.twice == groups[item.group].responses[item.response].text
+        row = RewriteRewards(item.group, item.treated, original, 0.0, back, restored)
         found[item.kind].setdefault(item.attribute, []).append(row)
     effects = {
         kind: {name: measure_effect(rows, bootstrap) for name, rows in by_name.items()}
@@ -87,6 +89,7 @@ def diagnose(
         "calibration_scale": fit_scale(decided),
         "worst_stratum": worst_stratum(figures),
         "effects": effects,
+        "causal_pairs": None if oracle is None else count_pairs(groups),
         "summary": compare_kinds(list(effects[CAUSAL].values()), list(effects[SPURIOUS].values()), scale),
     }
 

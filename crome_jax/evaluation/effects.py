@@ -7,6 +7,9 @@ twice, both sides have been through it, and what it does besides cancels:
     single rewrite   ATT = mean R(y) - R(y0)     ATU = mean R(y1) - R(y)
     double (RATE)    ATT = mean R(y01) - R(y0)   ATU = mean R(y1) - R(y10)
     ATE = (n1 ATT + n0 ATU) / (n1 + n0), n1 responses with the attribute and n0 without.
+
+It cancels where the second rewrite is written anew. One that gives the original back makes of the double rewrite the
+single one again; how many do is reported.
 """
 
 import dataclasses
@@ -27,6 +30,7 @@ class RewriteRewards:
         treated: whether the response has the attribute.
         original, once, twice: rewards (nats) of the response, of its rewrite to the other value, and of that one's
             rewrite back; `twice` is None where the rewriter declined to go back.
+        restored: whether the text of `twice` is that of `original`.
     """
 
     group: int
@@ -34,6 +38,7 @@ class RewriteRewards:
     original: float
     once: float
     twice: float | None
+    restored: bool = False
 
 
 def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict[str, Any]:
@@ -41,8 +46,9 @@ def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict
 
     Returns:
         `single` and `double`, each with `ate`, `att`, `atu` (nats) and their `interval`s as `ate_interval`, ...;
-        `treated` and `untreated` responses of the double estimate; `responses` rewritten at all. None where there are
-        no responses, or too few groups for an interval.
+        `treated` and `untreated` responses of the double estimate, and how many of them have the original as second
+        rewrite (`restored`); `responses` rewritten at all. None where there are no responses, or too few groups for an
+        interval.
     """
     double = [row for row in rows if row.twice is not None]
     return {
@@ -50,6 +56,7 @@ def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict
         "double": _estimate(double, [_double(row) for row in double], bootstrap),
         "treated": sum(row.treated for row in double),
         "untreated": sum(not row.treated for row in double),
+        "restored": sum(row.restored for row in double),
         "responses": len(rows),
     }
 

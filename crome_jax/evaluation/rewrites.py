@@ -49,10 +49,11 @@ def style_rewrites(groups: Sequence[PreferenceGroup], names: Sequence[str]) -> I
 def causal_rewrites(
     groups: Sequence[PreferenceGroup], oracle: Oracle, attributes: Sequence[str], seed: int = 0
 ) -> Iterator[Rewritten]:
-    """Have an oracle lower the preferred response of every human comparison and raise the other, and each back again.
+    """Have an oracle lower the preferred response of pairs_to_rewrite and raise the other, and each back again.
 
     The preferred response counts as having the attribute, the other as not having it. On the way back the response as
-    it was is the reference that an upgrade moves toward. What the oracle declines is left out.
+    it was is the reference that an upgrade moves toward: a model is not shown it, but the offline editor copies from
+    it, so that its second rewrite is not independent of the response. What the oracle declines is left out.
 
     Args:
         attributes: names of causal attributes.
@@ -60,7 +61,7 @@ def causal_rewrites(
     wanted = [
         (g, better, worse, attribute)
         for g, group in enumerate(groups)
-        for better, worse in _pairs(group)[:1]
+        for better, worse in pairs_to_rewrite(group)
         for attribute in attributes
     ]
     first = []
@@ -93,6 +94,26 @@ def _usable(reply: Rewrite | Declined, source: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def pairs_to_rewrite(group: PreferenceGroup) -> list[tuple[int, int]]:
+    """Return the preferred and the other response of human comparisons, in their order, each response once.
+
+    A comparison with a response of an earlier one is left out: its response would be rewritten and counted again.
+    """
+    taken: set[int] = set()
+    kept = []
+    for pair in _pairs(group):
+        if taken.isdisjoint(pair):
+            taken.update(pair)
+            kept.append(pair)
+    return kept
+
+
+def count_pairs(groups: Sequence[PreferenceGroup]) -> dict[str, int]:
+    """Return how many pairs of compared responses are `rewritten` along causal attributes, and how many `left_out`."""
+    rewritten = sum(len(pairs_to_rewrite(group)) for group in groups)
+    return {"rewritten": rewritten, "left_out": sum(len(_pairs(group)) for group in groups) - rewritten}
 
 
 def _pairs(group: PreferenceGroup) -> list[tuple[int, int]]:

@@ -13,16 +13,18 @@ So the numbers are close to its leaderboard's, not equal.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
 
 RIDGE = 1e-3
 _STEPS = 100
+_REFITS = 400
 
 
 def win_rate(preferences: Float[np.ndarray, "N"], bootstrap: Bootstrap) -> dict[str, Any]:
@@ -39,19 +41,23 @@ def length_controlled_win_rate(
     preferences: Float[np.ndarray, "N"],
     lengths: Float[np.ndarray, "N"],
     baseline_lengths: Float[np.ndarray, "N"],
+    bootstrap: Bootstrap,
     difficulty: Float[np.ndarray, "N"] | None = None,
     weights: Float[np.ndarray, "N"] | None = None,
+    instructions: Int[np.ndarray, "N"] | None = None,
 ) -> dict[str, Any]:
     """Return the win rate that the model would have if its outputs were as long as the baseline's.
 
     Args:
-        preferences: of each instruction the probability that the model's output is the better one.
+        preferences: of each output the probability that it is better than the baseline's.
         lengths, baseline_lengths: of the outputs, in characters.
-        difficulty: of each instruction, as AlpacaEval publishes it; None leaves the term out.
+        difficulty: of the output's instruction, as AlpacaEval publishes it; None leaves the term out.
         weights: where an instruction has several outputs, how much each counts of it; None counts each once.
+        instructions: the number of each output's instruction; None has one output of each.
 
     Returns:
-        `win_rate`, and the `weights` of `length`, `difficulty` (where given) and `model`.
+        `win_rate`, its `interval` (fitted again to each set of instructions drawn, at most 400; None where there is one
+        instruction), and the `weights` of `length`, `difficulty` (where given) and `model`.
 
     Raises:
         CromeError: where there are no preferences, or one is no probability.
@@ -63,30 +69,62 @@ def length_controlled_win_rate(
         raise CromeError("a preference is no probability; give numbers from 0 to 1")
     counts = np.ones(len(preferences)) if weights is None else np.asarray(weights, np.float64)
     difference = np.asarray(lengths, np.float64) - np.asarray(baseline_lengths, np.float64)
+    terms = {} if difficulty is None else {"difficulty": np.asarray(difficulty, np.float64)}
+    terms["model"] = np.ones(len(preferences))
+    others = np.stack(list(terms.values()), axis=1)
+    found, fitted = _controlled(preferences, difference, others, counts)
+    _, index = np.unique(np.arange(len(counts)) if instructions is None else instructions, return_inverse=True)
+    refits = []
+    for times in _drawn(index.max() + 1, bootstrap):
+        weighed = counts * times[index]
+        at = np.flatnonzero(weighed)  # Of many candidates most are picked never.
+        refits.append(_controlled(preferences[at], difference[at], others[at], weighed[at], fitted)[0])
+    tail = (1 - bootstrap.confidence) / 2
+    return {
+        "win_rate": found,
+        "interval": np.quantile(refits, [tail, 1 - tail]).tolist() if refits else None,
+        "weights": dict(zip(("length", *terms), map(float, fitted), strict=True)),
+    }
+
+
+def _controlled(
+    preferences: Float[np.ndarray, "N"],
+    difference: Float[np.ndarray, "N"],
+    others: Float[np.ndarray, "N K"],
+    counts: Float[np.ndarray, "N"],
+    start: Float[np.ndarray, "F"] | None = None,
+) -> tuple[float, Float[np.ndarray, "F"]]:
+    """Return the win rate at a length difference of zero and the fit's weights, that of length first."""
     apart = difference - np.average(difference, weights=counts)
     instructions = counts.sum()
     spread = math.sqrt(float(counts @ apart**2) / (instructions - 1)) if instructions > 1 else 0.0
-    features = {"length": np.tanh(difference / spread) if spread > 0 else np.zeros(len(difference))}
-    if difficulty is not None:
-        features["difficulty"] = np.asarray(difficulty, np.float64)
-    features["model"] = np.ones(len(preferences))
-    matrix = np.stack(list(features.values()), axis=1)
-    fitted = fit_logistic(matrix, preferences, counts)
-    controlled = matrix.copy()
-    controlled[:, 0] = 0.0
-    found = float(np.average(_sigmoid(controlled @ fitted), weights=counts))
-    return {"win_rate": found, "weights": dict(zip(features, map(float, fitted), strict=True))}
+    length = np.tanh(difference / spread) if spread > 0 else np.zeros(len(difference))
+    fitted = fit_logistic(np.column_stack([length, others]), preferences, counts, start)
+    return float(np.average(_sigmoid(others @ fitted[1:]), weights=counts)), fitted
+
+
+def _drawn(instructions: int, bootstrap: Bootstrap) -> Iterator[Int[np.ndarray, "I"]]:
+    """Yield how often each instruction is in a set drawn with replacement; nothing of a single one."""
+    if instructions < 2:
+        return
+    rng = np.random.default_rng(bootstrap.seed)
+    for _ in range(min(bootstrap.resamples, _REFITS)):
+        yield np.bincount(rng.integers(instructions, size=instructions), minlength=instructions)
 
 
 def fit_logistic(
-    matrix: Float[np.ndarray, "N F"], targets: Float[np.ndarray, "N"], counts: Float[np.ndarray, "N"]
+    matrix: Float[np.ndarray, "N F"],
+    targets: Float[np.ndarray, "N"],
+    counts: Float[np.ndarray, "N"],
+    start: Float[np.ndarray, "F"] | None = None,
 ) -> Float[np.ndarray, "F"]:
     """Fit a logistic regression without intercept to probabilities, by Newton's method, with a ridge of RIDGE.
 
     Args:
         counts: how often each row counts.
+        start: weights near the solution; None starts at zero.
     """
-    weights = np.zeros(matrix.shape[1])
+    weights = np.zeros(matrix.shape[1]) if start is None else start.copy()
     for _ in range(_STEPS):
         p = _sigmoid(matrix @ weights)
         gradient = matrix.T @ (counts * (targets - p)) - RIDGE * weights

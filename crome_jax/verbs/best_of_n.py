@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> None:
 
         items = read_candidates(path, judge, quarantine)
         check_most(items, args.most)
+        _check_difficulty(args.judge, items, path)
         found = open_reward_model(
             args.model,
             chat_template=None if is_run(args.model) else args.chat_template,
@@ -217,6 +218,7 @@ def _written(args: argparse.Namespace, quarantine) -> Path:
         raise CromeError(f"{path}: is where candidates go, and the prompts are read from it; name another --out")
     # What the judge needs is looked for before a candidate is paid for.
     items = read_prompts(args.candidates, lambda item: judge.check(item.facts), quarantine)
+    _check_difficulty(args.judge, items, args.candidates)
 
     def refuse(item, error):
         quarantine.add(error.at(str(args.candidates), item.number), item.raw)
@@ -234,6 +236,17 @@ def _written(args: argparse.Namespace, quarantine) -> Path:
         partial.write_text("".join(json.dumps(record) + "\n" for record in written), encoding="ascii")
     finish_run(Database(settings.cache), absolute(path))
     return path
+
+
+def _check_difficulty(judge: str, items, path: Path) -> None:
+    """Check, before anything is scored or paid for, that all records of preferences have a difficulty, or none."""
+    from crome_jax.evaluation.candidates import read_difficulty
+
+    try:
+        if judge == "preference":
+            read_difficulty(items)
+    except DataError as error:
+        raise error.at(str(path)) from None
 
 
 def _fingerprint(groups) -> str:

@@ -6,7 +6,8 @@ A record is {prompt, response}, the prompt as text or messages, or {messages} en
 responses to one prompt can be compared; a `reward` that a record has already is replaced. A response that was cut to
 fit a row has `cut`, true, besides. --data also takes preference data, Parquet, and folders, TFDS or of files: each
 response of a pair or group is then written as {id, index, prompt, response, reward}, its group's id and its place there
-first. Killed, a run with --data and --out goes on where it was when the same command is given again.
+first. Killed, a run with --data and --out goes on where it was when the same command is given again. Beside OUT stands
+OUT.card.json: model, chat template, SHA-256 of the input, how many responses were scored and cut.
 
 A pairwise model (PairPM) compares the responses of a pair or group from --data, each two in either order, and writes
 in the place of `reward`, as means over the others, `tie_probability`: that neither of the two is the better, and
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from crome_jax.data.quarantine import Quarantine
+    from crome_jax.evaluation.score_cards import HashedStream
     from crome_jax.evaluation.scoring import RewardModel
 
 
@@ -97,7 +99,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Score as records come."""
+    from crome_jax.augment.card_files import card_path
     from crome_jax.evaluation.reward_models import is_run, open_reward_model
+    from crome_jax.evaluation.score_cards import HashedStream, input_sha256, score_card, score_card_output
     from crome_jax.evaluation.scored_file import ScoredFile, scored_output
     from crome_jax.files import check_not_read
 
@@ -106,12 +110,14 @@ def run(args: argparse.Namespace) -> None:
     name = str(args.data.path) if args.data else "<stdin>"
     inputs = [args.data.path] if args.data else []
     if args.out is not None and args.overwrite:
-        check_not_read(args.out, [*inputs, *args.checkpoint])
+        for output in (args.out, card_path(args.out, "json")):
+            check_not_read(output, [*inputs, *args.checkpoint])
     why = "--ensemble is of rewards, and a pairwise model gives none; leave it out of --checkpoint"
     check_models(args.checkpoint, args.chat_template, why if args.ensemble else None)
     with contextlib.ExitStack() as stack:
         aside = set_aside(args.out or Path("scored"), args.skip_bad, inputs=inputs, overwrite=args.overwrite)
         quarantine = stack.enter_context(aside)
+        write_card = args.out and stack.enter_context(score_card_output(args.out, overwrite=args.overwrite))
         hidden = args.out and stack.enter_context(
             scored_output(args.out, overwrite=args.overwrite, resumable=args.data is not None)
         )
@@ -134,7 +140,9 @@ def run(args: argparse.Namespace) -> None:
                 refused.add((item.file, item.number))
                 quarantine.add(placed, item.raw)
 
-        items = _read_data(args.data, quarantine) if args.data else _read_stdin(quarantine)
+        stream = None if args.data else HashedStream(_standard_input())
+        sums = input_sha256(args.data.path) if args.data and args.out else {}
+        items = _read_stdin(stream, quarantine) if stream else _read_data(args.data, quarantine)
         if kept and kept.taken:
             print(f"{args.out}: resumed after {kept.taken} records", file=sys.stderr)
             for number, item in enumerate(itertools.islice(items, kept.taken)):
@@ -162,7 +170,6 @@ def run(args: argparse.Namespace) -> None:
                 for model in models
             ]
             rewards, flags = _combine(found, args.ensemble) if args.ensemble else found[0]
-            name = "win_probability" if compares else "reward"
             lines = [
                 _to_line(
                     item.record
@@ -186,6 +193,18 @@ def run(args: argparse.Namespace) -> None:
             raise DataError(f"{problem}{quarantine.first}", file=name, fix="check that this is what was meant")
         if not count:
             raise DataError("holds no record that can be scored", file=name, fix="check how it was made")
+        if write_card:
+            write_card(
+                score_card(
+                    models,
+                    ensemble=args.ensemble,
+                    split=args.data and args.data.split,
+                    sums={name: stream.sha256} if stream else sums,
+                    responses=count,
+                    cut=cut,
+                    bad=quarantine.count if quarantine else 0,
+                )
+            )
     print(f"{count} responses scored, {cut} of them cut to fit a row", file=sys.stderr)
 
 
@@ -348,15 +367,18 @@ def _combine(found: Sequence[tuple[list[float | None], list[bool]]], how: str) -
     return [None if np.isnan(reward) else reward for reward in rewards], cut
 
 
-def _read_stdin(quarantine: "Quarantine | None") -> Iterator[Item]:
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        raise CromeError("<stdin>: is closed; give records on it, or with --data")
+    return sys.stdin.buffer
+
+
+def _read_stdin(stream: "HashedStream", quarantine: "Quarantine | None") -> Iterator[Item]:
     from crome_jax.data.readers import read_prompt_responses
 
-    name = "<stdin>"
-    if sys.stdin is None:
-        raise CromeError(f"{name}: is closed; give records on it, or with --data")
-    records: Iterable = read_prompt_responses(sys.stdin.buffer, name=name, quarantine=quarantine)
+    records: Iterable = read_prompt_responses(stream, name="<stdin>", quarantine=quarantine)
     for number, prompt, response, record in records:
-        yield Item(name, number, prompt, response, record, record)
+        yield Item("<stdin>", number, prompt, response, record, record)
 
 
 def _read_data(data: DataSet, quarantine: "Quarantine | None") -> Iterator[Item]:

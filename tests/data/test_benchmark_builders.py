@@ -14,16 +14,15 @@ import pytest
 from crome_jax.data.datasets.benchmarks import registry
 from crome_jax.data.datasets.benchmarks.builder import Download, check_downloads
 from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, manual_builder, read_benchmark
-from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
 from crome_jax.data.datasets.benchmarks.transformations import FAMILIES
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.benchmarks.examples import read_examples
-from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS, PRIOR_SETS
+from crome_jax.evaluation.benchmarks.rewardbench import PRIOR_SETS
 from crome_jax.evaluation.bootstrap import Bootstrap
-from crome_jax.evaluation.trivial_scorers import score_oracle, score_random
+from crome_jax.evaluation.trivial_scorers import score_oracle
 from crome_jax.verbs.evaluate import BENCHMARK_NAMES
 
 PAIR = {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "Seven."}
@@ -57,8 +56,26 @@ RECORDS = {
         "LLMBar/Adversarial/GPTInst/dataset.json",
         [{"input": f"Say {n}.", "output_1": "one", "output_2": "two", "label": 1 + n % 2} for n in range(3)],
     ),
-    "pairs": ("mine.jsonl", [PAIR | {"id": n, "category": "colours"} for n in range(2)]),
+    "pairs": (
+        "mine.jsonl",
+        [
+            *(PAIR | {"id": n, "category": "colours"} for n in range(2)),
+            {"id": 2, "prompt": "A colour?", "responses": ["one", "red"], "category": "colours"}
+            | {"comparisons": [{"left": 0, "right": 1, "target": 0.0}]},
+        ],
+    ),
 }
+_PAIR = (["Blue."], ["Seven."])
+SIDES = {
+    "rewardbench": [_PAIR, _PAIR],
+    "rewardbench2": [(["2"], ["1", "3", "4"]), (["red", "blue"], ["one"]), (["blue"], ["one", "two"])],
+    "rm_bench": [(["a", "a b", "**a** b"], ["c", "c d", "**c** d"])],
+    "rewordbench": [_PAIR, _PAIR],
+    "judgebench": [(["a0"], ["b"]), (["b"], ["a1"]), (["a2"], ["b"]), (["b"], ["a3"])],
+    "llmbar": [(["one"], ["two"]), (["two"], ["one"]), (["one"], ["two"])],
+    "pairs": [_PAIR, _PAIR, (["red"], ["one"])],
+}
+"""The chosen and the rejected texts of RECORDS, in the benchmark's order."""
 
 
 def write(folder, name, records):
@@ -95,14 +112,29 @@ def test_the_command_line_knows_every_benchmark():
     assert set(BENCHMARK_NAMES) == set(BENCHMARKS)
 
 
-def test_chosen_and_rejected_are_those_of_the_label(tmp_path):
-    write(tmp_path, *RECORDS["judgebench"])
-    better = {g.id: g.responses[int(g.metadata["chosen_at"])].text for g in read("judgebench", tmp_path)}
-    assert better == {"x/p0": "a0", "x/p1": "b", "x/p2": "a2", "x/p3": "b"}
-    write(tmp_path, *RECORDS["llmbar"])
-    groups = read("llmbar", tmp_path)
-    assert [g.responses[int(g.metadata["chosen_at"])].text for g in groups] == ["one", "two", "one"]
-    assert {g.metadata["subset"] for g in groups} == {"GPTInst"}
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_chosen_and_rejected_are_the_records(name, tmp_path):
+    write(tmp_path, *RECORDS[name])
+    groups = read(name, tmp_path)
+    if name == "rewordbench":  # Before the transformations, which keep the sides: see below.
+        groups = [group for group in groups if group.metadata["subset"] == "original"]
+    assert [(texts(group, "chosen_at"), texts(group, "rejected_at")) for group in groups] == SIDES[name]
+    for group, (chosen, rejected) in zip(groups, SIDES[name], strict=True):
+        compared = [(group.responses[c.left].text, group.responses[c.right].text) for c in group.comparisons]
+        assert compared == [(better, worse) for better in chosen for worse in rejected]
+        assert {c.target for c in group.comparisons} == {1.0}
+
+
+def texts(group, side):
+    return [group.responses[int(at)].text for at in str(group.metadata[side]).split(",")]
+
+
+def test_rewordings_keep_the_sides(tmp_path):
+    write(tmp_path, *RECORDS["rewordbench"])
+    quoted = [group for group in read("rewordbench", tmp_path) if group.metadata["subset"] == "add_quotes"]
+    assert [(texts(group, "chosen_at"), texts(group, "rejected_at")) for group in quoted] == [
+        (['"Blue."'], ['"Seven."'])
+    ] * 2
 
 
 def test_pairs_of_judgebench_are_told_by_the_model_that_wrote_them(tmp_path):
@@ -113,6 +145,22 @@ def test_pairs_of_judgebench_are_told_by_the_model_that_wrote_them(tmp_path):
     found = read("judgebench", tmp_path)
     assert sorted({str(g.metadata["subset"]).partition("/")[0] for g in found}) == ["judgebench_z", "x", "y", "z-1"]
     assert len({g.id for g in found}) == 10
+
+
+def test_the_repositories_of_benchmarks_are_read_as_they_are(tmp_path):
+    file, records = RECORDS["rm_bench"]
+    both = [records[0] | {"domain": domain} for domain in ("chat", "math")]
+    write(tmp_path / "RM-Bench", "data/total_dataset.json", both)
+    assert [group.id for group in read("rm_bench", tmp_path / "RM-Bench")] == ["chat/1", "math/1"]
+    for part in ("chat", "math"):
+        write(tmp_path / "RM-Bench", f"data/{part}_filtered.json", records)
+    for folder in (tmp_path / "RM-Bench", tmp_path / "RM-Bench" / "data", tmp_path):
+        assert [group.id for group in read("rm_bench", folder)] == ["chat/1", "math/1"]
+    file, records = RECORDS["judgebench"]
+    write(tmp_path / "JudgeBench", f"data/{file}", records)
+    judged = [record | {"judge_name": "arena_hard", "judgments": []} for record in records]
+    write(tmp_path / "JudgeBench", f"outputs/{file.replace('.jsonl', ',judge_name=arena_hard.jsonl')}", judged)
+    assert [group.id for group in read("judgebench", tmp_path / "JudgeBench")] == ["x/p0", "x/p1", "x/p2", "x/p3"]
 
 
 def test_equal_texts_are_kept_as_the_benchmark_counts_them(tmp_path):
@@ -298,27 +346,6 @@ def test_transformations_are_the_same_for_equal_seeds_and_change_what_they_say(t
     # Domain-targeted ones leave the others alone.
     assert "code_minification/donotanswer/0" not in by_id
     assert "jailbreak_1/hep-python/0" not in by_id
-
-
-def test_real_files_have_the_numbers_that_are_known_of_them(shared_data):
-    evaluations = shared_data / "eval"
-    llmbar = read_benchmark("llmbar", evaluations, evaluations)
-    counts = {name: sum(g.metadata["subset"] == name for g in llmbar) for name in ("Natural", "Neighbor", "Manual")}
-    assert counts == {"Natural": 100, "Neighbor": 134, "Manual": 46}
-    assert len(llmbar) == 419
-    assert len(read_benchmark("judgebench", evaluations, evaluations)) == 350
-    rm_bench = read_benchmark("rm_bench", evaluations, evaluations)
-    assert len(rm_bench) == 80
-    assert all(len(group.comparisons) == 9 or len(group.responses) < 6 for group in rm_bench)
-    rewardbench = read_benchmark("rewardbench", evaluations / "rewardbench_rebuilt", evaluations)
-    held = {name: sum(g.metadata["subset"] == name for g in rewardbench) for name in EXAMPLE_COUNTS}
-    for name, count in held.items():  # Of the parts that could be rebuilt in full.
-        if name.startswith(("hep-", "llmbar-")):
-            assert count == EXAMPLE_COUNTS[name]
-    table = BENCHMARKS["rewardbench"].measure(read_examples(rewardbench, score_random(rewardbench)), Bootstrap(20))
-    assert table["score"] == pytest.approx(0.5, abs=0.04)  # 3,634 pairs; Chat Hard's 419 alone spread by 0.024.
-    assert not table["complete"]
-    assert REWARDBENCH.title == "RewardBench"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ from crome_jax.evaluation.candidate_judges import JUDGES, judge_candidates, load
 from crome_jax.evaluation.candidates import Candidates, read_candidates, read_prompts
 from crome_jax.evaluation.exact_match import exact_match
 from crome_jax.evaluation.refusal import refuses
-from crome_jax.evaluation.win_rate import length_controlled_win_rate, win_rate
 from crome_jax.groups import Message
 from crome_jax.verbs.best_of_n import JUDGE_NAMES
 
@@ -94,6 +94,24 @@ def test_sizes_and_their_limits():
         ("**Answer:** 42, in 3 steps.", "42", 1),
         ("So \\boxed{1{,}200}, of 9.", "1200", 1),
         ("So \\boxed{\\$12.50} for 3.", "12.5", 1),
+        ("So the answer is 3 * 4 = 12.", "12", 1),
+        ("The answer is 48/2 = 24", "24", 1),
+        ("Answer: 20-5=15", "15", 1),
+        ("#### 48/2 = 24", "24", 1),
+        ("So \\boxed{3 \\times 4 = 12} of 13 = 12 + 1.", "12", 1),
+        ("The answer is (3 + 4) x 2 = $14. And 14 / 7 = 2.", "14", 1),
+        ("The answer is 5 hours * 3 = 15 dollars, as 3 = 15 / 5.", "15", 1),
+        ("The answer is 10 + 2 = 12 = 3 * 4.", "12", 1),
+        ("The answer is 3 * .25 = .75", "0.75", 1),
+        ("The answer is 12 = 3 * 4.", "12", 1),
+        ("The answer is 5 if x = 3.", "5", 1),
+        ("The answer is 5km * 2 = 10km", "10", 1),
+        ("The answer is \N{MINUS SIGN}5.", "-5", 1),
+        ("The answer is 20 \N{MINUS SIGN} 5 = 15.", "15", 1),
+        ("The answer is 5 because 12 - 7 = 5 and 7 = 3 + 4.", "5", 1),
+        ("The answer is 12 - which is 3 * 4 = 12 or 6 * 2 - 0 = 2 * 6.", "12", 1),
+        ("The answer is 5-10 minutes.", "5", 1),
+        ("The answer is 12 (as 4 = 2 * 2, not 3 = 1).", "12", 1),
     ],
 )
 def test_numbers_are_extracted_and_compared(text, answer, right):
@@ -184,6 +202,8 @@ def test_a_judge_of_the_user_s_that_fails_is_named(tmp_path, body, problem):
         ("preference", {"baseline": "x", "preferences": [0.5, 2.0]}, "'preferences' is no list of 2 numbers"),
         ("preference", {"baseline": "x", "preferences": [0.5, True]}, "'preferences' is no list of 2 numbers"),
         ("preference", {"preferences": [0.5, 0.5]}, "'baseline' is missing"),
+        ("preference", {"baseline": "x", "instruction_difficulty": "1"}, "'instruction_difficulty' is '1', no number"),
+        ("preference", {"baseline": "x", "instruction_difficulty": math.nan}, "'instruction_difficulty' is nan, no n"),
     ],
 )
 def test_what_a_judge_lacks_is_named(judge, facts, problem):
@@ -206,62 +226,6 @@ def test_attack_success_and_over_refusal_by_hand():
     assert "share of benign prompts refused" in page
     assert "<i>" not in page
     assert "<script" not in page
-
-
-def test_length_control_of_a_judge_that_likes_length():
-    rng = np.random.default_rng(0)
-    difference = rng.normal(size=3000) + 0.5
-    lengths = 1000 + 300 * difference
-    x = np.tanh((lengths - 1000) / (lengths - 1000).std(ddof=1))
-    preferences = 1 / (1 + np.exp(-(2.0 * x - 0.4)))
-    plain = win_rate(preferences, BOOTSTRAP)["win_rate"]
-    found = length_controlled_win_rate(preferences, lengths, np.full(3000, 1000.0))
-    assert found["weights"]["length"] == pytest.approx(2.0, abs=0.02)
-    assert found["win_rate"] == pytest.approx(1 / (1 + np.exp(0.4)), abs=0.005)  # What the model itself is worth.
-    assert plain > found["win_rate"] + 0.05
-    difficulty = rng.normal(size=3000)
-    harder = 1 / (1 + np.exp(-(2.0 * x - 0.4 + 0.7 * difficulty)))
-    found = length_controlled_win_rate(harder, lengths, np.full(3000, 1000.0), difficulty)
-    assert found["weights"]["difficulty"] == pytest.approx(0.7, abs=0.02)
-
-
-def test_the_length_controlled_win_rate_of_picks_is_that_of_all_draws():
-    # Three instructions with four candidates each: the fit to every set of two that can be drawn, each draw a row.
-    rng = np.random.default_rng(0)
-    rewards, values = rng.normal(size=(3, 4)), rng.random((3, 4))
-    texts = [[f"{'a' * int(k)}" for k in rng.integers(1, 90, 4)] for _ in range(3)]
-    items = [item(n, texts=some, baseline="b" * 40, instruction_difficulty=float(n)) for n, some in enumerate(texts)]
-    figures = best_of_n_figures(items, list(rewards), list(values), "preference", BOOTSTRAP)
-    drawn = list(itertools.combinations(range(4), 2))
-    picks = [[max(pair, key=lambda k: rewards[n, k]) for pair in drawn] for n in range(3)]
-    flat = lambda of: np.array([of(n, k) for n in range(3) for k in picks[n]], float)  # noqa: E731
-    expected = length_controlled_win_rate(
-        flat(lambda n, k: values[n, k]),
-        flat(lambda n, k: len(texts[n][k])),
-        np.full(18, 40.0),
-        flat(lambda n, k: n),
-        np.full(18, 1 / 6),
-    )
-    (found,) = (point for point in figures["length_controlled"] if point["n"] == 2)
-    assert found["win_rate"] == pytest.approx(expected["win_rate"], abs=1e-9)
-    assert found["weights"] == pytest.approx(expected["weights"], abs=1e-7)
-    # Of all four the one with the highest reward alone: as if there were no other.
-    best = rewards.argmax(1)
-    alone = length_controlled_win_rate(
-        np.array([values[n, k] for n, k in enumerate(best)]),
-        np.array([float(len(texts[n][k])) for n, k in enumerate(best)]),
-        np.full(3, 40.0),
-        np.arange(3.0),
-    )
-    assert figures["length_controlled"][-1]["win_rate"] == pytest.approx(alone["win_rate"], abs=1e-9)
-
-
-def test_equal_lengths_leave_the_win_rate_as_it_is():
-    preferences = np.array([0.9, 0.6, 0.3, 0.8])
-    found = length_controlled_win_rate(preferences, np.full(4, 10.0), np.full(4, 10.0))
-    assert found["win_rate"] == pytest.approx(preferences.mean(), abs=1e-3)  # The ridge pulls a little.
-    with pytest.raises(CromeError, match="is no probability"):
-        length_controlled_win_rate(np.array([1.5]), np.ones(1), np.ones(1))
 
 
 @pytest.mark.parametrize(

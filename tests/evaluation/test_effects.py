@@ -20,7 +20,7 @@ from crome_jax.evaluation.diagnosis import diagnose, worst_stratum
 from crome_jax.evaluation.diagnosis_page import render_diagnosis
 from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
 from crome_jax.evaluation.length_control import measure_length_control
-from crome_jax.evaluation.rewrites import causal_rewrites
+from crome_jax.evaluation.rewrites import causal_rewrites, count_pairs, pairs_to_rewrite
 from crome_jax.evaluation.strata import word_count
 from crome_jax.evaluation.style_attributes import ATTRIBUTES, rewrite
 from crome_jax.groups import Comparison, PreferenceGroup, Response, build_group
@@ -32,7 +32,7 @@ def test_effects_by_hand():
     # Treated: single 3 - 1 = 2, double 2.5 - 1 = 1.5; single 1 - 0 = 1, no way back.
     # Untreated: single 4 - 1 = 3, double 4 - 2 = 2.
     rows = [
-        RewriteRewards(0, True, 3.0, 1.0, 2.5),
+        RewriteRewards(0, True, 3.0, 1.0, 2.5, restored=True),
         RewriteRewards(1, True, 1.0, 0.0, None),
         RewriteRewards(2, False, 1.0, 4.0, 2.0),
     ]
@@ -43,7 +43,7 @@ def test_effects_by_hand():
     assert found["double"]["att"] == 1.5
     assert found["double"]["atu"] == 2
     assert found["double"]["ate"] == 1.75  # (1 * 1.5 + 1 * 2) / 2
-    assert (found["treated"], found["untreated"], found["responses"]) == (1, 1, 3)
+    assert (found["treated"], found["untreated"], found["responses"], found["restored"]) == (1, 1, 3, 1)
     assert found["double"]["ate_interval"][0] >= 1.5
     assert found["double"]["att_interval"] is None  # One prompt tells no spread.
 
@@ -245,6 +245,41 @@ def test_what_is_no_text_is_no_rewrite(reply):
             return (reply for _ in requests)
 
     assert list(causal_rewrites(GROUPS[:3], Oracle(), ("factuality",))) == []
+
+
+def test_of_comparisons_that_share_a_response_the_first_is_rewritten_and_the_others_counted():
+    pairs = [(0, 1), (0, 2), (2, 3), (1, 3), (4, 5, 0.0), (5, 4)]  # The last two say the same.
+    texts = [f"Answer {n}. It is so. We know it." for n in range(6)]
+    group = build_group(
+        id="a", prompt="Why?", responses=texts, comparisons=[Comparison(left, right, *t) for left, right, *t in pairs]
+    )
+    assert pairs_to_rewrite(group) == [(0, 1), (2, 3), (5, 4)]
+    assert count_pairs([group, GROUPS[0]]) == {"rewritten": 4, "left_out": 2}
+
+    class Oracle:
+        name = "append"
+
+        def rewrite(self, requests):
+            return (Rewrite(f"{request.text} {request.direction}", "e") for request in requests)
+
+    found = list(causal_rewrites([group], Oracle(), ("factuality",)))
+    assert [(item.response, item.treated) for item in found] == [
+        (0, True), (1, False), (2, True), (3, False), (5, True), (4, False)
+    ]  # fmt: skip
+
+
+def test_ways_back_that_are_the_original_are_counted(diagnosis):
+    """The offline editor copies from it where it raises a text again: there two rewrites say what one says."""
+    rewritten = causal_rewrites(GROUPS, OfflineEditor.of(GROUPS), ("consistency",))
+    both = [(item, GROUPS[item.group].responses[item.response].text) for item in rewritten if item.twice is not None]
+    found = diagnosis["effects"]["causal"]["consistency"]
+    assert found["treated"] + found["untreated"] == len(both)
+    assert found["restored"] == sum(item.twice == text for item, text in both) > 0
+    page = render_diagnosis({**diagnosis, "title": "x", "facts": {}})
+    assert f"<td>{found['restored']} of {len(both)}</td>" in page
+    assert "its way back is not independent of the original" in " ".join(page.split())
+    assert "Along causal attributes 40 pairs of a preferred and another response were rewritten.</p>" in page
+    assert diagnosis["causal_pairs"] == {"rewritten": 40, "left_out": 0}
 
 
 def test_data_without_a_preference_is_an_error():

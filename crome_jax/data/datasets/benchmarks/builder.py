@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from crome_jax.data.datasets.benchmarks.groups import check_language
 from crome_jax.data.features import encode_group, group_features
 from crome_jax.data.quarantine import Quarantine
-from crome_jax.data.records import SUFFIXES, Record, parse_json, read_records
+from crome_jax.data.records import Record, is_record_file, parse_json, read_records
 from crome_jax.errors import DataError
 from crome_jax.files import sha256_of
 from crome_jax.groups import PreferenceGroup
@@ -54,6 +54,7 @@ class Source:
         read: from a record and its file to a group.
         wants: whether a file of a folder, by its path below it in lower case, is one of the benchmark's.
         layout: what a folder should hold, in words.
+        again: whether such a file holds once more what others of the folder hold, given its path and all of theirs.
         language_field: whether a field `language` says the language of the text; elsewhere it is a programming
             language, say.
     """
@@ -67,6 +68,7 @@ class Source:
     read: Reader
     wants: Callable[[str], bool]
     layout: str
+    again: Callable[[str, Collection[str]], bool] = lambda path, paths: False
     language_field: bool = True
 
 
@@ -137,8 +139,10 @@ def manual_files(source: Source, folder: Path) -> dict[str, Path]:
     wanted = {
         name: path
         for name, path in named.items()
-        if name.endswith(SUFFIXES) and not path.name.startswith(".") and source.wants(name.lower())
+        if is_record_file(name) and not path.name.startswith(".") and source.wants(name.lower())
     }
+    paths = {name.lower() for name in wanted}
+    wanted = {name: path for name, path in wanted.items() if not source.again(name.lower(), paths)}
     if not wanted:
         raise DataError(f"holds no file of {source.title}", file=str(folder), fix=f"it should hold {source.layout}")
     return wanted

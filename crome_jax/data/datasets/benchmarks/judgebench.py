@@ -73,7 +73,8 @@ JUDGEBENCH = Source(
         for model in ("gpt-4o-2024-05-13",)
     ),
     read=_read,
-    wants=of_names("judgebench"),
+    # Nor what judges said of the pairs, in the repository's folder of outputs.
+    wants=lambda path: of_names("judgebench")(path) and "outputs" not in Path(path).parts,
     layout="files with judgebench in their names, of {pair_id, source, question, response_A, response_B, label}",
 )
 

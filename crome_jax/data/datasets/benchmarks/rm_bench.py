@@ -11,6 +11,7 @@ from crome_jax.evaluation.benchmarks.rm_bench import DOMAINS, STYLES
 from crome_jax.groups import PreferenceGroup
 
 _FILES = ("chat", "math", "code", "safety-refuse", "safety-response")
+_PART, _TOTAL = "_filtered.json", "total_dataset.json"
 _ROOT = "https://raw.githubusercontent.com/THU-KEG/RM-Bench/73c52d7b27b361621361ec959ac6c0eb9bb7a689/data/"
 _SHA256 = {
     "chat": "1df6053a68119c17eed9a54d35dc654b8cde3d3b0bbd1ad6941073e40ef5c9a8",
@@ -66,8 +67,10 @@ RM_BENCH = Source(
         for name in _FILES
     ),
     read=_read,
-    wants=of_names("rm_bench", "rm-bench", "_filtered.json", "total_dataset.json"),
+    wants=of_names("rm_bench", "rm-bench", _PART, _TOTAL),
     layout="the repository's *_filtered.json or its total_dataset.json, or files with rm_bench in their names",
+    # The repository has all records twice: a file for each part, and one of them all.
+    again=lambda path, paths: _TOTAL in path and any(_PART in other for other in paths),
     language_field=False,  # In its code domain it is a programming language.
 )
 
