@@ -132,6 +132,7 @@ def run(args: argparse.Namespace) -> None:
                     "judged by": args.judge_by or f"the rule or the records' fields ({args.judge})",
                     "responses cut": sum(len(record["candidates"]) for record in cut),
                     "tokens encoded": tokens,
+                    "scored token": found.facts["scored token"],
                     "chat template": found.model.tokenizer.chat_template,
                 },
             }

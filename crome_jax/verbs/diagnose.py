@@ -121,6 +121,7 @@ def run(args: argparse.Namespace) -> None:
             **counts,
             **asked,
             "tokenizer and chat template": found.facts["tokenizer and chat template"],
+            "scored token": found.facts["scored token"],
             "chat template": found.model.tokenizer.chat_template,
         }
         figures = plain_json({**figures, "title": f"What {name} rewards", "facts": facts, "cut": cut})
