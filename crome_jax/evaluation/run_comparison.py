@@ -1,7 +1,7 @@
 """Several evaluations side by side: their reports merged, paired tests on what they share, and where they disagree."""
 
+import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,9 @@ DISAGREEMENTS = 12
 
 _NEEDED = ("methods", "settings", "facts", "benchmarks")
 _OF_BEST_OF_N = ("judge", "prompts", "candidates", "curve", "attack_success", "over_refusal", "length_controlled")
+
+_Key = tuple[str, str, str, int]
+"""Of a comparison: its data, its group, the SHA-256 of its texts, and the how-manieth of these it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,14 +195,18 @@ def _names(runs: Sequence[Evaluated]) -> dict[tuple[int, str], str]:
     }
 
 
-def _columns(
-    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]
-) -> dict[str, dict[tuple[str, str, str], dict[str, Any]]]:
-    """Return method to comparison to its reward difference; what is compared is told by its texts, not by its place."""
+def _columns(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) -> dict[str, dict[_Key, dict[str, Any]]]:
+    """Return method to comparison to its reward difference; what is compared is told by its texts, not by its place.
+
+    Of several of a group with the same texts, as where each annotator's vote is one, the n-th is that of each run.
+    """
     columns: dict[str, dict] = {name: {} for name in names.values()}
     for r, run in enumerate(runs):
+        equal: collections.Counter[tuple[str, str, str]] = collections.Counter()
         for line in run.outcomes:
-            key = line["data"], line["group"], json.dumps([line[t] for t in ("prompt", "chosen", "rejected")])
+            same = line["data"], line["group"], line["texts_sha256"]
+            key = (*same, equal[same])
+            equal[same] += 1
             for method, (chosen, rejected) in line["rewards"].items():
                 columns[names[r, method]][key] = {"difference": chosen - rejected, "line": line}
     return columns

@@ -20,6 +20,7 @@ from crome_jax.evaluation.page import render_page
 from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, paired_test
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
+from crome_jax.groups import Comparison, build_group
 
 BOOTSTRAP = Bootstrap(resamples=50)
 HOSTILE = "<script>document.title='taken'</script> {{7*7}} & |"
@@ -284,6 +285,26 @@ def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
     assert found["comparison"]["tests"]["rewardbench"]["rrm"]["comparisons"] == 3
 
 
+@pytest.mark.parametrize("case", ["a vote of each annotator", "texts alike at first"])
+def test_no_comparison_is_lost(tmp_path, case):
+    # Votes are three to one; of answers that are alike for long, each model is right about one of two comparisons.
+    votes, start = case == "a vote of each annotator", "same words " * 200
+    texts = ("good", "bad") if votes else (f"{start}a", f"{start}b", f"{start}c")
+    sides = [(0, 1), (0, 1), (1, 0), (0, 1)] if votes else [(0, 1), (0, 2)]
+    group = build_group(id="g", prompt="Why?", responses=texts, comparisons=[Comparison(*pair) for pair in sides])
+    scores = {"one": np.array([1.0, 0.0, 2.0][: len(texts)]), "two": np.array([0.0, 1.0, -1.0][: len(texts)])}
+    for method, score in scores.items():
+        evaluations = {method: {"data": ([group], [score])}}
+        write_report(build_report(evaluations, facts={"runs": [], "data": [], "scoring": []}), tmp_path / method)
+        write_outcomes(tmp_path / method, evaluations, {method: {"data": [np.zeros(len(texts), bool)]}})
+    figures = compare_runs([read_evaluated(tmp_path / method) for method in scores], BOOTSTRAP)
+    found = {m: figures["methods"][m]["splits"]["data"] for m in scores}
+    test = figures["comparison"]["tests"]["data"]["two"]
+    assert test["comparisons"] == len(sides)
+    assert test["difference"] == pytest.approx(found["two"]["accuracy"] - found["one"]["accuracy"])
+    assert (test["only_left"], test["only_right"]) == ((1, 3) if votes else (1, 1))
+
+
 def test_methods_of_one_name_are_told_apart_by_their_folders(folders):
     twice = compare_runs([read_evaluated(folders[1]), read_evaluated(folders[1].parent / "x")], BOOTSTRAP)
     assert len(twice["methods"]) == 1 or all("(" in name for name in twice["methods"])
@@ -313,6 +334,7 @@ def gzipped(*lines):
 
 
 LINE = {"data": "d", "group": "g", "category": None, "prompt": "p", "chosen": "c", "rejected": "r", "rewards": {}}
+LINE |= {"texts_sha256": "0" * 64}
 FAULTS = {
     "no report": ("report.json", None, "holds no report.json, nor does its evaluation/; run `crome evaluate`"),
     "half a report": ("report.json", b'{"schema": ', "report.json: cannot be read ("),
@@ -325,6 +347,11 @@ FAULTS = {
     "outcomes not JSON": ("outcomes.jsonl.gz", gzip.compress(b"{nope\n"), "outcomes.jsonl.gz: is damaged ("),
     "outcomes null": ("outcomes.jsonl.gz", gzipped(LINE, None), "record 2 of "),
     "outcomes without rewards": ("outcomes.jsonl.gz", gzipped(LINE, {"data": "d"}), "lacks 'category'; run `crome"),
+    "outcomes of an earlier version": (
+        "outcomes.jsonl.gz",
+        gzipped({name: value for name, value in LINE.items() if name != "texts_sha256"}),
+        "lacks 'texts_sha256'; run `crome evaluate` again",
+    ),
     "another run's outcomes": (
         "outcomes.jsonl.gz",
         gzipped(LINE | {"rewards": {"z": [1, 0]}}),
