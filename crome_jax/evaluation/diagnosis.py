@@ -11,6 +11,7 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import check_rewards, pairwise_outcomes
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.calibration import fit_scale
+from crome_jax.evaluation.distinct import number_prompts
 from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.evaluation.leads import Judged, is_pairwise, lead
@@ -62,6 +63,7 @@ def diagnose(
     if oracle is not None:
         rewritten += causal_rewrites(groups, oracle, attributes, seed)
     extended, places = _extend(groups, rewritten)
+    prompts = number_prompts(groups)
     rewards = check_rewards(extended, score(extended))
     own = [_of_first(reward, len(group.responses)) for group, reward in zip(groups, rewards, strict=True)]
     decided = pairwise_outcomes(groups, own).decided()
@@ -72,7 +74,7 @@ def diagnose(
         reward = rewards[item.group]
         original = lead(reward, item.response, once)
         back = None if twice is None else lead(reward, twice, once)
-        row = RewriteRewards(item.group, item.treated, original, 0.0, back)
+        row = RewriteRewards(int(prompts[item.group]), item.treated, original, 0.0, back)
         found[item.kind].setdefault(item.attribute, []).append(row)
     effects = {
         kind: {name: measure_effect(rows, bootstrap) for name, rows in by_name.items()}

@@ -23,13 +23,13 @@ class RewriteRewards:
     """The rewards of a response and of its rewrites along one attribute.
 
     Args:
-        group: index of its group, the unit that intervals draw.
+        prompt: number of its prompt, the unit that intervals draw.
         treated: whether the response has the attribute.
         original, once, twice: rewards (nats) of the response, of its rewrite to the other value, and of that one's
             rewrite back; `twice` is None where the rewriter declined to go back.
     """
 
-    group: int
+    prompt: int
     treated: bool
     original: float
     once: float
@@ -42,7 +42,7 @@ def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict
     Returns:
         `single` and `double`, each with `ate`, `att`, `atu` (nats) and their `interval`s as `ate_interval`, ...;
         `treated` and `untreated` responses of the double estimate; `responses` rewritten at all. None where there are
-        no responses, or too few groups for an interval.
+        no responses, or too few prompts for an interval.
     """
     double = [row for row in rows if row.twice is not None]
     return {
@@ -63,12 +63,12 @@ def _double(row: RewriteRewards) -> float:
 
 
 def _estimate(rows: Sequence[RewriteRewards], effects: Sequence[float], bootstrap: Bootstrap) -> dict[str, Any]:
-    effect, group = np.array(effects, np.float64), np.array([row.group for row in rows], np.int64)
+    effect, prompt = np.array(effects, np.float64), np.array([row.prompt for row in rows], np.int64)
     treated = np.array([row.treated for row in rows], bool)
     found: dict[str, Any] = {}
     # The mean over all responses is the ATE: each side counts by its number.
     for name, kept in (("ate", np.ones(len(rows), bool)), ("att", treated), ("atu", ~treated)):
-        interval = bootstrap.mean_interval(effect[kept], group[kept]) if kept.any() else None
+        interval = bootstrap.mean_interval(effect[kept], prompt[kept]) if kept.any() else None
         found[name] = float(effect[kept].mean()) if kept.any() else None
         found[f"{name}_interval"] = list(interval) if interval else None
     return found

@@ -102,8 +102,9 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
             if not shared:
                 continue
             ours, theirs = (np.array([columns[m][key]["difference"] for key in shared]) for m in (method, baseline))
-            numbers = {group: n for n, group in enumerate(dict.fromkeys(key[1] for key in shared))}
-            prompts = np.array([numbers[key[1]] for key in shared])
+            asked = [columns[method][key]["line"]["prompt_sha256"] for key in shared]
+            numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(asked))}
+            prompts = np.array([numbers[prompt] for prompt in asked])
             found = paired_test(0.5 + 0.5 * np.sign(ours), 0.5 + 0.5 * np.sign(theirs), prompts, bootstrap)
             tests.setdefault(split, {})[method] = {"baseline": baseline, **found}
             differences.setdefault(split, {})[method] = {

@@ -1,5 +1,6 @@
 """Effects on reward: worked out by hand, and what RATE promises of a rewriter that changes more than it should."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -24,6 +25,7 @@ from crome_jax.evaluation.rewrites import causal_rewrites
 from crome_jax.evaluation.strata import word_count
 from crome_jax.evaluation.style_attributes import ATTRIBUTES, rewrite
 from crome_jax.groups import Comparison, PreferenceGroup, Response, build_group
+from crome_jax.verbs.diagnose import draw_prompts
 
 BOOTSTRAP = Bootstrap(resamples=50)
 
@@ -245,6 +247,24 @@ def test_what_is_no_text_is_no_rewrite(reply):
             return (reply for _ in requests)
 
     assert list(causal_rewrites(GROUPS[:3], Oracle(), ("factuality",))) == []
+
+
+def test_intervals_of_effects_and_of_length_control_draw_prompts():
+    def widths(groups):
+        found = diagnose(groups, score_style, oracle=None, spurious=("bullets",), bootstrap=BOOTSTRAP)
+        effect = found["effects"]["spurious"]["bullets"]["single"]
+        return effect["ate"], *effect["ate_interval"], *found["length_control"]["interval"]
+
+    # Every record twice under one prompt says no more than once, but for rounding.
+    twice = [dataclasses.replace(group, id=f"{group.id} {n}") for group in GROUPS for n in (0, 1)]
+    assert widths(twice) == pytest.approx(widths(GROUPS), abs=1e-9)
+
+
+def test_prompts_are_drawn_with_all_of_their_records():
+    twice = [dataclasses.replace(group, id=f"{group.id} {n}") for group in GROUPS for n in (0, 1)]
+    drawn = draw_prompts(twice, 3, seed=5)
+    assert len({group.prompt for group in drawn}) == 3
+    assert len(drawn) == 6
 
 
 def test_data_without_a_preference_is_an_error():

@@ -183,7 +183,9 @@ def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
     disagreements = comparison["comparison"]["disagreements"]
     assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
     assert all(item["cut"] for item in disagreements)  # As all are but the first.
-    assert "<b>cut to fit a row</b>" in render_page(comparison, [])
+    page = render_page(comparison, [])
+    assert "<b>cut to fit a row</b>" in page
+    assert '12<span class="range">12 prompts</span>' in page
     assert all(item["differences"]["crome"] > 0 > item["differences"]["bradley_terry"] for item in disagreements)
 
 
@@ -285,6 +287,25 @@ def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
     assert found["comparison"]["tests"]["rewardbench"]["rrm"]["comparisons"] == 3
 
 
+def test_paired_tests_draw_prompts_whatever_records_they_are_in(tmp_path):
+    # Ten prompts of four records each, all of which one model or the other gets right.
+    some = [
+        build_group(id=f"g{n}", prompt=f"Why {n % 10}?", responses=(f"a{n}", "b"), comparisons=[Comparison(0, 1)])
+        for n in range(40)
+    ]
+    scores = {"one": [1.0] * 40, "two": [1.0 if n % 10 < 6 else -1.0 for n in range(40)]}
+    for method, score in scores.items():
+        evaluations = {method: {"data": (some, [np.array([s, 0.0]) for s in score])}}
+        write_report(build_report(evaluations, facts={"runs": [], "data": [], "scoring": []}), tmp_path / method)
+        write_outcomes(tmp_path / method, evaluations, {method: {"data": [np.zeros(2, bool)] * 40}})
+    figures = compare_runs([read_evaluated(tmp_path / method) for method in scores], BOOTSTRAP)
+    test = figures["comparison"]["tests"]["data"]["two"]
+    by_prompt = BOOTSTRAP.mean_interval(np.array(scores["two"][:10]) / 2 - 0.5, np.arange(10))
+    assert test["interval"] == pytest.approx(by_prompt)
+    assert test["comparisons"] == 40
+    assert [figures["methods"][m]["splits"]["data"]["prompts"] for m in scores] == [10, 10]
+
+
 @pytest.mark.parametrize("case", ["a vote of each annotator", "texts alike at first"])
 def test_no_comparison_is_lost(tmp_path, case):
     # Votes are three to one; of answers that are alike for long, each model is right about one of two comparisons.
@@ -334,7 +355,7 @@ def gzipped(*lines):
 
 
 LINE = {"data": "d", "group": "g", "category": None, "prompt": "p", "chosen": "c", "rejected": "r", "rewards": {}}
-LINE |= {"texts_sha256": "0" * 64}
+LINE |= {"prompt_sha256": "0" * 64, "texts_sha256": "0" * 64}
 FAULTS = {
     "no report": ("report.json", None, "holds no report.json, nor does its evaluation/; run `crome evaluate`"),
     "half a report": ("report.json", b'{"schema": ', "report.json: cannot be read ("),
@@ -349,8 +370,8 @@ FAULTS = {
     "outcomes without rewards": ("outcomes.jsonl.gz", gzipped(LINE, {"data": "d"}), "lacks 'category'; run `crome"),
     "outcomes of an earlier version": (
         "outcomes.jsonl.gz",
-        gzipped({name: value for name, value in LINE.items() if name != "texts_sha256"}),
-        "lacks 'texts_sha256'; run `crome evaluate` again",
+        gzipped({name: value for name, value in LINE.items() if name != "prompt_sha256"}),
+        "lacks 'prompt_sha256'; run `crome evaluate` again",
     ),
     "another run's outcomes": (
         "outcomes.jsonl.gz",

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import check_rewards
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.distinct import number_prompts
 from crome_jax.evaluation.leads import is_pairwise
 from crome_jax.groups import PreferenceGroup
 
@@ -67,11 +68,10 @@ def read_examples(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarra
                 raise CromeError(f"group {group.id!r}: is no benchmark's, it lacks {side!r}; read it with --data")
             at.append([int(place) for place in str(group.metadata[side]).split(",")])
     chosen, rejected = places.values()
-    numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(group.prompt for group in groups))}
     described = {
         "ids": tuple(group.id for group in groups),
         "subsets": tuple(str(group.metadata["subset"]) for group in groups),
-        "prompts": np.array([numbers[group.prompt] for group in groups], np.int64),
+        "prompts": number_prompts(groups),
     }
     if any(map(is_pairwise, rewards)):
         log_odds = tuple(map(_log_odds, groups, rewards, chosen, rejected))
