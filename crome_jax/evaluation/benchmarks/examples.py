@@ -123,7 +123,13 @@ def subset_part(examples: Examples, results: Float[np.ndarray, "N"], subset: str
 
 
 def row(
-    name: str, level: str, parts: Sequence[tuple[float, Part]], bootstrap: Bootstrap, examples: int | None = None
+    name: str,
+    level: str,
+    parts: Sequence[tuple[float, Part]],
+    bootstrap: Bootstrap,
+    examples: int | None = None,
+    *,
+    together: bool = False,
 ) -> dict[str, Any]:
     """Return a line of a benchmark's table: the weighted sum of parts, with its interval.
 
@@ -131,13 +137,15 @@ def row(
         level: overall, section or subset.
         parts: of each its share of the score; all have examples.
         examples: how many the line counts; None adds up those of its parts.
+        together: whether the parts are of the same prompts, which the interval then draws once for all of them.
 
     Returns:
         `name`, `level`, `score` and `interval` (None where there are no parts) and `examples`.
     """
     if not parts:
         return {"name": name, "level": level, "score": None, "interval": None, "examples": 0}
-    interval = bootstrap.composite_interval([(share, part.values, part.prompts) for share, part in parts])
+    weighed = [(share, part.values, part.prompts) for share, part in parts]
+    interval = bootstrap.composite_interval(weighed, together=together)
     return {
         "name": name,
         "level": level,
