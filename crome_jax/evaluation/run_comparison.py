@@ -164,22 +164,33 @@ def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) 
         for found in run.additions:
             if found.kind == "best_of_n":
                 held = {name: found.figures[name] for name in _OF_BEST_OF_N if name in found.figures}
-                held["sha256"] = found.figures["facts"].get("sha256")
+                held |= {name: found.figures["facts"].get(name) for name in ("sha256", "verdicts sha256", "judged by")}
                 by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
     return by_judge
 
 
 def _other_data(runs: Sequence[Evaluated]) -> list[str]:
-    """Return a warning for every data set and judge's candidates of one name that are not the same in all runs."""
+    """Return a warning for every data set and judge's candidates of one name that are not the same in all runs.
+
+    And for those of which the candidates are, but not what the judges of that name made of them.
+    """
     seen: dict[str, set[str]] = {}
+    judged: dict[tuple[str, str], dict[str, str]] = {}
     for run in runs:
         for row in run.figures["facts"].get("data", ()):
             seen.setdefault(f"data set {row['data']}", set()).add(row["sha256"])
         for found in run.additions:
             if found.kind == "best_of_n":
-                said = found.figures["facts"].get("sha256", "")
-                seen.setdefault(f"best of N by judge {found.figures['judge']}", set()).add(said)
+                facts, name = found.figures["facts"], f"best of N by judge {found.figures['judge']}"
+                seen.setdefault(name, set()).add(facts.get("sha256", ""))
+                by = str(facts.get("judged by"))
+                judged.setdefault((name, facts.get("sha256", "")), {})[facts.get("verdicts sha256") or by] = by
     return [
+        f"{name}: the same candidates were judged in {len(by)} ways (by {', by '.join(dict.fromkeys(by.values()))}), "
+        "so its runs do not compare"
+        for (name, _), by in judged.items()
+        if len(by) > 1
+    ] + [
         f"{name}: its runs were measured on {len(prints)} versions of it, so their scores do not compare; only paired "
         "tests are on what they share"
         for name, prints in seen.items()

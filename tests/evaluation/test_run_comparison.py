@@ -276,6 +276,21 @@ def test_what_is_missing_of_any_run_is_said_and_other_data_warned_of(folders, tm
         assert "overall (partial)" in shown
 
 
+def test_best_of_n_by_judges_that_differ_is_warned_of(folders, tmp_path):
+    runs = []
+    for n, (verdicts, by) in enumerate([("a", "the rule"), ("a", "the rule, elsewhere"), ("b", "mine.py:prefer")]):
+        folder = shutil.copytree(folders[1], tmp_path / str(n))
+        figures = best_of_n(folders[1].parent / "model of crome")
+        figures["facts"] |= {"verdicts sha256": verdicts, "judged by": by}
+        write_json(folder / "best_of_n.json", figures)
+        runs.append(read_evaluated(folder))
+    assert compare_runs(runs[:2], BOOTSTRAP)["comparison"]["warnings"] == []
+    found = compare_runs([runs[0], runs[2]], BOOTSTRAP)["comparison"]
+    (warning,) = found["warnings"]
+    assert warning.startswith("best of N by judge exact: the same candidates were judged in 2 ways (by the rule, by m")
+    assert {held["judged by"] for held in found["best_of_n"]["exact"].values()} == {"the rule", "mine.py:prefer"}
+
+
 def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
     some = groups()
     changed = [*some[:1], *groups(4)[1:]]
