@@ -108,10 +108,7 @@ class Bootstrap:
         sums, counts = _cluster_totals(change, clusters)
         if len(sums) < 2:
             return None
-        by_chance = self._resampled_means(sums, counts) - observed
-        # Rounding must not tell equal differences apart.
-        as_far = np.abs(by_chance) >= abs(observed) - 1e-12
-        return float((1 + as_far.sum()) / (1 + self.resamples))
+        return self._chance(self._resampled_means(sums, counts), observed)
 
     def composite_interval(self, parts: Sequence[Weighed], *, together: bool = False) -> tuple[float, float] | None:
         """Return the interval of a weighted sum of means, as a benchmark's overall score is, or None without parts.
@@ -131,6 +128,26 @@ class Bootstrap:
             trials = len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) if together else 0
             return _wilson(float(np.clip(share, 0, 1)), trials or sum(map(len, means)), self.confidence)
         return self.bounds(self.resampled_sums(parts, together=together))
+
+    def composite_difference(
+        self, parts: Sequence[Weighed], *, together: bool = False
+    ) -> tuple[float, tuple[float, float] | None, float | None]:
+        """Return a weighted sum of mean differences, its interval, and how likely one as far from 0 is by chance.
+
+        Args:
+            parts: one at least; of each its weight, of its examples what one model has more than the other, and the
+                groups they belong to.
+            together: as of `resampled_sums`.
+
+        Returns:
+            The sum; its interval; the chance, in (0, 1], as of `paired_chance`. Both are None where fewer than two
+            groups leave them unknown.
+        """
+        observed = float(sum(weight * values.mean() for weight, values, _ in parts))
+        if len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) < 2:
+            return observed, None, None
+        drawn = self.resampled_sums(parts, together=together)
+        return observed, self.bounds(drawn), self._chance(drawn, observed)
 
     def resampled_sums(self, parts: Sequence[Weighed], *, together: bool = False) -> Float[np.ndarray, "resamples"]:
         """Return a weighted sum of means of every resample.
@@ -190,6 +207,11 @@ class Bootstrap:
         inverse = np.linalg.pinv(np.einsum("rg,gjk->rjk", times, products), rcond=1e-10, hermitian=True)
         found = np.einsum("rjk,rk->rj", inverse, times @ targets)
         return found[0], found[1:]
+
+    def _chance(self, drawn: Float[np.ndarray, "resamples"], observed: float) -> float:
+        # Rounding must not tell equal differences apart.
+        as_far = np.abs(drawn - observed) >= abs(observed) - 1e-12
+        return float((1 + as_far.sum()) / (1 + self.resamples))
 
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
         return np.concatenate([sums[at].sum(1) / counts[at].sum(1) for at in self._drawn(len(sums))])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name, shown_part
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.page import interval, percent, shown_names, signed
 
@@ -59,6 +59,8 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
                 rows = [(style, *(percent(share) for share in shares)) for style, shares in lines]
                 parts.append(_table((f"{labels[method]}: right, against wrong", *table["styles"]), rows))
         parts += benchmark_notes(found, labels)
+        if tests := comparison["benchmark_tests"].get(name):
+            parts.append(_benchmark_tests(tests, labels))
         if published := comparison["published"].get(name):
             parts.append(
                 _table(
@@ -92,6 +94,22 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         parts += ["## What was scored", _table(("", "data", "responses cut", "SHA-256 of the data"), rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _benchmark_tests(tests: Mapping[str, Sequence[Mapping[str, Any]]], labels: Mapping[str, str]) -> str:
+    """Return a benchmark's paired tests as a table; one method's lines are below another's."""
+    rows = [
+        (
+            labels[method],
+            "overall" if row["level"] == "overall" else shown_part(row),
+            f"{signed(100 * row['difference'], 1)} ({interval(row['interval'])})",
+            "–" if row["p"] is None else f"{row['p']:.3g}",
+            row["examples"],
+        )
+        for method, found in tests.items()
+        for row in found
+    ]
+    return _table((f"paired, less {next(iter(labels.values()))}", "part", "points", "p", "examples"), rows)
 
 
 def _score(score: float | None, bounds: Sequence[float] | None) -> str:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_tests import compare_scores
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.outcome_files import OUTCOMES, read_outcomes
 from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
+from crome_jax.evaluation.part_files import PARTS, StoredRow, read_parts
 from crome_jax.evaluation.published import PUBLISHED
 from crome_jax.evaluation.report import SCHEMA, split_statement
 from crome_jax.evaluation.run_additions import Addition, read_additions
@@ -35,6 +37,7 @@ class Evaluated:
         folder: that holds it.
         figures: of its report.json.
         outcomes: of its comparisons.
+        parts: benchmark to method to the rows of its table, with what every example adds.
         additions: best-of-N and diagnosis reports of its models.
         warnings: of what lies there and is not shown.
     """
@@ -42,6 +45,7 @@ class Evaluated:
     folder: Path
     figures: Mapping[str, Any]
     outcomes: Sequence[Mapping[str, Any]]
+    parts: Mapping[str, Mapping[str, Sequence[StoredRow]]] = dataclasses.field(default_factory=dict)
     additions: Sequence[Addition] = ()
     warnings: Sequence[str] = ()
 
@@ -67,7 +71,25 @@ def read_evaluated(run: Path) -> Evaluated:
             "evaluations; run `crome evaluate` again"
         )
     additions, warnings = read_additions([folder, run], figures["facts"].get("runs", ()))
-    return Evaluated(folder, figures, outcomes, additions, warnings)
+    parts = read_parts(folder) if figures["benchmarks"] else {}
+    _check_parts(folder, figures["benchmarks"], parts)
+    return Evaluated(folder, figures, outcomes, parts, additions, warnings)
+
+
+def _check_parts(
+    folder: Path, benchmarks: Mapping[str, Any], parts: Mapping[str, Mapping[str, Sequence[StoredRow]]]
+) -> None:
+    """Raise CromeError where scores are not those of the examples beside them, as after a kill between two files."""
+    for name, found in benchmarks.items():
+        for method, table in found["methods"].items():
+            rows = parts.get(name, {}).get(method)
+            scores = None if rows is None else [row.score for row in rows if row.level == "overall"]
+            same = scores is not None and np.allclose(scores, [] if table["score"] is None else [table["score"]])
+            if not same:
+                raise CromeError(
+                    f"{folder}: {PARTS} has other scores of {name} by {method!r} than report.json: they are of two "
+                    "evaluations; run `crome evaluate` again"
+                )
 
 
 def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) -> dict[str, Any]:
@@ -78,7 +100,8 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
     Returns:
         What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
         `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
-        `rejected`, `cut` and `differences` by method; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
+        `rejected`, `cut` and `differences` by method; `benchmark_tests.<benchmark>.<method>` against the first method,
+        as compare_scores gives it; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
         best_of_n_figures gives it; `effects.<method>`; and `warnings`, sentences.
 
     Raises:
@@ -142,6 +165,7 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
         "comparison": {
             "tests": tests,
             "disagreements": disagreements,
+            "benchmark_tests": _benchmark_tests(runs, names, methods, bootstrap),
             "published": {
                 name: [entry._asdict() for entry in PUBLISHED[name]] for name in benchmarks if name in PUBLISHED
             },
@@ -154,6 +178,21 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
             },
             "warnings": [*(warning for run in runs for warning in run.warnings), *_other_data(runs)],
         },
+    }
+
+
+def _benchmark_tests(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str], methods: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    rows: dict[str, dict[str, Sequence[StoredRow]]] = {}
+    for r, run in enumerate(runs):
+        for name, by_method in run.parts.items():
+            rows.setdefault(name, {}).update({names[r, method]: found for method, found in by_method.items()})
+    baseline, *others = methods
+    return {
+        name: {method: compare_scores(held[method], held[baseline], bootstrap) for method in others if method in held}
+        for name, held in rows.items()
+        if baseline in held
     }
 
 

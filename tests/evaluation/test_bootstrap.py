@@ -136,6 +136,17 @@ def test_parts_of_the_same_groups_are_drawn_together():
     assert (groups >= 2).all(1).any()
 
 
+def test_a_composite_difference_has_the_chance_of_its_parts():
+    one, two = (np.array([1.0, 0.0]), np.arange(2)), (np.array([1.0, 1.0]), np.arange(2, 4))
+    bootstrap = Bootstrap(resamples=4000)
+    # The first part's mean is 0, 1/2, 1/2 or 1, the second's always 1: the sum is 1/2 to 1, three quarters at its own.
+    difference, interval, chance = bootstrap.composite_difference([(0.5, *one), (0.5, *two)])
+    assert (difference, interval, chance) == (0.75, (0.5, 1.0), 1 / 4001)
+    alone = bootstrap.composite_difference([(1.0, *one)])
+    assert alone[2] == bootstrap.paired_chance(one[0], np.zeros(2), one[1])
+    assert bootstrap.composite_difference([(1.0, np.ones(3), np.zeros(3, int))]) == (1.0, None, None)
+
+
 def test_parts_without_spread_have_the_trials_of_their_groups():
     ones = [(0.5, np.ones(10), np.arange(10))] * 2
     assert Bootstrap().composite_interval(ones, together=True) == pytest.approx((0.72247, 1.0), abs=1e-5)

@@ -1,5 +1,6 @@
 """Runs side by side: paired on what they share, with the figures that each one's report has, and nothing that runs."""
 
+import dataclasses
 import gzip
 import json
 import math
@@ -12,12 +13,15 @@ from browser import look
 
 from crome_jax.cli import main
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
-from crome_jax.evaluation.benchmark_figures import benchmark_figures
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_figures import benchmark_figures, benchmark_rows
+from crome_jax.evaluation.benchmark_tests import compare_scores
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.comparison_markdown import render_markdown
 from crome_jax.evaluation.outcome_files import read_outcomes, write_outcomes
 from crome_jax.evaluation.page import render_page
 from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, paired_test
+from crome_jax.evaluation.part_files import PARTS, read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
 from crome_jax.groups import Comparison, build_group
@@ -113,6 +117,7 @@ def write_run(folder, method, some, right, left_out=0):
         for name, (some, _) in evaluations[method].items()
     }
     write_outcomes(folder, evaluations, {method: cut})
+    write_parts(folder, {name: benchmark_rows(name, {method: scored}) for name, scored in evaluations[method].items()})
     return folder
 
 
@@ -198,6 +203,56 @@ def test_benchmarks_stand_beside_published_numbers(comparison):
     published = comparison["comparison"]["published"]["rewardbench"]
     assert {entry["score"] for entry in published} >= {80.61, 84.15}
     assert all(entry["source"].startswith("arXiv") for entry in published)
+
+
+def test_scores_of_benchmarks_are_paired_on_the_examples_that_both_have(comparison):
+    # Of RewardBench's first ten examples, half in Chat and half in Safety, the first has 6 right, the second 9.
+    rows = comparison["comparison"]["benchmark_tests"]["rewardbench"]["crome"]
+    found = {row["name"]: row for row in rows}
+    assert list(found) == ["RewardBench", "Chat", "alpacaeval-easy", "Safety", "donotanswer"]
+    # Examples 0, 2, ... are of Chat: of five the first has 3 right, the second 5; of the others 3 and 4.
+    assert found["Chat"]["difference"] == pytest.approx(2 / 5)
+    assert found["donotanswer"]["difference"] == pytest.approx(1 / 5)
+    assert found["RewardBench"]["difference"] == pytest.approx((2 / 5 + 1 / 5) / 2)
+    assert (found["RewardBench"]["examples"], found["Chat"]["examples"]) == (10, 5)
+    low, high = found["RewardBench"]["interval"]
+    assert 0 <= low < 0.3 < high < 0.8
+    assert 0 < found["RewardBench"]["p"] < 0.5
+    # Equal rewards differ nowhere, in no resample.
+    same = comparison["comparison"]["benchmark_tests"]["rm_bench"]["crome"]
+    assert {row["name"] for row in same} >= {"RM-Bench", "hard", "chat"}
+    assert all((row["difference"], row["interval"], row["p"]) == (0, [0, 0], 1) for row in same)
+    page, text = render_page(comparison, []), render_markdown(comparison)
+    shown = f"{found['Chat']['interval'][0] * 100:.1f}–{found['Chat']['interval'][1] * 100:.1f}"
+    assert f'<td>+40.0<span class="range">{shown}</span></td>' in page
+    assert "| Crome | Safety, donotanswer | +20.0 (" in text
+    assert f"| Crome | Chat | +40.0 ({shown}) |" in text
+
+
+def test_parts_come_back_and_an_example_that_changed_is_none_that_both_have(tmp_path):
+    some = groups(6)
+    write = lambda folder, some: write_parts(  # noqa: E731
+        folder, {"rewardbench": benchmark_rows("rewardbench", {"m": (some, rewards(some, 4))})}
+    )
+    write(tmp_path / "a", some)
+    write(tmp_path / "b", [some[0], *groups(6)[1:5], dataclasses.replace(some[5], prompt=some[0].prompt)])
+    (one, other) = (read_parts(tmp_path / name)["rewardbench"]["m"] for name in "ab")
+    overall = next(row for row in one if row.level == "overall")
+    assert [share for share, _ in overall.parts] == [0.5, 0.5]
+    assert [part.values.tolist() for _, part in overall.parts] == [[1, 1, 0], [1, 1, 0]]
+    whole = {row["name"]: row["examples"] for row in compare_scores(one, one, BOOTSTRAP)}
+    part = {row["name"]: row["examples"] for row in compare_scores(one, other, BOOTSTRAP)}
+    assert (whole["RewardBench"], part["RewardBench"], part["Chat"], part["Safety"]) == (6, 5, 3, 2)
+    # A table of other parts has no line that is the same sum.
+    chat = [group for group in some if group.metadata["subset"] == "alpacaeval-easy"]
+    write(tmp_path / "c", chat)
+    third = read_parts(tmp_path / "c")["rewardbench"]["m"]
+    assert [row["name"] for row in compare_scores(one, third, BOOTSTRAP)] == ["Chat", "alpacaeval-easy"]
+    report = json.loads((write_run(tmp_path / "run", "m", some, 4) / "report.json").read_text())
+    report["benchmarks"]["rewardbench"]["methods"]["m"]["score"] += 0.01
+    write_json(tmp_path / "run" / "report.json", report)
+    with pytest.raises(CromeError, match=f"{PARTS} has other scores of rewardbench by 'm' than report.json"):
+        read_evaluated(tmp_path / "run")
 
 
 def test_the_style_matrix_is_drawn_and_written(comparison):
@@ -392,6 +447,23 @@ FAULTS = {
         "outcomes.jsonl.gz",
         gzipped(LINE | {"rewards": {"z": [1, 0]}}),
         "rewards of 'z', which",
+    ),
+    "no parts": (
+        "parts.json.gz",
+        None,
+        "holds no parts.json.gz, which benchmarks are compared by; run `crome",
+    ),
+    "parts cut": ("parts.json.gz", b"\x1f\x8b\x08", "parts.json.gz: is damaged ("),
+    "parts of another version": ("parts.json.gz", gzipped({"schema": "x"}), "is of schema 'x', not crome_jax.parts/1"),
+    "parts without benchmarks": (
+        "parts.json.gz",
+        gzipped({"schema": "crome_jax.parts/1"}),
+        "is damaged (KeyError: 'b",
+    ),
+    "parts of another evaluation": (
+        "parts.json.gz",
+        gzipped({"schema": "crome_jax.parts/1", "benchmarks": {}}),
+        "has other scores of rewardbench by 'crome' than report.json",
     ),
     "half a best of N": ("best_of_n.json", b"{", "best_of_n.json: cannot be read ("),
     "another best of N": ("best_of_n.json", b'{"schema": "x"}', "best_of_n.json: is of schema 'x', not crome_jax.best"),

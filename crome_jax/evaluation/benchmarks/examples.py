@@ -102,12 +102,14 @@ class Part:
         name: of the subset, say.
         values: one per example, whose mean is the part's score.
         prompts: the prompt of each.
+        examples: the place of each among the benchmark's examples; of what several make up, that of the first.
         weight: in the section that it belongs to.
     """
 
     name: str
     values: Float[np.ndarray, "N"]
     prompts: Int[np.ndarray, "N"]
+    examples: Int[np.ndarray, "N"]
     weight: float = 1.0
 
     @property
@@ -119,7 +121,7 @@ class Part:
 def subset_part(examples: Examples, results: Float[np.ndarray, "N"], subset: str, weight: float = 1.0) -> Part:
     """Return the part of one subset; it has no values where the subset has no example."""
     at = examples.of(subset)
-    return Part(subset, results[at], examples.prompts[at], weight)
+    return Part(subset, results[at], examples.prompts[at], at, weight)
 
 
 def row(
@@ -140,10 +142,12 @@ def row(
         together: whether the parts are of the same prompts, which the interval then draws once for all of them.
 
     Returns:
-        `name`, `level`, `score` and `interval` (None where there are no parts) and `examples`.
+        `name`, `level`, `score` and `interval` (None where there are no parts) and `examples`; and `parts` and
+        `together`, of which no report tells but what `part_files` writes.
     """
+    given = {"parts": tuple(parts), "together": together}
     if not parts:
-        return {"name": name, "level": level, "score": None, "interval": None, "examples": 0}
+        return {"name": name, "level": level, "score": None, "interval": None, "examples": 0, **given}
     weighed = [(share, part.values, part.prompts) for share, part in parts]
     interval = bootstrap.composite_interval(weighed, together=together)
     return {
@@ -152,6 +156,7 @@ def row(
         "score": float(sum(share * part.score for share, part in parts)),
         "interval": list(interval),
         "examples": sum(len(part.values) for _, part in parts) if examples is None else examples,
+        **given,
     }
 
 

@@ -42,7 +42,7 @@ def measure_rewordbench(examples: Examples, bootstrap: Bootstrap) -> dict[str, A
             continue
         was = np.array([before[keys[n]] for n in at])
         prompts = np.array([prompt_of[keys[n]] for n in at])
-        part = Part(name, results[at], prompts)
+        part = Part(name, results[at], prompts, np.array(at))
         lost = was - results[at]
         interval = bootstrap.mean_interval(lost, prompts)
         parts.append(part)
