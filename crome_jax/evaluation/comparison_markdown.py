@@ -5,6 +5,7 @@ from typing import Any
 
 from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name, shown_part
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
+from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.page import interval, percent, shown_names, signed
 
 
@@ -78,6 +79,20 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         header = ("N", *(labels[method] for method in panel.curves))
         parts += [f"## Best of N: {panel.title}", _table(header, rows)]
+    if tests := shown_tests(comparison["best_of_n_tests"]):
+        rows = [
+            (
+                title,
+                labels[method],
+                test["n"],
+                f"{signed(100 * test['difference'], 1)} ({interval(test['interval'])})",
+                "–" if test["p"] is None else f"{test['p']:.3g}",
+                test["prompts"],
+            )
+            for title, method, test in tests
+        ]
+        header = (f"best of N, paired, less {next(iter(labels.values()))}", "", "N", "points", "p", "prompts")
+        parts.append(_table(header, rows))
     if effects := comparison["effects"]:
         rows = [
             (name.replace("_", " "), kind, *(_effect(found[kind].get(name)) for found in effects.values()))

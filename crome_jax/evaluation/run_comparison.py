@@ -10,6 +10,7 @@ import numpy as np
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_tests import compare_scores
+from crome_jax.evaluation.best_of_n_tests import compare_picks
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.outcome_files import OUTCOMES, read_outcomes
 from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
@@ -100,9 +101,10 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
     Returns:
         What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
         `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
-        `rejected`, `cut` and `differences` by method; `benchmark_tests.<benchmark>.<method>` against the first method,
-        as compare_scores gives it; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
-        best_of_n_figures gives it; `effects.<method>`; and `warnings`, sentences.
+        `rejected`, `cut` and `differences` by method; against the first method, `benchmark_tests.<benchmark>.<method>`
+        as compare_scores gives it and `best_of_n_tests.<judge>.<method>` as compare_picks does;
+        `published.<benchmark>`; `best_of_n.<judge>.<method>` as best_of_n_figures gives it; `effects.<method>`; and
+        `warnings`, sentences.
 
     Raises:
         CromeError: where there is no run.
@@ -170,6 +172,7 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
                 name: [entry._asdict() for entry in PUBLISHED[name]] for name in benchmarks if name in PUBLISHED
             },
             "best_of_n": _best_of_n(runs, names),
+            "best_of_n_tests": _best_of_n_tests(runs, names, methods, bootstrap),
             "effects": {
                 names[r, found.method]: found.figures["effects"]
                 for r, run in enumerate(runs)
@@ -206,6 +209,24 @@ def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) 
                 held |= {name: found.figures["facts"].get(name) for name in ("sha256", "verdicts sha256", "judged by")}
                 by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
     return by_judge
+
+
+def _best_of_n_tests(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str], methods: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for r, run in enumerate(runs):
+        for addition in run.additions:
+            if addition.kind == "best_of_n":
+                by_method = found.setdefault(addition.figures["judge"], {})
+                by_method.setdefault(names[r, addition.method], addition.figures)
+    baseline, *others = methods
+    tests = {
+        judge: {method: compare_picks(held[method], held[baseline], bootstrap) for method in others if method in held}
+        for judge, held in found.items()
+        if baseline in held
+    }
+    return {judge: {method: test for method, test in by.items() if test} for judge, by in tests.items()}
 
 
 def _other_data(runs: Sequence[Evaluated]) -> list[str]:

@@ -89,6 +89,7 @@ def run(args: argparse.Namespace) -> None:
     """Get candidates, score and judge them, write the report and print the curve."""
     from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
     from crome_jax.evaluation.best_of_n_page import render_best_of_n
+    from crome_jax.evaluation.best_of_n_tests import picks_by_prompt
     from crome_jax.evaluation.bootstrap import Bootstrap
     from crome_jax.evaluation.candidate_judges import fingerprint_verdicts, judge_candidates, load_judge
     from crome_jax.evaluation.candidates import check_most, read_candidates
@@ -119,9 +120,11 @@ def run(args: argparse.Namespace) -> None:
         )
         items, rewards, cut, tokens = _scored(args, found, items, path, quarantine, journals, name)
         worth = [values[item.id] for item in items]
+        measured = best_of_n_figures(items, rewards, worth, args.judge, Bootstrap(), args.most)
         figures = plain_json(
             {
-                **best_of_n_figures(items, rewards, worth, args.judge, Bootstrap(), args.most),
+                **measured,
+                "by_prompt": picks_by_prompt(items, rewards, worth, [point["n"] for point in measured["curve"]]),
                 "title": f"Best of N by {name}",
                 "cut": cut,
                 "facts": {

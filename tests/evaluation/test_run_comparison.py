@@ -16,15 +16,19 @@ from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_figures import benchmark_figures, benchmark_rows
 from crome_jax.evaluation.benchmark_tests import compare_scores
+from crome_jax.evaluation.best_of_n_figures import PARTS, best_of_n_figures
+from crome_jax.evaluation.best_of_n_tests import compare_picks, picks_by_prompt, shown_tests
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.candidates import Candidates
 from crome_jax.evaluation.comparison_markdown import render_markdown
 from crome_jax.evaluation.outcome_files import read_outcomes, write_outcomes
 from crome_jax.evaluation.page import render_page
 from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, paired_test
-from crome_jax.evaluation.part_files import PARTS, read_parts, write_parts
+from crome_jax.evaluation.part_files import PARTS as PARTS_FILE
+from crome_jax.evaluation.part_files import read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
-from crome_jax.groups import Comparison, build_group
+from crome_jax.groups import Comparison, Message, build_group
 
 BOOTSTRAP = Bootstrap(resamples=50)
 HOSTILE = "<script>document.title='taken'</script> {{7*7}} & |"
@@ -251,7 +255,7 @@ def test_parts_come_back_and_an_example_that_changed_is_none_that_both_have(tmp_
     report = json.loads((write_run(tmp_path / "run", "m", some, 4) / "report.json").read_text())
     report["benchmarks"]["rewardbench"]["methods"]["m"]["score"] += 0.01
     write_json(tmp_path / "run" / "report.json", report)
-    with pytest.raises(CromeError, match=f"{PARTS} has other scores of rewardbench by 'm' than report.json"):
+    with pytest.raises(CromeError, match=f"{PARTS_FILE} has other scores of rewardbench by 'm' than report.json"):
         read_evaluated(tmp_path / "run")
 
 
@@ -344,6 +348,52 @@ def test_best_of_n_by_judges_that_differ_is_warned_of(folders, tmp_path):
     (warning,) = found["warnings"]
     assert warning.startswith("best of N by judge exact: the same candidates were judged in 2 ways (by the rule, by m")
     assert {held["judged by"] for held in found["best_of_n"]["exact"].values()} == {"the rule", "mine.py:prefer"}
+
+
+def picked(model, scores, judge="exact", **facts):
+    """What `crome best_of_n` writes of prompts with two candidates, the first of them right."""
+    items = [
+        Candidates(f"c{n}", (Message("user", f"Sum {n}?"),), ("right", "wrong"), {"harmful": n < 3}, "", n)
+        for n in range(len(scores))
+    ]
+    rewards, values = [np.array([s, 0.0]) for s in scores], [np.array([1.0, 0.0])] * len(scores)
+    figures = best_of_n_figures(items, rewards, values, judge, BOOTSTRAP)
+    told = {"model": str(model), "sha256": "candidates", "verdicts sha256": "verdicts", **facts}
+    return figures | {"by_prompt": picks_by_prompt(items, rewards, values, [1, 2]), "facts": told}
+
+
+def test_what_models_pick_of_the_same_candidates_is_paired():
+    # Of eight prompts the one picks right in 3, which are the harmful ones, the other in 7.
+    one, other = [picked("m", [1] * right + [-1] * (8 - right), "refusal") for right in (3, 7)]
+    tests = compare_picks(other, one, BOOTSTRAP)
+    first, second = tests["curve"]
+    assert (first["n"], first["difference"], first["interval"], first["p"]) == (1, 0, [0, 0], 1)
+    assert (second["n"], second["difference"], second["prompts"]) == (2, 0.5, 8)
+    assert 0 < second["interval"][0] < 0.5 < second["interval"][1] < 1
+    assert second["p"] < 0.2
+    assert [point["difference"] for point in tests["attack_success"]] == [0, 0]
+    assert [point["difference"] for point in tests["over_refusal"]] == [0, pytest.approx(-4 / 5)]
+    assert [title for title, *_ in shown_tests({"refusal": {"x": tests}})][2:4] == [PARTS["attack_success"]] * 2
+    assert list(compare_picks(picked("m", [1, 1]), picked("m", [-1, 1]), BOOTSTRAP)) == ["curve"]
+    # Other candidates, other verdicts, and reports that do not say what was picked are not paired.
+    assert compare_picks(other, picked("m", [1] * 8, "refusal", sha256="others"), BOOTSTRAP) == {}
+    assert compare_picks(other, picked("m", [1] * 8, "refusal", **{"verdicts sha256": "x"}), BOOTSTRAP) == {}
+    assert compare_picks(other, {**one, "by_prompt": None}, BOOTSTRAP) == {}
+
+
+def test_paired_picks_are_shown(folders, tmp_path):
+    runs = []
+    for n, scores in enumerate(([1, -1, -1, 1], [1, 1, -1, 1])):
+        folder = shutil.copytree(folders[1], tmp_path / str(n))
+        write_json(folder / "best_of_n.json", picked(folders[1].parent / "model of crome", scores))
+        runs.append(read_evaluated(folder))
+    figures = compare_runs(runs, BOOTSTRAP)
+    (tests,) = figures["comparison"]["best_of_n_tests"]["exact"].values()
+    assert [test["difference"] for test in tests["curve"]] == [0, 0.25]
+    page, text = render_page(figures, []), render_markdown(figures)
+    assert "<h3>Best of N, paired</h3>" in page
+    assert "<td>+25.0<span" in page
+    assert f"({tmp_path / '1'}) | 2 | +25.0 (" in text
 
 
 def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
