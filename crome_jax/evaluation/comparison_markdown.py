@@ -101,6 +101,21 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         header = ("attribute", "kind", *(labels[method] for method in effects))
         parts += ["## Effects of attributes on reward (nats, two rewrites)", _table(header, rows)]
+    if tests := comparison["effects_tests"]:
+        rows = [
+            (
+                test["attribute"].replace("_", " "),
+                test["kind"],
+                labels[method],
+                _effect({"double": {"ate": test["difference"], "ate_interval": test["interval"]}}),
+                "–" if test["p"] is None else f"{test['p']:.3g}",
+                test["responses"],
+            )
+            for method, found in tests.items()
+            for test in found
+        ]
+        header = ("attribute, paired", "kind", "", f"nats, less {next(iter(labels.values()))}", "p", "responses")
+        parts.append(_table(header, rows))
     if scoring := figures["facts"]["scoring"]:
         prints = {row["data"]: row.get("sha256", "–") for row in figures["facts"]["data"]}
         rows = [

@@ -12,7 +12,7 @@ from crome_jax.evaluation.accuracy import check_rewards, pairwise_outcomes
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.calibration import fit_scale
 from crome_jax.evaluation.distinct import number_prompts
-from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
+from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, effects_by_rewrite, measure_effect
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.evaluation.leads import Judged, is_pairwise, lead
 from crome_jax.evaluation.length_control import measure_length_control
@@ -50,7 +50,8 @@ def diagnose(
 
     Returns:
         `accuracy` as split_figures gives it; `length_control`; `calibration_scale`; `worst_stratum`; `effects.causal`
-        and `effects.spurious`, attribute to what measure_effect gives; `summary` as compare_kinds gives it.
+        and `effects.spurious`, attribute to what measure_effect gives and, as `by_rewrite`,
+        effects_by_rewrite; `summary` as compare_kinds gives it.
 
     Raises:
         CromeError: where no comparison prefers one side, or rewards are not finite.
@@ -69,6 +70,7 @@ def diagnose(
     decided = pairwise_outcomes(groups, own).decided()
     figures = split_figures(groups, own, bootstrap)
     found: dict[str, dict[str, list[RewriteRewards]]] = {CAUSAL: {}, SPURIOUS: {}}
+    texts: dict[tuple[str, str], list[list[str | None]]] = {}
     for item, (once, twice) in zip(rewritten, places, strict=True):
         # Of a pairwise model what counts is the lead over the first rewrite, which stands for the zero of rewards.
         reward = rewards[item.group]
@@ -76,8 +78,15 @@ def diagnose(
         back = None if twice is None else lead(reward, twice, once)
         row = RewriteRewards(int(prompts[item.group]), item.treated, original, 0.0, back)
         found[item.kind].setdefault(item.attribute, []).append(row)
+        group = groups[item.group]
+        asked = [text for message in group.prompt for text in (message.role, message.content)]
+        written = [*asked, group.responses[item.response].text, item.once, item.twice]
+        texts.setdefault((item.kind, item.attribute), []).append(written)
     effects = {
-        kind: {name: measure_effect(rows, bootstrap) for name, rows in by_name.items()}
+        kind: {
+            name: {**measure_effect(rows, bootstrap), "by_rewrite": effects_by_rewrite(rows, texts[kind, name])}
+            for name, rows in by_name.items()
+        }
         for kind, by_name in found.items()
     }
     scale = float(np.std(np.concatenate([decided.difference, -decided.difference])))

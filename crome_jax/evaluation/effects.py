@@ -10,7 +10,9 @@ twice, both sides have been through it, and what it does besides cancels:
 """
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,59 @@ def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict
         "untreated": sum(not row.treated for row in double),
         "responses": len(rows),
     }
+
+
+def effects_by_rewrite(rows: Sequence[RewriteRewards], texts: Sequence[Sequence[str | None]]) -> dict[str, Any]:
+    """Return the effects that the mean by double rewrite is of: what compare_effects pairs.
+
+    Args:
+        rows: of one attribute.
+        texts: of each what was rewritten, and its rewrites.
+
+    Returns:
+        `sha256` of the texts; of each double rewrite `prompts`, a number for its prompt, and `values` (nats).
+    """
+    double = [(row, text) for row, text in zip(rows, texts, strict=True) if row.twice is not None]
+    return {
+        "sha256": hashlib.sha256(json.dumps([text for _, text in double]).encode("ascii")).hexdigest(),
+        "prompts": [row.prompt for row, _ in double],
+        "values": [_double(row) for row, _ in double],
+    }
+
+
+def compare_effects(
+    left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """Compare two models' effects (ATE by double rewrite) on the same rewrites.
+
+    Args:
+        left, right: the `effects` of either's diagnosis.
+
+    Returns:
+        Of each attribute that both measured on the same rewrites `kind`, `attribute`, `difference` (left less right,
+        nats), its `interval` and `p` (bootstrap over prompts, two-sided), both None where one prompt leaves them
+        unknown, and the number of `responses`.
+    """
+    found = []
+    for kind, by_name in right.items():
+        for name, effect in by_name.items():
+            sides = [one.get("by_rewrite") for one in (left.get(kind, {}).get(name, {}), effect)]
+            if None in sides or sides[0]["sha256"] != sides[1]["sha256"] or not sides[0]["values"]:
+                continue
+            ours, theirs = (np.array(side["values"], np.float64) for side in sides)
+            prompts = np.array(sides[0]["prompts"], np.int64)
+            difference, interval = bootstrap.paired_difference(ours, theirs, prompts)
+            found.append(
+                {
+                    "kind": kind,
+                    "attribute": name,
+                    "difference": difference,
+                    "interval": None if interval is None else list(interval),
+                    "p": bootstrap.paired_chance(ours, theirs, prompts),
+                    "responses": len(ours),
+                }
+            )
+    return found
 
 
 def _single(row: RewriteRewards) -> float:

@@ -12,6 +12,7 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_tests import compare_scores
 from crome_jax.evaluation.best_of_n_tests import compare_picks
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.effects import compare_effects
 from crome_jax.evaluation.outcome_files import OUTCOMES, read_outcomes
 from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
 from crome_jax.evaluation.part_files import PARTS, StoredRow, read_parts
@@ -102,9 +103,9 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
         What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
         `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
         `rejected`, `cut` and `differences` by method; against the first method, `benchmark_tests.<benchmark>.<method>`
-        as compare_scores gives it and `best_of_n_tests.<judge>.<method>` as compare_picks does;
-        `published.<benchmark>`; `best_of_n.<judge>.<method>` as best_of_n_figures gives it; `effects.<method>`; and
-        `warnings`, sentences.
+        as compare_scores gives it, `best_of_n_tests.<judge>.<method>` as compare_picks does and
+        `effects_tests.<method>` as compare_effects does; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
+        best_of_n_figures gives it; `effects.<method>`; and `warnings`, sentences.
 
     Raises:
         CromeError: where there is no run.
@@ -174,11 +175,18 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
             "best_of_n": _best_of_n(runs, names),
             "best_of_n_tests": _best_of_n_tests(runs, names, methods, bootstrap),
             "effects": {
-                names[r, found.method]: found.figures["effects"]
+                names[r, found.method]: {
+                    kind: {
+                        name: {key: value for key, value in effect.items() if key != "by_rewrite"}
+                        for name, effect in by_name.items()
+                    }
+                    for kind, by_name in found.figures["effects"].items()
+                }
                 for r, run in enumerate(runs)
                 for found in run.additions
                 if found.kind == "diagnosis"
             },
+            "effects_tests": _effects_tests(runs, names, methods, bootstrap),
             "warnings": [*(warning for run in runs for warning in run.warnings), *_other_data(runs)],
         },
     }
@@ -227,6 +235,20 @@ def _best_of_n_tests(
         if baseline in held
     }
     return {judge: {method: test for method, test in by.items() if test} for judge, by in tests.items()}
+
+
+def _effects_tests(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str], methods: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, list[dict[str, Any]]]:
+    held = {
+        names[r, found.method]: found.figures["effects"]
+        for r, run in enumerate(runs)
+        for found in run.additions
+        if found.kind == "diagnosis"
+    }
+    baseline, *others = methods
+    tests = {m: compare_effects(held[m], held[baseline], bootstrap) for m in others if {m, baseline} <= held.keys()}
+    return {method: found for method, found in tests.items() if found}
 
 
 def _other_data(runs: Sequence[Evaluated]) -> list[str]:

@@ -19,7 +19,7 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.calibration import fit_scale
 from crome_jax.evaluation.diagnosis import diagnose, worst_stratum
 from crome_jax.evaluation.diagnosis_page import render_diagnosis
-from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
+from crome_jax.evaluation.effects import RewriteRewards, compare_effects, compare_kinds, measure_effect
 from crome_jax.evaluation.length_control import measure_length_control
 from crome_jax.evaluation.rewrites import causal_rewrites
 from crome_jax.evaluation.strata import word_count
@@ -258,6 +258,24 @@ def test_intervals_of_effects_and_of_length_control_draw_prompts():
     # Every record twice under one prompt says no more than once, but for rounding.
     twice = [dataclasses.replace(group, id=f"{group.id} {n}") for group in GROUPS for n in (0, 1)]
     assert widths(twice) == pytest.approx(widths(GROUPS), abs=1e-9)
+
+
+def test_effects_are_paired_on_the_same_rewrites():
+    def measured(groups, **scales):
+        score = lambda groups: [scales.get("of", 1.0) * reward for reward in score_style(groups)]  # noqa: E731
+        return diagnose(groups, score, oracle=None, spurious=("bullets", "emoji"), bootstrap=BOOTSTRAP)["effects"]
+
+    plain, twice = measured(GROUPS), measured(GROUPS, of=2.0)
+    found = {test["attribute"]: test for test in compare_effects(twice, plain, BOOTSTRAP)}
+    for name, effect in plain["spurious"].items():
+        double, test = effect["double"], found[name]
+        assert test["difference"] == pytest.approx(double["ate"])
+        assert test["interval"] == pytest.approx(double["ate_interval"])
+        assert test["responses"] == effect["treated"] + effect["untreated"]
+    assert found["bullets"]["p"] == 1 / 51
+    assert found["bullets"]["kind"] == "spurious"
+    assert compare_effects(measured(GROUPS[1:]), plain, BOOTSTRAP) == []  # Other rewrites.
+    assert compare_effects({"spurious": {"bullets": {}}}, plain, BOOTSTRAP) == []
 
 
 def test_prompts_are_drawn_with_all_of_their_records():

@@ -381,6 +381,26 @@ def test_what_models_pick_of_the_same_candidates_is_paired():
     assert compare_picks(other, {**one, "by_prompt": None}, BOOTSTRAP) == {}
 
 
+def test_paired_effects_are_shown(folders, tmp_path):
+    runs = []
+    for n, values in enumerate(([0.5, 0.25], [1.0, 0.25])):
+        folder = shutil.copytree(folders[0], tmp_path / str(n))
+        found = diagnosis(folders[0].parent / "model of bradley_terry")
+        told = {"sha256": "rewrites", "prompts": [0, 1], "values": values}
+        write_json(
+            folder / "diagnosis.json",
+            found | {"effects": {"causal": {}, "spurious": {"b": EFFECT | {"by_rewrite": told}}}},
+        )
+        runs.append(read_evaluated(folder))
+    figures = compare_runs(runs, BOOTSTRAP)
+    (tests,) = figures["comparison"]["effects_tests"].values()
+    assert [test["difference"] for test in tests] == [0.25]
+    assert all("by_rewrite" not in found["spurious"]["b"] for found in figures["comparison"]["effects"].values())
+    page, text = render_page(figures, []), render_markdown(figures)
+    assert '<td>+0.25<span class="range">+0.00 to +0.50</span></td>' in page
+    assert "| b | spurious |" in text.split("attribute, paired")[1]
+
+
 def test_paired_picks_are_shown(folders, tmp_path):
     runs = []
     for n, scores in enumerate(([1, -1, -1, 1], [1, 1, -1, 1])):
