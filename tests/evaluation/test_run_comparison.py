@@ -448,13 +448,16 @@ def test_paired_tests_draw_prompts_whatever_records_they_are_in(tmp_path):
 
 @pytest.mark.parametrize("case", ["a vote of each annotator", "texts alike at first"])
 def test_no_comparison_is_lost(tmp_path, case):
-    # Votes are three to one; of answers that are alike for long, each model is right about one of two comparisons.
+    # Votes are three to one; of answers that are alike for long, each model is right about one of two comparisons, and
+    # the second run has them in another order.
     votes, start = case == "a vote of each annotator", "same words " * 200
     texts = ("good", "bad") if votes else (f"{start}a", f"{start}b", f"{start}c")
     sides = [(0, 1), (0, 1), (1, 0), (0, 1)] if votes else [(0, 1), (0, 2)]
-    group = build_group(id="g", prompt="Why?", responses=texts, comparisons=[Comparison(*pair) for pair in sides])
     scores = {"one": np.array([1.0, 0.0, 2.0][: len(texts)]), "two": np.array([0.0, 1.0, -1.0][: len(texts)])}
     for method, score in scores.items():
+        in_order = sides if method == "one" else sides[::-1]
+        compared = [Comparison(*pair) for pair in in_order]
+        group = build_group(id="g", prompt="Why?", responses=texts, comparisons=compared)
         evaluations = {method: {"data": ([group], [score])}}
         write_report(build_report(evaluations, facts={"runs": [], "data": [], "scoring": []}), tmp_path / method)
         write_outcomes(tmp_path / method, evaluations, {method: {"data": [np.zeros(len(texts), bool)]}})
