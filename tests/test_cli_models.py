@@ -422,6 +422,8 @@ def test_best_of_n_is_measured_from_a_file(place, tmp_path, capsys):
     figures = json.loads((tmp_path / "out" / "best_of_n.json").read_text())
     assert [point["n"] for point in figures["curve"]] == [1, 2, 4]
     assert figures["curve"][0]["value"] == 0.5
+    by_prompt = np.array(figures["by_prompt"]["values"])
+    np.testing.assert_allclose(by_prompt.mean(0), [point["value"] for point in figures["curve"]])
     assert f"best of 4: {100 * figures['curve'][2]['value']:.1f}%" in printed
     assert figures["facts"]["responses cut"] == 0
     assert "Best of N by crome" in (tmp_path / "out" / "best_of_n.html").read_text()

@@ -354,6 +354,8 @@ def test_bad_candidates_are_set_aside_and_a_judge_of_one_s_own_is_asked(place, t
     assert found["prompts"] == 3
     assert found["curve"][0]["value"] == 0.25
     assert found["facts"]["judged by"].endswith("mine.py:prefer")
+    assert len(found["facts"]["verdicts sha256"]) == 64
+    assert found["facts"]["scored token"] == '"<|im_end|>"'
 
 
 def test_each_benchmark_has_the_folder_that_is_its_own(tmp_path):

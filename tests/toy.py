@@ -76,6 +76,7 @@ class WordTokenizer:
     """One token a word, of the 64 of the toy task: reading a real vocabulary takes seconds."""
 
     fingerprint = "words"
+    ending = (6,)
 
     def encode_prompt(self, prompt: Sequence[Message]) -> list[int]:
         """Encode a prompt; refuse what a chat template might refuse."""

@@ -137,7 +137,7 @@ def compare_expected(
     found = []
     for ahead, behind in EXPECTED:
         if ahead in runs and behind in runs:
-            sides = right[ahead], right[behind], outcomes[ahead][0].group
+            sides = right[ahead], right[behind], outcomes[ahead][0].prompt
             found.append((ahead, behind, *bootstrap.paired_difference(*sides), bootstrap.paired_chance(*sides)))
     return found
 

@@ -117,7 +117,8 @@ class ChatTemplate:
 
     Attributes:
         end_of_turn: the control token that ends an assistant's turn.
-        stops_there: whether the template writes nothing after it.
+        tail: what the template writes after it where the conversation ends there, in pieces that begin with a text.
+        stops_there: whether that is nothing.
         folds_system: whether a leading system turn is written at the head of the first user turn, parted by a blank
             line as in Gemma 3's template, because the template refuses or drops the role.
 
@@ -142,12 +143,13 @@ class ChatTemplate:
             pieces = self._answer_pieces(_ANSWER)
         except jinja2.TemplateError as e:
             raise CromeError(f"chat template: cannot write a question and its answer ({e})") from None
-        # The control token after the answer's text ends the turn; what a template writes after it is dropped.
+        # The control token after the answer's text ends the turn.
         self._turn = next((i + 2 for i, text in enumerate(pieces) if _ANSWER in text), len(pieces) + 1)
         if self._turn > len(pieces):
             raise CromeError("chat template: ends an assistant's turn with no control token; give one that does")
         self.end_of_turn = pieces[self._turn - 1]
-        self.stops_there = pieces[self._turn :] == [""]
+        self.tail = pieces[self._turn :]
+        self.stops_there = self.tail == [""]
 
     def prompt(self, prompt: Sequence[Message]) -> list[str]:
         """Render a prompt up to where the assistant's answer starts.

@@ -53,15 +53,20 @@ def common_beginning(texts: Sequence[Sequence[int]], most: int | None = None) ->
     return next((n for n, (a, b) in enumerate(alike) if a != b), min(len(first), len(last)))
 
 
-def cut_to(ids: Sequence[int], length: int) -> Sequence[int]:
-    """Cut a response to `length` tokens; it keeps its last, the end of its turn: that is the one that is scored."""
-    return ids if length == len(ids) else [*ids[: length - 1], ids[-1]]
+def cut_to(ids: Sequence[int], length: int, ending: int = 1) -> Sequence[int]:
+    """Cut a response to `length` tokens; it keeps its end, which begins with that of its turn: its last is scored.
+
+    Args:
+        ending: tokens of its end; as many as there is room for are kept.
+    """
+    kept = min(ending, length)
+    return ids if length == len(ids) else [*ids[: length - kept], *ids[len(ids) - kept :]]
 
 
-def are_equal_once_cut(left: Sequence[int], right: Sequence[int], kept: tuple[int, int]) -> bool:
+def are_equal_once_cut(left: Sequence[int], right: Sequence[int], kept: tuple[int, int], ending: int = 1) -> bool:
     """Tell whether two responses that differ no longer do once they are cut to `kept` tokens each."""
     if kept[0] < len(left) and kept[1] < len(right):
         kept = (min(kept),) * 2  # Of an odd room one has a token more, which says nothing.
     elif kept == (len(left), len(right)):
         return False
-    return list(cut_to(left, kept[0])) == list(cut_to(right, kept[1]))
+    return list(cut_to(left, kept[0], ending)) == list(cut_to(right, kept[1], ending))

@@ -100,6 +100,7 @@ def tokenize(group: PreferenceGroup, index: int, tokenizer: Tokenizer) -> Tokeni
             for name in ("target", "weight", "margin")
         },
         attributes=[c.moved for c in comparisons],
+        ending=len(tokenizer.ending),
     )
 
 

@@ -26,7 +26,7 @@ class TokenizedGroup:
     Args:
         index: which group of the data set this is; rows point back at it.
         prompt: token ids up to where a response begins.
-        responses: token ids of each response, its end-of-turn token last.
+        responses: token ids of each response, its end-of-turn token last, or what a model wants after that.
         left, right, kind: i32 [C], as the group's comparisons; a right of -1 says that left holds both answers.
         target, weight, margin: f32 [C].
         attributes: of each comparison, the attribute that metrics count it under, empty for none; () where there are
@@ -34,6 +34,7 @@ class TokenizedGroup:
         cut: responses that were cut already, as two answers in one slot are.
         cut_at: which responses of the group these are.
         equal: comparisons of such answers that are equal once cut.
+        ending: tokens that end every response, which it keeps when it is cut.
     """
 
     index: int
@@ -49,6 +50,7 @@ class TokenizedGroup:
     cut: int = 0
     equal: int = 0
     cut_at: Sequence[int] = ()
+    ending: int = 1
 
 
 _COMPARED = ("left", "right", "kind", "target", "weight", "margin")
@@ -357,7 +359,8 @@ def _is_equal_once_cut(unit: _Unit, lengths: dict[int, int], group: TokenizedGro
     if len(sides) < 2:
         return False
     left, right = sides
-    return are_equal_once_cut(group.responses[left], group.responses[right], (lengths[left], lengths[right]))
+    kept = lengths[left], lengths[right]
+    return are_equal_once_cut(group.responses[left], group.responses[right], kept, group.ending)
 
 
 def _has_slots(units: Sequence[_Unit], shape: RowShape) -> bool:
@@ -442,7 +445,7 @@ def _lay_out(rows: list[list[_Piece]], shape: RowShape, tallies: dict, head: Seq
             for r, length in zip(piece.responses, piece.lengths, strict=True):
                 span = slice(t, t + length)
                 ids = group.responses[r]
-                token_fields["tokens"][row, span] = cut_to(ids, length)
+                token_fields["tokens"][row, span] = cut_to(ids, length, group.ending)
                 token_fields["positions"][row, span] = begun + len(group.prompt) + np.arange(length)
                 token_fields["response_ids"][row, span] = slot + 1
                 t += length

@@ -24,7 +24,7 @@ from crome_jax.data.vocabularies import (
     read_gguf_vocabulary,
     read_sentencepiece_vocabulary,
 )
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Message
 from crome_jax.weights.gguf_header import GGUFFile, open_gguf
 
@@ -48,20 +48,33 @@ class Tokenizer:
         vocabulary: what the files hold.
         chat_template: a Jinja template to use instead of the vocabulary's; without either, the default of
             `chat_templates.default_template`.
+        whole: whether a response has what the template writes after its turn, too, as it has in a text that others
+            render; else it ends with its turn.
+        padding: the id that whoever scores the last token of a whole response pads with: it is no token of the text,
+            so a response has none at its end. None for none.
 
     Attributes:
         vocab_size: number of ids.
         bos_id, eos_id: ids, None where the vocabulary has none.
         pad_id: the padding id; EOS or else 0 where the vocabulary has none.
-        end_of_turn_id: the last token of every encoded response, the one whose hidden state is scored.
+        end_of_turn_id: of the token that ends an assistant's turn.
+        ending: the ids that every response ends with: `end_of_turn_id` alone, unless `whole`. The hidden state of a
+            response's last token is scored; where `padding` leaves none of these, that is the last of its text.
         chat_template: the Jinja template in use.
 
     Raises:
         CromeError: where the template does not fit the vocabulary.
     """
 
-    def __init__(self, vocabulary: Vocabulary, chat_template: str | None = None):
-        self._vocabulary = vocabulary
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        chat_template: str | None = None,
+        *,
+        whole: bool = False,
+        padding: int | None = None,
+    ):
+        self._vocabulary, self._whole, self._padding_id = vocabulary, whole, padding
         ids, control = vocabulary.ids(), vocabulary.control_tokens()
         self.chat_template = chat_template or vocabulary.chat_template or default_template(control)
         parts = ("bos", "eos", "pad", "unk")
@@ -77,10 +90,12 @@ class Tokenizer:
         self.eos_id = ids.get(vocabulary.eos)
         self.pad_id = ids.get(vocabulary.pad, self.eos_id or 0)
         self.end_of_turn_id = ids[self._template.end_of_turn]
+        self.ending = self._ending() if whole else [self.end_of_turn_id]
 
     def __reduce__(self):
         # Data-loading workers receive it by pickling; a compiled template has no pickle.
-        return Tokenizer, (self._vocabulary, self.chat_template)
+        make = functools.partial(Tokenizer, whole=self._whole, padding=self._padding_id)
+        return make, (self._vocabulary, self.chat_template)
 
     def encode(self, text: str) -> list[int]:
         """Encode text alone: no BOS, no control token."""
@@ -105,12 +120,23 @@ class Tokenizer:
         return ids
 
     def encode_response(self, response: str) -> list[int]:
-        """Encode an answer; its last id is `end_of_turn_id`, and that id occurs nowhere before."""
+        """Encode an answer and its end; `end_of_turn_id` is there once at most, and none of its text.
+
+        Raises:
+            DataError: where the chat template refuses it, or nothing of it is left to be scored.
+        """
         return self.encode_responses([response])[0]
 
     def encode_responses(self, responses: Iterable[str]) -> list[list[int]]:
         """Encode answers as `encode_response` does each, on all cores."""
-        return self._encode_pieces([self._template.response(response) for response in responses])
+        encoded = self._encode_pieces([self._template.response(response) for response in responses])
+        encoded = [[*ids[:-1], *self.ending] for ids in encoded]
+        if not all(encoded):
+            raise DataError(
+                "is empty, and the token that ends its turn is the model's padding, which is not scored",
+                field="response",
+            )
+        return encoded
 
     def encode_between(self, request: str) -> list[int]:
         """Encode what stands between two answers to a prompt: a user's turn that asks for the second, up to its start.
@@ -127,9 +153,9 @@ class Tokenizer:
         return self._template.folds_system
 
     @property
-    def stops_at_end_of_turn(self) -> bool:
-        """Whether the chat template by itself writes nothing after the token that ends an assistant's turn."""
-        return self._template.stops_there
+    def scored_token(self) -> str:
+        """The token whose hidden state is scored, in JSON's spelling, or in words where it differs by response."""
+        return json.dumps(self.decode(self.ending[-1:])) if self.ending else "the last of the response's text"
 
     def writes_pairs(self, request: str) -> bool:
         """Tell whether the chat template by itself writes two answers as encoding each, and `encode_between`, does."""
@@ -161,6 +187,7 @@ class Tokenizer:
             self._special_tokens,
             self._vocabulary.add_bos,
             self.encode(_PROBE),
+            *([self.ending] if self.ending != [self.end_of_turn_id] else []),
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
@@ -221,6 +248,13 @@ class Tokenizer:
         self._write(folder, definition, self._special_tokens | named, template, False, model_max_length=context)
         pad_id = self._control_ids[pad]
         return {"pad_token_id": pad_id, "bos_token_id": self.bos_id, "eos_token_id": self.end_of_turn_id}
+
+    def _ending(self) -> list[int]:
+        """Return the ids of an end of turn and of what the chat template writes after it, without padding."""
+        (ids,) = self._encode_pieces([["", self._template.end_of_turn, *self._template.tail]])
+        while ids and ids[-1] == self._padding_id:
+            ids.pop()
+        return ids
 
     def _writes_bos(self) -> bool:
         """Return whether the chat template by itself starts a conversation with BOS."""

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from crome_jax.errors import CromeError, DataError, Diverged
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.distinct import number_prompts
 from crome_jax.evaluation.leads import Judged, lead
 from crome_jax.evaluation.strata import stratify
 from crome_jax.groups import PreferenceGroup
@@ -22,7 +23,8 @@ class Outcomes:
     """Comparisons as columns, each seen from its preferred response (a tie: from its left one).
 
     Args:
-        group: index of the group, the unit that the bootstrap draws.
+        group: index of the group.
+        prompt: number of its prompt, the unit that the bootstrap draws: equal numbers are equal prompts.
         comparison: index of the comparison in its group.
         difference: reward of the preferred response less the other's (nats).
         target: probability that the preferred response is preferred, in [0.5, 1]; 0.5 is a tie.
@@ -33,6 +35,7 @@ class Outcomes:
     """
 
     group: Int[np.ndarray, "N"]
+    prompt: Int[np.ndarray, "N"]
     comparison: Int[np.ndarray, "N"]
     difference: Float[np.ndarray, "N"]
     target: Float[np.ndarray, "N"]
@@ -84,6 +87,7 @@ def pairwise_outcomes(groups: Sequence[PreferenceGroup], rewards: Sequence[np.nd
         DataError: where a spurious attribute is no boolean.
     """
     rewards = check_rewards(groups, rewards)
+    prompts = number_prompts(groups)
     rows: dict[str, list[Any]] = {field.name: [] for field in dataclasses.fields(Outcomes)}
     for g, (group, reward) in enumerate(zip(groups, rewards, strict=True)):
         category = group.metadata.get("category")
@@ -96,6 +100,7 @@ def pairwise_outcomes(groups: Sequence[PreferenceGroup], rewards: Sequence[np.nd
             except DataError as e:
                 raise e.at(f"group {group.id!r}") from None
             rows["group"].append(g)
+            rows["prompt"].append(prompts[g])
             rows["comparison"].append(c)
             rows["difference"].append(lead(reward, preferred, other))
             rows["target"].append(max(comparison.target, 1 - comparison.target))
@@ -105,6 +110,7 @@ def pairwise_outcomes(groups: Sequence[PreferenceGroup], rewards: Sequence[np.nd
             rows["strata"].append(strata)
     return Outcomes(
         group=np.array(rows["group"], np.int64),
+        prompt=np.array(rows["prompt"], np.int64),
         comparison=np.array(rows["comparison"], np.int64),
         difference=np.array(rows["difference"], np.float64),
         target=np.array(rows["target"], np.float64),
@@ -153,15 +159,16 @@ def measure_accuracy(outcomes: Outcomes, bootstrap: Bootstrap) -> dict[str, Any]
 
     Returns:
         `accuracy` in [0, 1] and its `interval` (both None where there are no comparisons), the number of
-        `comparisons` and of the `groups` they belong to.
+        `comparisons`, and of the `groups` and the `prompts` they belong to.
     """
     correct = outcomes.correct
-    interval = bootstrap.accuracy_interval(correct, outcomes.group)
+    interval = bootstrap.accuracy_interval(correct, outcomes.prompt)
     return {
         "accuracy": float(correct.mean()) if len(correct) else None,
         "interval": list(interval) if interval else None,
         "comparisons": len(outcomes),
         "groups": len(np.unique(outcomes.group)),
+        "prompts": len(np.unique(outcomes.prompt)),
     }
 
 
@@ -192,7 +199,7 @@ def measure_ties(ties: Outcomes, bootstrap: Bootstrap) -> dict[str, Any]:
         All but the count are None where there are no ties.
     """
     gap = np.abs(ties.difference)
-    interval = bootstrap.mean_interval(gap, ties.group)
+    interval = bootstrap.mean_interval(gap, ties.prompt)
     return {
         "comparisons": len(ties),
         "mean_absolute_difference": float(gap.mean()) if len(ties) else None,

@@ -9,6 +9,11 @@ def overall_name(tables: Mapping[str, Any]) -> str:
     return "overall" if all(table["complete"] for table in tables.values()) else "overall (partial)"
 
 
+def shown_part(row: Mapping[str, Any]) -> str:
+    """Return what a compared line of a table is called by itself: a subset's name may be that of several."""
+    return row["name"] if row["level"] != "subset" or not row["section"] else f"{row['section']}, {row['name']}"
+
+
 def benchmark_notes(found: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
     """Say what is missing of a benchmark and what was left out, of each method, or of all where it is the same.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -11,6 +11,9 @@ from jaxtyping import Float, Int
 from crome_jax.errors import CromeError
 
 _DRAWS_AT_ONCE = 2_000_000
+
+Weighed = tuple[float, Float[np.ndarray, "N"], Int[np.ndarray, "N"]]
+"""A mean in a weighted sum: its weight, the values, and the group that each belongs to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +51,7 @@ class Bootstrap:
         sums, counts = _cluster_totals(values, clusters)
         if len(sums) < 2:
             return None
-        means = self._resampled_means(sums, counts)
-        tail = (1 - self.confidence) / 2
-        low, high = np.quantile(means, [tail, 1 - tail])
-        return float(low), float(high)
+        return self.bounds(self._resampled_means(sums, counts))
 
     def accuracy_interval(
         self, correct: Float[np.ndarray, "N"], clusters: Int[np.ndarray, "N"]
@@ -108,21 +108,16 @@ class Bootstrap:
         sums, counts = _cluster_totals(change, clusters)
         if len(sums) < 2:
             return None
-        by_chance = self._resampled_means(sums, counts) - observed
-        # Rounding must not tell equal differences apart.
-        as_far = np.abs(by_chance) >= abs(observed) - 1e-12
-        return float((1 + as_far.sum()) / (1 + self.resamples))
+        return self._chance(self._resampled_means(sums, counts), observed)
 
-    def composite_interval(
-        self, parts: Sequence[tuple[float, Float[np.ndarray, "N"], Int[np.ndarray, "N"]]]
-    ) -> tuple[float, float] | None:
+    def composite_interval(self, parts: Sequence[Weighed], *, together: bool = False) -> tuple[float, float] | None:
         """Return the interval of a weighted sum of means, as a benchmark's overall score is, or None without parts.
 
-        Each part is drawn by itself, so that a part keeps its share however many examples it has. Where no part shows
-        any spread, the Wilson interval with all groups as trials stands in, as for an accuracy.
+        Where no part shows any spread, the Wilson interval with all groups as trials stands in, as for an accuracy.
 
         Args:
             parts: of each its weight, its values and the groups they belong to.
+            together: as of `resampled_sums`.
         """
         if not parts:
             return None
@@ -130,11 +125,62 @@ class Bootstrap:
         means = [sums / counts for _, sums, counts in totals]
         if all(np.all(mean == mean[0]) for mean in means):
             share = sum(weight * mean[0] for (weight, _, _), mean in zip(totals, means, strict=True))
-            return _wilson(float(np.clip(share, 0, 1)), sum(map(len, means)), self.confidence)
-        drawn = sum(
-            weight * dataclasses.replace(self, seed=self.seed + part)._resampled_means(sums, counts)
-            for part, (weight, sums, counts) in enumerate(totals)
-        )
+            trials = len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) if together else 0
+            return _wilson(float(np.clip(share, 0, 1)), trials or sum(map(len, means)), self.confidence)
+        return self.bounds(self.resampled_sums(parts, together=together))
+
+    def composite_difference(
+        self, parts: Sequence[Weighed], *, together: bool = False
+    ) -> tuple[float, tuple[float, float] | None, float | None]:
+        """Return a weighted sum of mean differences, its interval, and how likely one as far from 0 is by chance.
+
+        Args:
+            parts: one at least; of each its weight, of its examples what one model has more than the other, and the
+                groups they belong to.
+            together: as of `resampled_sums`.
+
+        Returns:
+            The sum; its interval; the chance, in (0, 1], as of `paired_chance`. Both are None where fewer than two
+            groups leave them unknown.
+        """
+        observed = float(sum(weight * values.mean() for weight, values, _ in parts))
+        if len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) < 2:
+            return observed, None, None
+        drawn = self.resampled_sums(parts, together=together)
+        return observed, self.bounds(drawn), self._chance(drawn, observed)
+
+    def resampled_sums(self, parts: Sequence[Weighed], *, together: bool = False) -> Float[np.ndarray, "resamples"]:
+        """Return a weighted sum of means of every resample.
+
+        Args:
+            parts: one at least; of each its weight, its values and the groups they belong to.
+            together: where parts are of the same groups, equal numbers being equal ones, as the rewordings of a
+                benchmark's pairs are: groups are drawn once for all parts. A part that has none of those drawn leaves
+                its weight to the others. Else each part is drawn by itself, and keeps its number of groups.
+        """
+        if not together:
+            return sum(
+                weight * dataclasses.replace(self, seed=self.seed + part)._resampled_means(*_cluster_totals(*some))
+                for part, (weight, *some) in enumerate(parts)
+            )
+        groups = np.unique(np.concatenate([clusters for _, _, clusters in parts]))
+        totals = [
+            _cluster_totals(values, np.searchsorted(groups, clusters), len(groups)) for _, values, clusters in parts
+        ]
+        sums, counts = (np.stack(some, axis=1) for some in zip(*totals, strict=True))
+        weights = np.array([weight for weight, _, _ in parts])
+        drawn = []
+        for at in self._drawn(len(groups)):
+            places = at + np.arange(len(at))[:, None] * len(groups)
+            times = np.bincount(places.ravel(), minlength=at.size).reshape(at.shape).astype(np.float64)
+            found = times @ counts
+            means = np.divide(times @ sums, found, out=np.zeros_like(found), where=found > 0)
+            # One part at least has a group that is drawn: groups are those of the parts.
+            drawn.append((means @ weights) * weights.sum() / ((found > 0) @ weights))
+        return np.concatenate(drawn)
+
+    def bounds(self, drawn: Float[np.ndarray, "resamples"]) -> tuple[float, float]:
+        """Return the percentile interval of what the resamples gave."""
         tail = (1 - self.confidence) / 2
         low, high = np.quantile(drawn, [tail, 1 - tail])
         return float(low), float(high)
@@ -162,20 +208,28 @@ class Bootstrap:
         found = np.einsum("rjk,rk->rj", inverse, times @ targets)
         return found[0], found[1:]
 
+    def _chance(self, drawn: Float[np.ndarray, "resamples"], observed: float) -> float:
+        # Rounding must not tell equal differences apart.
+        as_far = np.abs(drawn - observed) >= abs(observed) - 1e-12
+        return float((1 + as_far.sum()) / (1 + self.resamples))
+
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
+        return np.concatenate([sums[at].sum(1) / counts[at].sum(1) for at in self._drawn(len(sums))])
+
+    def _drawn(self, groups: int) -> Iterator[Int[np.ndarray, "chunk G"]]:
+        """Yield the groups of every resample, some resamples at a time."""
         rng = np.random.default_rng(self.seed)
-        groups = len(sums)
         chunk = max(1, _DRAWS_AT_ONCE // groups)
-        means = []
         for start in range(0, self.resamples, chunk):
-            drawn = rng.integers(groups, size=(min(chunk, self.resamples - start), groups))
-            means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-        return np.concatenate(means)
+            yield rng.integers(groups, size=(min(chunk, self.resamples - start), groups))
 
 
-def _cluster_totals(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    _, index = np.unique(clusters, return_inverse=True)
-    return np.bincount(index, weights=values), np.bincount(index).astype(np.float64)
+def _cluster_totals(
+    values: np.ndarray, clusters: np.ndarray, groups: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of values and their number of each group: of those there are, or of groups 0, 1, ...."""
+    index = np.unique(clusters, return_inverse=True)[1] if groups is None else clusters
+    return np.bincount(index, values, groups or 0), np.bincount(index, minlength=groups or 0).astype(np.float64)
 
 
 def _wilson(share: float, trials: int, confidence: float) -> tuple[float, float]:

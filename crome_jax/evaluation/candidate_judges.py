@@ -1,6 +1,8 @@
 """What a candidate is worth: judges that best-of-N values come from, by a rule, or by a function of the user's."""
 
+import hashlib
 import importlib.util
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from crome_jax.evaluation.refusal import refusal_value, refuses
 
 Own = Callable[[dict[str, Any], list[str]], Sequence[bool | float]]
 """A judge of the user's: from a record, as it was read, and its candidates to one verdict for each."""
+
+_JUDGED_BY = ("answer", "harmful", "refused", "baseline", "preferences", "instruction_difficulty")
 
 
 class Judge(NamedTuple):
@@ -51,6 +55,21 @@ def judge_candidates(judge: str, item: Candidates, own: Own | None = None) -> Fl
     by.check(item.facts)
     verdicts = by.verdicts(item) if own is None else _own_verdicts(own, item)
     return np.array([by.value(item.facts, verdict) for verdict in verdicts], np.float64)
+
+
+def fingerprint_verdicts(items: Sequence[Candidates], values: Sequence[Float[np.ndarray, "M"]]) -> str:
+    """Return the SHA-256 of what candidates were found to be worth, and of the fields that judges read.
+
+    Best-of-N figures of the same candidates compare where these are the same, whoever judged.
+
+    Args:
+        values: of each record, as judge_candidates gives them.
+    """
+    told = [
+        [value.tolist(), {name: item.facts[name] for name in _JUDGED_BY if name in item.facts}]
+        for item, value in zip(items, values, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode("ascii")).hexdigest()
 
 
 def load_judge(text: str) -> Own:

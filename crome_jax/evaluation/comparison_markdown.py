@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name, shown_part
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
+from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.page import interval, percent, shown_names, signed
 
 
@@ -59,6 +60,8 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
                 rows = [(style, *(percent(share) for share in shares)) for style, shares in lines]
                 parts.append(_table((f"{labels[method]}: right, against wrong", *table["styles"]), rows))
         parts += benchmark_notes(found, labels)
+        if tests := comparison["benchmark_tests"].get(name):
+            parts.append(_benchmark_tests(tests, labels))
         if published := comparison["published"].get(name):
             parts.append(
                 _table(
@@ -76,6 +79,20 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         header = ("N", *(labels[method] for method in panel.curves))
         parts += [f"## Best of N: {panel.title}", _table(header, rows)]
+    if tests := shown_tests(comparison["best_of_n_tests"]):
+        rows = [
+            (
+                title,
+                labels[method],
+                test["n"],
+                f"{signed(100 * test['difference'], 1)} ({interval(test['interval'])})",
+                "–" if test["p"] is None else f"{test['p']:.3g}",
+                test["prompts"],
+            )
+            for title, method, test in tests
+        ]
+        header = (f"best of N, paired, less {next(iter(labels.values()))}", "", "N", "points", "p", "prompts")
+        parts.append(_table(header, rows))
     if effects := comparison["effects"]:
         rows = [
             (name.replace("_", " "), kind, *(_effect(found[kind].get(name)) for found in effects.values()))
@@ -84,6 +101,21 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         header = ("attribute", "kind", *(labels[method] for method in effects))
         parts += ["## Effects of attributes on reward (nats, two rewrites)", _table(header, rows)]
+    if tests := comparison["effects_tests"]:
+        rows = [
+            (
+                test["attribute"].replace("_", " "),
+                test["kind"],
+                labels[method],
+                _effect({"double": {"ate": test["difference"], "ate_interval": test["interval"]}}),
+                "–" if test["p"] is None else f"{test['p']:.3g}",
+                test["responses"],
+            )
+            for method, found in tests.items()
+            for test in found
+        ]
+        header = ("attribute, paired", "kind", "", f"nats, less {next(iter(labels.values()))}", "p", "responses")
+        parts.append(_table(header, rows))
     if scoring := figures["facts"]["scoring"]:
         prints = {row["data"]: row.get("sha256", "–") for row in figures["facts"]["data"]}
         rows = [
@@ -92,6 +124,22 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         parts += ["## What was scored", _table(("", "data", "responses cut", "SHA-256 of the data"), rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _benchmark_tests(tests: Mapping[str, Sequence[Mapping[str, Any]]], labels: Mapping[str, str]) -> str:
+    """Return a benchmark's paired tests as a table; one method's lines are below another's."""
+    rows = [
+        (
+            labels[method],
+            "overall" if row["level"] == "overall" else shown_part(row),
+            f"{signed(100 * row['difference'], 1)} ({interval(row['interval'])})",
+            "–" if row["p"] is None else f"{row['p']:.3g}",
+            row["examples"],
+        )
+        for method, found in tests.items()
+        for row in found
+    ]
+    return _table((f"paired, less {next(iter(labels.values()))}", "part", "points", "p", "examples"), rows)
 
 
 def _score(score: float | None, bounds: Sequence[float] | None) -> str:

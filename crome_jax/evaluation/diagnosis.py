@@ -11,7 +11,8 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import check_rewards, pairwise_outcomes
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.calibration import fit_scale
-from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
+from crome_jax.evaluation.distinct import number_prompts
+from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, effects_by_rewrite, measure_effect
 from crome_jax.evaluation.figures import split_figures
 from crome_jax.evaluation.leads import Judged, is_pairwise, lead
 from crome_jax.evaluation.length_control import measure_length_control
@@ -49,8 +50,8 @@ def diagnose(
 
     Returns:
         `accuracy` as split_figures gives it; `length_control`; `calibration_scale`; `worst_stratum`; `effects.causal`
-        and `effects.spurious`, attribute to what measure_effect gives; `causal_pairs` as count_pairs gives it, None
-        without an oracle; `summary` as compare_kinds gives it.
+        and `effects.spurious`, attribute to what measure_effect gives and, as `by_rewrite`, effects_by_rewrite;
+        `causal_pairs` as count_pairs gives it, None without an oracle; `summary` as compare_kinds gives it.
 
     Raises:
         CromeError: where no comparison prefers one side, or rewards are not finite.
@@ -63,21 +64,30 @@ def diagnose(
     if oracle is not None:
         rewritten += causal_rewrites(groups, oracle, attributes, seed)
     extended, places = _extend(groups, rewritten)
+    prompts = number_prompts(groups)
     rewards = check_rewards(extended, score(extended))
     own = [_of_first(reward, len(group.responses)) for group, reward in zip(groups, rewards, strict=True)]
     decided = pairwise_outcomes(groups, own).decided()
     figures = split_figures(groups, own, bootstrap)
     found: dict[str, dict[str, list[RewriteRewards]]] = {CAUSAL: {}, SPURIOUS: {}}
+    texts: dict[tuple[str, str], list[list[str | None]]] = {}
     for item, (once, twice) in zip(rewritten, places, strict=True):
         # Of a pairwise model what counts is the lead over the first rewrite, which stands for the zero of rewards.
         reward = rewards[item.group]
         original = lead(reward, item.response, once)
         back = None if twice is None else lead(reward, twice, once)
         restored = item.twice == groups[item.group].responses[item.response].text
-        row = RewriteRewards(item.group, item.treated, original, 0.0, back, restored)
+        row = RewriteRewards(int(prompts[item.group]), item.treated, original, 0.0, back, restored)
         found[item.kind].setdefault(item.attribute, []).append(row)
+        group = groups[item.group]
+        asked = [text for message in group.prompt for text in (message.role, message.content)]
+        written = [*asked, group.responses[item.response].text, item.once, item.twice]
+        texts.setdefault((item.kind, item.attribute), []).append(written)
     effects = {
-        kind: {name: measure_effect(rows, bootstrap) for name, rows in by_name.items()}
+        kind: {
+            name: {**measure_effect(rows, bootstrap), "by_rewrite": effects_by_rewrite(rows, texts[kind, name])}
+            for name, rows in by_name.items()
+        }
         for kind, by_name in found.items()
     }
     scale = float(np.std(np.concatenate([decided.difference, -decided.difference])))

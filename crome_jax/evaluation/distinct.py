@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from crome_jax.errors import DataError
 from crome_jax.groups import Message, PreferenceGroup, Response
@@ -44,6 +45,15 @@ class Distinct:
                 on_bad(given, error if given.id == group.id else error.at(f"group {given.id!r}"))
 
         return refuse
+
+
+def number_prompts(groups: Sequence[PreferenceGroup]) -> Int[np.ndarray, "G"]:
+    """Return of each group a number for its prompt, the whole conversation: equal ones are equal prompts.
+
+    They count up in the order of the groups.
+    """
+    numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(group.prompt for group in groups))}
+    return np.array([numbers[group.prompt] for group in groups], np.int64)
 
 
 def distinct_prompts(groups: Sequence[PreferenceGroup]) -> Distinct:

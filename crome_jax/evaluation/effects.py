@@ -13,7 +13,9 @@ single one again; how many do is reported.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,14 +28,14 @@ class RewriteRewards:
     """The rewards of a response and of its rewrites along one attribute.
 
     Args:
-        group: index of its group, the unit that intervals draw.
+        prompt: number of its prompt, the unit that intervals draw.
         treated: whether the response has the attribute.
         original, once, twice: rewards (nats) of the response, of its rewrite to the other value, and of that one's
             rewrite back; `twice` is None where the rewriter declined to go back.
         restored: whether the text of `twice` is that of `original`.
     """
 
-    group: int
+    prompt: int
     treated: bool
     original: float
     once: float
@@ -47,7 +49,7 @@ def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict
     Returns:
         `single` and `double`, each with `ate`, `att`, `atu` (nats) and their `interval`s as `ate_interval`, ...;
         `treated` and `untreated` responses of the double estimate, and how many of them have the original as second
-        rewrite (`restored`); `responses` rewritten at all. None where there are no responses, or too few groups for an
+        rewrite (`restored`); `responses` rewritten at all. None where there are no responses, or too few prompts for an
         interval.
     """
     double = [row for row in rows if row.twice is not None]
@@ -61,6 +63,59 @@ def measure_effect(rows: Sequence[RewriteRewards], bootstrap: Bootstrap) -> dict
     }
 
 
+def effects_by_rewrite(rows: Sequence[RewriteRewards], texts: Sequence[Sequence[str | None]]) -> dict[str, Any]:
+    """Return the effects that the mean by double rewrite is of: what compare_effects pairs.
+
+    Args:
+        rows: of one attribute.
+        texts: of each what was rewritten, and its rewrites.
+
+    Returns:
+        `sha256` of the texts; of each double rewrite `prompts`, a number for its prompt, and `values` (nats).
+    """
+    double = [(row, text) for row, text in zip(rows, texts, strict=True) if row.twice is not None]
+    return {
+        "sha256": hashlib.sha256(json.dumps([text for _, text in double]).encode("ascii")).hexdigest(),
+        "prompts": [row.prompt for row, _ in double],
+        "values": [_double(row) for row, _ in double],
+    }
+
+
+def compare_effects(
+    left: Mapping[str, Mapping[str, Any]], right: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """Compare two models' effects (ATE by double rewrite) on the same rewrites.
+
+    Args:
+        left, right: the `effects` of either's diagnosis.
+
+    Returns:
+        Of each attribute that both measured on the same rewrites `kind`, `attribute`, `difference` (left less right,
+        nats), its `interval` and `p` (bootstrap over prompts, two-sided), both None where one prompt leaves them
+        unknown, and the number of `responses`.
+    """
+    found = []
+    for kind, by_name in right.items():
+        for name, effect in by_name.items():
+            sides = [one.get("by_rewrite") for one in (left.get(kind, {}).get(name, {}), effect)]
+            if None in sides or sides[0]["sha256"] != sides[1]["sha256"] or not sides[0]["values"]:
+                continue
+            ours, theirs = (np.array(side["values"], np.float64) for side in sides)
+            prompts = np.array(sides[0]["prompts"], np.int64)
+            difference, interval = bootstrap.paired_difference(ours, theirs, prompts)
+            found.append(
+                {
+                    "kind": kind,
+                    "attribute": name,
+                    "difference": difference,
+                    "interval": None if interval is None else list(interval),
+                    "p": bootstrap.paired_chance(ours, theirs, prompts),
+                    "responses": len(ours),
+                }
+            )
+    return found
+
+
 def _single(row: RewriteRewards) -> float:
     return row.original - row.once if row.treated else row.once - row.original
 
@@ -70,12 +125,12 @@ def _double(row: RewriteRewards) -> float:
 
 
 def _estimate(rows: Sequence[RewriteRewards], effects: Sequence[float], bootstrap: Bootstrap) -> dict[str, Any]:
-    effect, group = np.array(effects, np.float64), np.array([row.group for row in rows], np.int64)
+    effect, prompt = np.array(effects, np.float64), np.array([row.prompt for row in rows], np.int64)
     treated = np.array([row.treated for row in rows], bool)
     found: dict[str, Any] = {}
     # The mean over all responses is the ATE: each side counts by its number.
     for name, kept in (("ate", np.ones(len(rows), bool)), ("att", treated), ("atu", ~treated)):
-        interval = bootstrap.mean_interval(effect[kept], group[kept]) if kept.any() else None
+        interval = bootstrap.mean_interval(effect[kept], prompt[kept]) if kept.any() else None
         found[name] = float(effect[kept].mean()) if kept.any() else None
         found[f"{name}_interval"] = list(interval) if interval else None
     return found

@@ -62,7 +62,7 @@ def split_differences(
     """Return by how much a method's accuracy exceeds a baseline's on the comparisons of a split.
 
     Returns:
-        `difference` in [-1, 1], its `interval` (None for a single group) and the number of `comparisons`; None where
+        `difference` in [-1, 1], its `interval` (None for a single prompt) and the number of `comparisons`; None where
         the two were not measured on the same comparisons, or there are none.
     """
     if list(groups) != list(baseline_groups):
@@ -71,7 +71,7 @@ def split_differences(
     theirs = pairwise_outcomes(groups, baseline_rewards).decided()
     if not len(ours):
         return None
-    difference, interval = bootstrap.paired_difference(ours.correct, theirs.correct, ours.group)
+    difference, interval = bootstrap.paired_difference(ours.correct, theirs.correct, ours.prompt)
     return {"difference": difference, "interval": list(interval) if interval else None, "comparisons": len(ours)}
 
 

@@ -42,7 +42,7 @@ def measure_length_control(
     slope = _slope(x, d)
     longer, shorter = x > 0, x < 0
     both = [decided.correct[side].mean() for side in (longer, shorter) if side.any()]
-    accuracies, slopes = _refit(x, d, decided.group, bootstrap)
+    accuracies, slopes = _refit(x, d, decided.prompt, bootstrap)
     tail = (1 - bootstrap.confidence) / 2
     interval = lambda values: np.quantile(values, [tail, 1 - tail]).tolist() if len(values) > 1 else None  # noqa: E731
     return {
@@ -75,13 +75,13 @@ def _controlled(x: Float[np.ndarray, "N"], d: Float[np.ndarray, "N"], slope: flo
 
 
 def _refit(
-    x: Float[np.ndarray, "N"], d: Float[np.ndarray, "N"], group: Int[np.ndarray, "N"], bootstrap: Bootstrap
+    x: Float[np.ndarray, "N"], d: Float[np.ndarray, "N"], prompt: Int[np.ndarray, "N"], bootstrap: Bootstrap
 ) -> tuple[list[float], list[float]]:
-    """Return accuracies and slopes of sets of groups drawn with replacement."""
-    names = np.unique(group)
+    """Return accuracies and slopes of sets of prompts drawn with replacement."""
+    names = np.unique(prompt)
     if len(names) < 2:
         return [], []
-    rows = [np.flatnonzero(group == name) for name in names]
+    rows = [np.flatnonzero(prompt == name) for name in names]
     rng = np.random.default_rng(bootstrap.seed)
     accuracies, slopes = [], []
     for _ in range(min(bootstrap.resamples, _REFITS)):

@@ -1,6 +1,7 @@
 """Every comparison of an evaluation with its rewards, on disk: what a comparison of several evaluations reads."""
 
 import gzip
+import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,9 @@ from crome_jax.files import whole_output
 from crome_jax.groups import PreferenceGroup, prompt_text
 
 OUTCOMES = "outcomes.jsonl.gz"
-_FIELDS = {"data", "group", "category", "prompt", "chosen", "rejected", "rewards"}
+_FIELDS = {
+    *("data", "group", "category", "prompt", "chosen", "rejected", "prompt_sha256", "texts_sha256", "rewards"),
+}
 _AGAIN = "run `crome evaluate` again"
 CHARACTERS = 1500
 """Of a text, as many are kept: enough to see what two models disagree about."""
@@ -28,9 +31,10 @@ def write_outcomes(
 ) -> Path:
     """Write OUTCOMES into a folder, in place of an older one: a line for each comparison that prefers one side.
 
-    A line is `{data, group, comparison, category, prompt, chosen, rejected, cut, rewards}`; `rewards` is method to
-    those of the chosen and the rejected response (nats), of a pairwise model half of its log-odds to either; `cut` says
-    whether a method saw one of the two cut to fit a row. Texts are cut to CHARACTERS.
+    A line is `{data, group, comparison, category, prompt, chosen, rejected, prompt_sha256, texts_sha256, cut,
+    rewards}`; `rewards` is method to those of the chosen and the rejected response (nats), of a pairwise model half of
+    its log-odds to either; `cut` says whether a method saw one of the two cut to fit a row. Texts are cut to
+    CHARACTERS; `prompt_sha256` is of the whole conversation, `texts_sha256` of that and both whole answers.
 
     Args:
         cut: method to data to one array [R] for each group: which responses were cut.
@@ -81,6 +85,7 @@ def _lines(
 ) -> Iterator[dict[str, Any]]:
     groups = next(iter(held.values()))[0]
     for g, group in enumerate(groups):
+        prompt = [[message.role, message.content] for message in group.prompt]
         for c, comparison in enumerate(group.comparisons):
             if comparison.target == 0.5:
                 continue
@@ -96,6 +101,12 @@ def _lines(
                 "prompt": prompt_text(group.prompt)[:CHARACTERS],
                 "chosen": group.responses[better].text[:CHARACTERS],
                 "rejected": group.responses[worse].text[:CHARACTERS],
+                "prompt_sha256": _digest(prompt),
+                "texts_sha256": _digest(prompt, group.responses[better].text, group.responses[worse].text),
                 "cut": any(bool(flags[g][better] or flags[g][worse]) for flags in cut),
                 "rewards": {method: list(sides(rewards[g], better, worse)) for method, (_, rewards) in held.items()},
             }
+
+
+def _digest(*texts: Any) -> str:
+    return hashlib.sha256(json.dumps(texts).encode("ascii")).hexdigest()

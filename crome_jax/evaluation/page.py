@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from crome_jax.evaluation import plots
 from crome_jax.evaluation.accuracy import TIE_TOLERANCE
-from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name, shown_part
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
+from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.counterfactuals import Counterfactual
 from crome_jax.evaluation.strata import EQUAL_LENGTH
 from crome_jax.evaluation.style_matrix import plot_style_matrix
@@ -83,8 +84,10 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
         cut=_counted(figures, "responses cut"),
         equal=_counted(figures, "equal once cut"),
         notes={name: benchmark_notes(found, shown_names(figures)) for name, found in figures["benchmarks"].items()},
+        shown_part=shown_part,
         overall_names={name: overall_name(found["methods"]) for name, found in figures["benchmarks"].items()},
         panels=best_of_n_panels(figures["comparison"]["best_of_n"]) if "comparison" in figures else [],
+        picks=shown_tests(figures["comparison"]["best_of_n_tests"]) if "comparison" in figures else [],
         tie_tolerance=TIE_TOLERANCE,
         equal_length=EQUAL_LENGTH,
     )

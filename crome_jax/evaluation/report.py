@@ -4,9 +4,10 @@
 
 - `schema`: "crome_jax.report/1"; `title`; `statements`: the sentences on top of the page.
 - `settings`: `confidence`, `resamples` and `seed` of the bootstrap, `splits` and `methods` in their order.
-- `methods.<method>.splits.<split>`: `accuracy` in [0, 1], `interval` [low, high], `comparisons`, `groups`; the same
-  four under `by_kind.<kind>`, `by_category.<category>`, `by_attribute.<attribute>` and `by_stratum.<family>.<stratum>`;
-  `ties`, `calibration` and `reward_length` as measure_ties, measure_calibration and measure_reward_length give them.
+- `methods.<method>.splits.<split>`: `accuracy` in [0, 1], `interval` [low, high], `comparisons`, `groups` and
+  `prompts` (which intervals draw); the same five under `by_kind.<kind>`, `by_category.<category>`,
+  `by_attribute.<attribute>` and `by_stratum.<family>.<stratum>`; `ties`, `calibration` and `reward_length` as
+  measure_ties, measure_calibration and measure_reward_length give them.
 - `methods.<method>.training`: records of `step` and named numbers.
 - `differences.<split>.<method>`: by how much the method's accuracy exceeds that of `baseline` (the first method) on the
   same comparisons: `difference`, `interval`, `comparisons`.

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ def check_reward_model(path: Path, *, chat_template: str | None = None) -> bool:
         return card.head == "pairwise"
     config = _classifier_config(path)
     check_tensors(TensorFiles(path), path, config.decoder, config.classifier)
-    _tokenizer(path, chat_template)
+    _tokenizer(path, chat_template, config)
     return config.pairwise
 
 
@@ -100,6 +99,8 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     Args:
         path: the folder of a `crome train` run, or of a sequence classifier with one label.
         chat_template: for a folder that ships none: a name of TEMPLATES, or a file that holds one.
+            Of a folder that `crome export` did not write, the last token of what the template renders is scored, as
+            transformers does; a pairwise model's, which others do not write, at the end of the second answer's turn.
         row_tokens: tokens of the longest packed row, at most the model's context: what is longer is cut. None takes
             those of a run's training, and ROW_TOKENS of a folder.
 
@@ -121,18 +122,13 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
             "optimizer steps": step,
             "training data": card.data_fingerprint,
             "tokenizer and chat template": card.tokenizer_fingerprint,
+            "scored token": model.tokenizer.scored_token,
         }
         return Measured(
             card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step, model.shape), read_curve(path)
         )
     config = _classifier_config(path)
-    tokenizer = _tokenizer(path, chat_template)
-    if not tokenizer.stops_at_end_of_turn:
-        print(
-            f"{path}: its chat template writes more after the token that ends an answer's turn; that token is scored "
-            "here, and what comes last by software that scores a rendered text's last token",
-            file=sys.stderr,
-        )
+    tokenizer = _tokenizer(path, chat_template, config)
     base = load_backbone(str(path), "head")
     mesh = make_mesh()
     trained, frozen = place_params(base, "head", mesh, "pairwise" if config.pairwise else "scalar")
@@ -145,6 +141,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
         "optimizer steps": None,
         "training data": None,
         "tokenizer and chat template": tokenizer.fingerprint,
+        "scored token": tokenizer.scored_token,
     }
     model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
     key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
@@ -168,7 +165,9 @@ def _shape(row_tokens: int, backbone: str) -> RowShape:
     return RowShape(min(row_tokens, context_length(backbone)), comparisons=1)  # Scoring compares none.
 
 
-def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
+def _tokenizer(path: Path, chat_template: str | None, config: FolderConfig) -> Tokenizer:
+    # Ours end with the answer's turn under any template; of a pairwise model nobody else writes any.
+    ending = {} if config.exported or config.pairwise else {"whole": True, "padding": config.padding}
     vocabulary = read_folder_vocabulary(path)
     if chat_template is None and vocabulary.chat_template is None:
         raise CromeError(
@@ -176,11 +175,12 @@ def _tokenizer(path: Path, chat_template: str | None) -> Tokenizer:
             f"own; give it with --chat-template: a file, or one of {', '.join(TEMPLATES)}"
         )
     if chat_template is None or chat_template in TEMPLATES:
-        return Tokenizer(vocabulary, TEMPLATES.get(chat_template))
+        return Tokenizer(vocabulary, TEMPLATES.get(chat_template), **ending)
     try:
-        return Tokenizer(vocabulary, Path(chat_template).read_text(encoding="utf-8"))
+        source = Path(chat_template).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise CromeError(f"{chat_template}: cannot be read ({e}); --chat-template takes a file or a name") from None
+    return Tokenizer(vocabulary, source, **ending)
 
 
 def _key(path: Path, *parts: Any) -> str:

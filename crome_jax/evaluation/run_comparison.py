@@ -1,7 +1,7 @@
 """Several evaluations side by side: their reports merged, paired tests on what they share, and where they disagree."""
 
+import collections
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_tests import compare_scores
+from crome_jax.evaluation.best_of_n_tests import compare_picks
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.effects import compare_effects
 from crome_jax.evaluation.outcome_files import OUTCOMES, read_outcomes
 from crome_jax.evaluation.paired_tests import biggest_disagreements, paired_test
+from crome_jax.evaluation.part_files import PARTS, StoredRow, read_parts
 from crome_jax.evaluation.published import PUBLISHED
 from crome_jax.evaluation.report import SCHEMA, split_statement
 from crome_jax.evaluation.run_additions import Addition, read_additions
@@ -23,6 +27,9 @@ DISAGREEMENTS = 12
 _NEEDED = ("methods", "settings", "facts", "benchmarks")
 _OF_BEST_OF_N = ("judge", "prompts", "candidates", "curve", "attack_success", "over_refusal", "length_controlled")
 
+_Key = tuple[str, str, str, int]
+"""Of a comparison: its data, its group, the SHA-256 of its texts, and the how-manieth of these it is."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluated:
@@ -32,6 +39,7 @@ class Evaluated:
         folder: that holds it.
         figures: of its report.json.
         outcomes: of its comparisons.
+        parts: benchmark to method to the rows of its table, with what every example adds.
         additions: best-of-N and diagnosis reports of its models.
         warnings: of what lies there and is not shown.
     """
@@ -39,6 +47,7 @@ class Evaluated:
     folder: Path
     figures: Mapping[str, Any]
     outcomes: Sequence[Mapping[str, Any]]
+    parts: Mapping[str, Mapping[str, Sequence[StoredRow]]] = dataclasses.field(default_factory=dict)
     additions: Sequence[Addition] = ()
     warnings: Sequence[str] = ()
 
@@ -64,7 +73,25 @@ def read_evaluated(run: Path) -> Evaluated:
             "evaluations; run `crome evaluate` again"
         )
     additions, warnings = read_additions([folder, run], figures["facts"].get("runs", ()))
-    return Evaluated(folder, figures, outcomes, additions, warnings)
+    parts = read_parts(folder) if figures["benchmarks"] else {}
+    _check_parts(folder, figures["benchmarks"], parts)
+    return Evaluated(folder, figures, outcomes, parts, additions, warnings)
+
+
+def _check_parts(
+    folder: Path, benchmarks: Mapping[str, Any], parts: Mapping[str, Mapping[str, Sequence[StoredRow]]]
+) -> None:
+    """Raise CromeError where scores are not those of the examples beside them, as after a kill between two files."""
+    for name, found in benchmarks.items():
+        for method, table in found["methods"].items():
+            rows = parts.get(name, {}).get(method)
+            scores = None if rows is None else [row.score for row in rows if row.level == "overall"]
+            same = scores is not None and np.allclose(scores, [] if table["score"] is None else [table["score"]])
+            if not same:
+                raise CromeError(
+                    f"{folder}: {PARTS} has other scores of {name} by {method!r} than report.json: they are of two "
+                    "evaluations; run `crome evaluate` again"
+                )
 
 
 def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) -> dict[str, Any]:
@@ -75,7 +102,9 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
     Returns:
         What report.json holds, of all methods; `differences` are on the comparisons that both methods have. And
         `comparison`: `tests.<data>.<method>` as paired_test gives it; `disagreements`: `data`, `prompt`, `chosen`,
-        `rejected`, `cut` and `differences` by method; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
+        `rejected`, `cut` and `differences` by method; against the first method, `benchmark_tests.<benchmark>.<method>`
+        as compare_scores gives it, `best_of_n_tests.<judge>.<method>` as compare_picks does and
+        `effects_tests.<method>` as compare_effects does; `published.<benchmark>`; `best_of_n.<judge>.<method>` as
         best_of_n_figures gives it; `effects.<method>`; and `warnings`, sentences.
 
     Raises:
@@ -99,8 +128,9 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
             if not shared:
                 continue
             ours, theirs = (np.array([columns[m][key]["difference"] for key in shared]) for m in (method, baseline))
-            numbers = {group: n for n, group in enumerate(dict.fromkeys(key[1] for key in shared))}
-            prompts = np.array([numbers[key[1]] for key in shared])
+            asked = [columns[method][key]["line"]["prompt_sha256"] for key in shared]
+            numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(asked))}
+            prompts = np.array([numbers[prompt] for prompt in asked])
             found = paired_test(0.5 + 0.5 * np.sign(ours), 0.5 + 0.5 * np.sign(theirs), prompts, bootstrap)
             tests.setdefault(split, {})[method] = {"baseline": baseline, **found}
             differences.setdefault(split, {})[method] = {
@@ -138,18 +168,42 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
         "comparison": {
             "tests": tests,
             "disagreements": disagreements,
+            "benchmark_tests": _benchmark_tests(runs, names, methods, bootstrap),
             "published": {
                 name: [entry._asdict() for entry in PUBLISHED[name]] for name in benchmarks if name in PUBLISHED
             },
             "best_of_n": _best_of_n(runs, names),
+            "best_of_n_tests": _best_of_n_tests(runs, names, methods, bootstrap),
             "effects": {
-                names[r, found.method]: found.figures["effects"]
+                names[r, found.method]: {
+                    kind: {
+                        name: {key: value for key, value in effect.items() if key != "by_rewrite"}
+                        for name, effect in by_name.items()
+                    }
+                    for kind, by_name in found.figures["effects"].items()
+                }
                 for r, run in enumerate(runs)
                 for found in run.additions
                 if found.kind == "diagnosis"
             },
+            "effects_tests": _effects_tests(runs, names, methods, bootstrap),
             "warnings": [*(warning for run in runs for warning in run.warnings), *_other_data(runs)],
         },
+    }
+
+
+def _benchmark_tests(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str], methods: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    rows: dict[str, dict[str, Sequence[StoredRow]]] = {}
+    for r, run in enumerate(runs):
+        for name, by_method in run.parts.items():
+            rows.setdefault(name, {}).update({names[r, method]: found for method, found in by_method.items()})
+    baseline, *others = methods
+    return {
+        name: {method: compare_scores(held[method], held[baseline], bootstrap) for method in others if method in held}
+        for name, held in rows.items()
+        if baseline in held
     }
 
 
@@ -160,22 +214,65 @@ def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) 
         for found in run.additions:
             if found.kind == "best_of_n":
                 held = {name: found.figures[name] for name in _OF_BEST_OF_N if name in found.figures}
-                held["sha256"] = found.figures["facts"].get("sha256")
+                held |= {name: found.figures["facts"].get(name) for name in ("sha256", "verdicts sha256", "judged by")}
                 by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
     return by_judge
 
 
+def _best_of_n_tests(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str], methods: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for r, run in enumerate(runs):
+        for addition in run.additions:
+            if addition.kind == "best_of_n":
+                by_method = found.setdefault(addition.figures["judge"], {})
+                by_method.setdefault(names[r, addition.method], addition.figures)
+    baseline, *others = methods
+    tests = {
+        judge: {method: compare_picks(held[method], held[baseline], bootstrap) for method in others if method in held}
+        for judge, held in found.items()
+        if baseline in held
+    }
+    return {judge: {method: test for method, test in by.items() if test} for judge, by in tests.items()}
+
+
+def _effects_tests(
+    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str], methods: Sequence[str], bootstrap: Bootstrap
+) -> dict[str, list[dict[str, Any]]]:
+    held = {
+        names[r, found.method]: found.figures["effects"]
+        for r, run in enumerate(runs)
+        for found in run.additions
+        if found.kind == "diagnosis"
+    }
+    baseline, *others = methods
+    tests = {m: compare_effects(held[m], held[baseline], bootstrap) for m in others if {m, baseline} <= held.keys()}
+    return {method: found for method, found in tests.items() if found}
+
+
 def _other_data(runs: Sequence[Evaluated]) -> list[str]:
-    """Return a warning for every data set and judge's candidates of one name that are not the same in all runs."""
+    """Return a warning for every data set and judge's candidates of one name that are not the same in all runs.
+
+    And for those of which the candidates are, but not what the judges of that name made of them.
+    """
     seen: dict[str, set[str]] = {}
+    judged: dict[tuple[str, str], dict[str, str]] = {}
     for run in runs:
         for row in run.figures["facts"].get("data", ()):
             seen.setdefault(f"data set {row['data']}", set()).add(row["sha256"])
         for found in run.additions:
             if found.kind == "best_of_n":
-                said = found.figures["facts"].get("sha256", "")
-                seen.setdefault(f"best of N by judge {found.figures['judge']}", set()).add(said)
+                facts, name = found.figures["facts"], f"best of N by judge {found.figures['judge']}"
+                seen.setdefault(name, set()).add(facts.get("sha256", ""))
+                by = str(facts.get("judged by"))
+                judged.setdefault((name, facts.get("sha256", "")), {})[facts.get("verdicts sha256") or by] = by
     return [
+        f"{name}: the same candidates were judged in {len(by)} ways (by {', by '.join(dict.fromkeys(by.values()))}), "
+        "so its runs do not compare"
+        for (name, _), by in judged.items()
+        if len(by) > 1
+    ] + [
         f"{name}: its runs were measured on {len(prints)} versions of it, so their scores do not compare; only paired "
         "tests are on what they share"
         for name, prints in seen.items()
@@ -192,14 +289,18 @@ def _names(runs: Sequence[Evaluated]) -> dict[tuple[int, str], str]:
     }
 
 
-def _columns(
-    runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]
-) -> dict[str, dict[tuple[str, str, str], dict[str, Any]]]:
-    """Return method to comparison to its reward difference; what is compared is told by its texts, not by its place."""
+def _columns(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) -> dict[str, dict[_Key, dict[str, Any]]]:
+    """Return method to comparison to its reward difference; what is compared is told by its texts, not by its place.
+
+    Of several of a group with the same texts, as where each annotator's vote is one, the n-th is that of each run.
+    """
     columns: dict[str, dict] = {name: {} for name in names.values()}
     for r, run in enumerate(runs):
+        equal: collections.Counter[tuple[str, str, str]] = collections.Counter()
         for line in run.outcomes:
-            key = line["data"], line["group"], json.dumps([line[t] for t in ("prompt", "chosen", "rejected")])
+            same = line["data"], line["group"], line["texts_sha256"]
+            key = (*same, equal[same])
+            equal[same] += 1
             for method, (chosen, rejected) in line["rewards"].items():
                 columns[names[r, method]][key] = {"difference": chosen - rejected, "line": line}
     return columns

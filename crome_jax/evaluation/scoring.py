@@ -172,7 +172,7 @@ def _equal_once_cut(item: TokenizedGroup, cut: np.ndarray, room: int) -> np.ndar
     first: dict[tuple[int, ...], int] = {}
     same = np.arange(len(item.responses))
     for r in np.flatnonzero(cut):
-        same[r] = first.setdefault(tuple(cut_to(item.responses[r], room)), int(r))
+        same[r] = first.setdefault(tuple(cut_to(item.responses[r], room, item.ending)), int(r))
     return same
 
 

@@ -190,7 +190,7 @@ def rank(
     right = {name: [one.correct for one in seeds] for name, seeds in decided.items()}
     mean = {name: np.mean(seeds, axis=0) for name, seeds in right.items()}
     baseline, *others = rewards
-    clusters = decided[baseline][0].group
+    clusters = decided[baseline][0].prompt
     if not len(clusters):
         return []
     chances = {name: bootstrap.paired_chance(mean[name], mean[baseline], clusters) for name in others}

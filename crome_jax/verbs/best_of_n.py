@@ -89,8 +89,9 @@ def run(args: argparse.Namespace) -> None:
     """Get candidates, score and judge them, write the report and print the curve."""
     from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
     from crome_jax.evaluation.best_of_n_page import render_best_of_n
+    from crome_jax.evaluation.best_of_n_tests import picks_by_prompt
     from crome_jax.evaluation.bootstrap import Bootstrap
-    from crome_jax.evaluation.candidate_judges import judge_candidates, load_judge
+    from crome_jax.evaluation.candidate_judges import fingerprint_verdicts, judge_candidates, load_judge
     from crome_jax.evaluation.candidates import check_most, read_candidates
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
@@ -119,11 +120,12 @@ def run(args: argparse.Namespace) -> None:
             row_tokens=args.row_tokens,
         )
         items, rewards, cut, tokens = _scored(args, found, items, path, quarantine, journals, name)
+        worth = [values[item.id] for item in items]
+        measured = best_of_n_figures(items, rewards, worth, args.judge, Bootstrap(), args.most)
         figures = plain_json(
             {
-                **best_of_n_figures(
-                    items, rewards, [values[item.id] for item in items], args.judge, Bootstrap(), args.most
-                ),
+                **measured,
+                "by_prompt": picks_by_prompt(items, rewards, worth, [point["n"] for point in measured["curve"]]),
                 "title": f"Best of N by {name}",
                 "cut": cut,
                 "facts": {
@@ -131,8 +133,10 @@ def run(args: argparse.Namespace) -> None:
                     "candidates": str(path),
                     "sha256": _fingerprint([item.to_group() for item in items]),
                     "judged by": args.judge_by or f"the rule or the records' fields ({args.judge})",
+                    "verdicts sha256": fingerprint_verdicts(items, worth),
                     "responses cut": sum(len(record["candidates"]) for record in cut),
                     "tokens encoded": tokens,
+                    "scored token": found.facts["scored token"],
                     "chat template": found.model.tokenizer.chat_template,
                 },
             }

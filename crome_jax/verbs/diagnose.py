@@ -18,6 +18,7 @@ import argparse
 import contextlib
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from crome_jax.errors import CromeError
 from crome_jax.files import place
@@ -26,6 +27,9 @@ from crome_jax.verbs.gin_flags import add_gin_flags
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
 from crome_jax.verbs.oracles import add_oracle, configured
 from crome_jax.verbs.skip_bad import add_skip_bad, set_aside
+
+if TYPE_CHECKING:
+    from crome_jax.groups import PreferenceGroup
 
 NONE = "none"
 
@@ -69,7 +73,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Rewrite, score, measure, write the report and print its summary."""
     from crome_jax.augment.oracles.facts import oracle_facts
-    from crome_jax.augment.seeds import derive_seed
     from crome_jax.data.loading import fingerprint_groups, fitting_groups
     from crome_jax.data.readers import read_groups
     from crome_jax.evaluation.diagnosis import diagnose
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
         places = {}
         groups = list(read_groups(args.data.path, split=args.data.split, quarantine=quarantine, places=places))
         if args.prompts:
-            groups = sorted(groups, key=lambda group: derive_seed(args.seed, "prompt", group.id))[: args.prompts]
+            groups = draw_prompts(groups, args.prompts, args.seed)
         found = open_reward_model(
             args.model,
             chat_template=None if is_run(args.model) else args.chat_template,
@@ -117,10 +120,12 @@ def run(args: argparse.Namespace) -> None:
             "model": str(args.model),
             "data": str(args.data.path),
             "data sha256": fingerprint_groups(groups),
-            "prompts": len(groups),
+            "prompts": len({group.prompt for group in groups}),
+            "records": len(groups),
             **counts,
             **asked,
             "tokenizer and chat template": found.facts["tokenizer and chat template"],
+            "scored token": found.facts["scored token"],
             "chat template": found.model.tokenizer.chat_template,
         }
         figures = plain_json({**figures, "title": f"What {name} rewards", "facts": facts, "cut": cut})
@@ -134,6 +139,15 @@ def run(args: argparse.Namespace) -> None:
         chosen.finish(asking)
     print(_summary(figures))
     print(f"report: {out / 'diagnosis.html'}")
+
+
+def draw_prompts(groups: Sequence["PreferenceGroup"], count: int, seed: int) -> list["PreferenceGroup"]:
+    """Return all groups of so many prompts, drawn with a seed, in the order of the draw."""
+    from crome_jax.augment.seeds import derive_seed
+
+    mixed = sorted(groups, key=lambda group: derive_seed(seed, "prompt", group.id))
+    drawn = set(list(dict.fromkeys(group.prompt for group in mixed))[:count])
+    return [group for group in mixed if group.prompt in drawn]
 
 
 def _attributes(given: Sequence[str] | None, oracle: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

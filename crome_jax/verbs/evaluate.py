@@ -2,7 +2,8 @@
 
 Prints a table. Writes OUT/report.html, one page to read, OUT/report.json, which holds every figure of it
 (`methods.<name>.splits.<data set>.accuracy`, `.interval`, `.comparisons`; `benchmarks.<name>.methods.<name>.score`),
-and OUT/outcomes.jsonl.gz, every comparison with its rewards and whether an answer was cut, which `crome report` reads.
+OUT/outcomes.jsonl.gz, every comparison with its rewards and whether an answer was cut, and OUT/parts.json.gz, what
+every example adds to a benchmark's scores, which `crome report` reads.
 Benchmarks are read from
 --manual_dir, or downloaded from the public hub; their scores are computed as their own code does. Run again after a
 kill, the same command goes on from where it was.
@@ -206,9 +207,10 @@ def _measure(args: argparse.Namespace) -> None:
     import jax
 
     from crome_jax.evaluation.accuracy import pairwise_outcomes
-    from crome_jax.evaluation.benchmark_figures import benchmark_figures
+    from crome_jax.evaluation.benchmark_figures import benchmark_figures, benchmark_rows
     from crome_jax.evaluation.outcome_files import write_outcomes
     from crome_jax.evaluation.pair_scoring import judge_groups
+    from crome_jax.evaluation.part_files import write_parts
     from crome_jax.evaluation.printed_tables import accuracy_table, benchmark_table
     from crome_jax.evaluation.report import build_report, write_report
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
@@ -285,14 +287,15 @@ def _measure(args: argparse.Namespace) -> None:
                 for name, scores in scored[together].items()
             ]
         evaluations, edited, cut = _usable(groups, scored)
+        by_benchmark = {name: {method: evaluations[method][name] for method in evaluations} for name in args.benchmark}
         benchmarks = {
             name: benchmark_figures(
                 name,
-                {method: evaluations[method][name] for method in evaluations},
-                left_out=len(groups[name]) - len(next(iter(evaluations.values()))[name][0]),
+                some,
+                left_out=len(groups[name]) - len(next(iter(some.values()))[0]),
                 prior_sets=args.prior_sets,
             )
-            for name in args.benchmark
+            for name, some in by_benchmark.items()
         }
         report = build_report(
             evaluations,
@@ -313,6 +316,9 @@ def _measure(args: argparse.Namespace) -> None:
         )
         page, _ = write_report(report, out)
         write_outcomes(out, evaluations, cut)
+        write_parts(
+            out, {name: benchmark_rows(name, some, prior_sets=args.prior_sets) for name, some in by_benchmark.items()}
+        )
     say(accuracy_table(report.figures, packing))
     if benchmarks:
         say(benchmark_table(benchmarks))

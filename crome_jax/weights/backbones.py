@@ -79,7 +79,9 @@ def load_backbone(
             (random weights under SmolLM2's tokenizer: for tests and dry runs).
         trainable: where the layers are cut into frozen and trained ones.
         layers: take only the first layers, the reward read from the last of them by a new head; None takes all.
-        new_head: start with a head of zeros also where the backbone has one of its own.
+        new_head: start with a head of zeros also where the backbone has one of its own. A sequence classifier's own
+            head is trained on at the end of an answer's turn, also where the folder's chat template writes more after
+            it and others read the head at what comes last.
 
     Raises:
         CromeError: where the file or folder is absent, damaged, or of another architecture, or has too few layers.

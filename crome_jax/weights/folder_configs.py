@@ -37,6 +37,13 @@ _ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 _KINDS: dict[str, LayerKind] = {"full_attention": "global", "sliding_attention": "local"}
 _ROPE_TYPES = ("default", "linear", "llama3")
 
+# What `crome export` writes: where OpenRLHF looks for the head, and what vLLM's /score does with the logit, nothing. No
+# other software writes both.
+_EXPORTED = {
+    "value_head_prefix": "score",
+    "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
+}
+
 # Variants that the decoder does not compute: a model that has one would run, and be another one.
 _PLAIN = {"attention_bias": False, "mlp_bias": False, "use_bidirectional_attention": False, "partial_rotary_factor": 1}
 
@@ -50,12 +57,16 @@ class FolderConfig:
         classifier: whether it is a sequence classifier's, with a `score` head.
         pairwise: whether that head reads two answers in one conversation, as `crome export` writes a pairwise model.
         multimodal: whether it is a model of pictures and text, of which the decoder is the text part.
+        exported: whether `crome export` wrote it: such a head reads the end of the answer's turn.
+        padding: id of the token that others pad with, None where it says none.
     """
 
     decoder: DecoderConfig
     classifier: bool
     pairwise: bool = False
     multimodal: bool = False
+    exported: bool = False
+    padding: int | None = None
 
 
 def read_folder_config(folder: Path | str) -> FolderConfig:
@@ -104,7 +115,16 @@ def read_folder_config(folder: Path | str) -> FolderConfig:
             "model was not trained with; use the version of crome_jax that wrote the folder"
         )
     classifier = any("SequenceClassification" in name for name in architectures)
-    return FolderConfig(decoder, classifier, classifier and request is not None, multimodal)
+    exported = classifier and all(content.get(name) == value for name, value in _EXPORTED.items())
+    padding = said.get("pad_token_id") if content.get("pad_token_id") is None else content["pad_token_id"]
+    return FolderConfig(
+        decoder,
+        classifier,
+        classifier and request is not None,
+        multimodal,
+        exported,
+        padding if isinstance(padding, int) else None,
+    )
 
 
 def _decoder(family: str, said: dict[str, Any], path: Path) -> DecoderConfig:
@@ -263,9 +283,7 @@ def classifier_config(
         "id2label": {"0": label},
         "label2id": {label: 0},
         "problem_type": "regression",
-        # Where OpenRLHF looks for the head, and what vLLM's /score does with the logit: nothing.
-        "value_head_prefix": "score",
-        "sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"},
+        **_EXPORTED,
         "vocab_size": cfg.vocab_size,
         "hidden_size": cfg.width,
         "num_hidden_layers": cfg.layers,

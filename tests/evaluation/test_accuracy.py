@@ -21,7 +21,7 @@ BOOTSTRAP = Bootstrap(resamples=200)
 def _group(id="g", comparisons=None, texts=("one", "two", "three"), **metadata):
     return build_group(
         id=id,
-        prompt="why?",
+        prompt=f"why {id}?",
         responses=texts,
         comparisons=[Comparison(0, 1)] if comparisons is None else comparisons,
         metadata=metadata,
@@ -44,7 +44,7 @@ def test_hand_worked_accuracy():
     np.testing.assert_allclose(decided.probability, 1 / (1 + np.exp([-1, 3, 0, 1])))
     figures = split_figures(groups, rewards, BOOTSTRAP)
     assert figures["accuracy"] == 1.5 / 4
-    assert (figures["comparisons"], figures["groups"]) == (4, 2)
+    assert (figures["comparisons"], figures["groups"], figures["prompts"]) == (4, 2, 2)
     low, high = figures["interval"]
     # Two groups with accuracies 1/2 and 1/4: no resample lies outside them.
     assert (low, high) == (0.25, 0.5)
@@ -187,6 +187,29 @@ def test_a_difference_is_measured_on_the_same_comparisons():
     assert split_differences(groups, right, groups[:-1], right[:-1], BOOTSTRAP) is None
 
 
+def test_records_of_one_prompt_are_drawn_together():
+    # Of 12 prompts each has three pairs: as records of their own they have the figures that one record of them has.
+    rng = np.random.default_rng(0)
+    texts = [f"answer {n}" for n in range(6)]
+    pairs = [Comparison(2 * n, 2 * n + 1) for n in range(3)]
+    together = [build_group(id=f"{n}", prompt=f"why {n}?", responses=texts, comparisons=pairs) for n in range(12)]
+    rewards = [rng.normal(size=6) + rng.normal() * np.array([1, 0] * 3) for _ in together]
+    apart = [
+        build_group(id=f"{n}.{m}", prompt=f"why {n}?", responses=texts[2 * m : 2 * m + 2], comparisons=[pairs[0]])
+        for n in range(12)
+        for m in range(3)
+    ]
+    halves = [reward[2 * m : 2 * m + 2] for reward in rewards for m in range(3)]
+    whole, parts = split_figures(together, rewards, BOOTSTRAP), split_figures(apart, halves, BOOTSTRAP)
+    assert parts["interval"] == whole["interval"]
+    assert (parts["groups"], parts["prompts"], whole["groups"], whole["prompts"]) == (36, 12, 12, 12)
+    zeros = [np.zeros(2)] * 36, [np.zeros(6)] * 12
+    ours = split_differences(apart, halves, apart, zeros[0], BOOTSTRAP)
+    assert ours == split_differences(together, rewards, together, zeros[1], BOOTSTRAP)
+    lengths = [outcomes.decided() for outcomes in map(pairwise_outcomes, (together, apart), (rewards, halves))]
+    np.testing.assert_array_equal(lengths[0].prompt, lengths[1].prompt)
+
+
 def test_accuracy_figures_are_plain_numbers():
     measured = measure_accuracy(pairwise_outcomes([_group()], [np.array([1, 0, 0])]).decided(), BOOTSTRAP)
     assert {name: type(value) for name, value in measured.items()} == {
@@ -194,4 +217,5 @@ def test_accuracy_figures_are_plain_numbers():
         "interval": list,
         "comparisons": int,
         "groups": int,
+        "prompts": int,
     }

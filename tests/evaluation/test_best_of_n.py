@@ -20,7 +20,7 @@ from crome_jax.evaluation.best_of_n_figures import best_of_n_figures
 from crome_jax.evaluation.best_of_n_page import render_best_of_n
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.candidate_endpoint import ask_candidates
-from crome_jax.evaluation.candidate_judges import JUDGES, judge_candidates, load_judge
+from crome_jax.evaluation.candidate_judges import JUDGES, fingerprint_verdicts, judge_candidates, load_judge
 from crome_jax.evaluation.candidates import Candidates, read_candidates, read_prompts
 from crome_jax.evaluation.exact_match import exact_match
 from crome_jax.evaluation.refusal import refuses
@@ -226,6 +226,16 @@ def test_attack_success_and_over_refusal_by_hand():
     assert "share of benign prompts refused" in page
     assert "<i>" not in page
     assert "<script" not in page
+
+
+def test_verdicts_are_told_apart_by_what_they_are_and_by_what_judges_read():
+    def print_of(verdict=1.0, **facts):
+        item = Candidates("a", (Message("user", "Why?"),), ("one", "two"), facts, "", 1)
+        return fingerprint_verdicts([item], [np.array([verdict, 0.0])])
+
+    assert print_of(answer=4) == print_of(answer=4, source="elsewhere")
+    prints = {print_of(), print_of(0.5), print_of(answer=4), print_of(answer=5), print_of(baseline="so")}
+    assert len(prints | {print_of(baseline="so", instruction_difficulty=1.5)}) == 6
 
 
 @pytest.mark.parametrize(

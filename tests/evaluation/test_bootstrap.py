@@ -115,6 +115,43 @@ def test_the_chance_of_a_difference_by_hand():
     assert bootstrap.paired_chance(np.ones(50), np.zeros(50), many) == 1 / 4001
 
 
+def test_parts_of_the_same_groups_are_drawn_together():
+    rng = np.random.default_rng(0)
+    values, clusters, bootstrap = rng.integers(0, 2, 90) * 1.0, np.arange(90) % 30, Bootstrap(resamples=300)
+    whole = bootstrap.mean_interval(values, clusters)
+    same = [(1 / 23, values, clusters)] * 23
+    assert bootstrap.composite_interval(same, together=True) == pytest.approx(whole)
+    # Drawn apart, they would be as 23 sets of data.
+    low, high = bootstrap.composite_interval(same)
+    assert 4 * (high - low) < whole[1] - whole[0]
+    # A part of fewer groups: where none of them is drawn, the others are what there is.
+    few = clusters < 2
+    two = [(0.5, values, clusters), (0.5, values[few], clusters[few])]
+    drawn = bootstrap.resampled_sums(two, together=True)
+    groups = np.random.default_rng(0).integers(30, size=(300, 30))
+    for resample in (0, 7, *np.flatnonzero((groups >= 2).all(1))[:2]):
+        times = np.bincount(groups[resample], minlength=30)[clusters]
+        means = [np.average(values[kept], weights=times[kept]) for kept in (few | ~few, few) if times[kept].sum()]
+        assert drawn[resample] == pytest.approx(np.mean(means))
+    assert (groups >= 2).all(1).any()
+
+
+def test_a_composite_difference_has_the_chance_of_its_parts():
+    one, two = (np.array([1.0, 0.0]), np.arange(2)), (np.array([1.0, 1.0]), np.arange(2, 4))
+    bootstrap = Bootstrap(resamples=4000)
+    # The first part's mean is 0, 1/2, 1/2 or 1, the second's always 1: the sum is 1/2 to 1, three quarters at its own.
+    difference, interval, chance = bootstrap.composite_difference([(0.5, *one), (0.5, *two)])
+    assert (difference, interval, chance) == (0.75, (0.5, 1.0), 1 / 4001)
+    alone = bootstrap.composite_difference([(1.0, *one)])
+    assert alone[2] == bootstrap.paired_chance(one[0], np.zeros(2), one[1])
+    assert bootstrap.composite_difference([(1.0, np.ones(3), np.zeros(3, int))]) == (1.0, None, None)
+
+
+def test_parts_without_spread_have_the_trials_of_their_groups():
+    ones = [(0.5, np.ones(10), np.arange(10))] * 2
+    assert Bootstrap().composite_interval(ones, together=True) == pytest.approx((0.72247, 1.0), abs=1e-5)
+
+
 def test_least_squares_finds_the_coefficients_and_each_resample_its_own():
     rng = np.random.default_rng(0)
     x = np.concatenate([np.ones((40, 1)), rng.integers(-1, 2, (40, 2))], axis=1)

@@ -1,5 +1,6 @@
 """Effects on reward: worked out by hand, and what RATE promises of a rewriter that changes more than it should."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -18,12 +19,13 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.calibration import fit_scale
 from crome_jax.evaluation.diagnosis import diagnose, worst_stratum
 from crome_jax.evaluation.diagnosis_page import render_diagnosis
-from crome_jax.evaluation.effects import RewriteRewards, compare_kinds, measure_effect
+from crome_jax.evaluation.effects import RewriteRewards, compare_effects, compare_kinds, measure_effect
 from crome_jax.evaluation.length_control import measure_length_control
 from crome_jax.evaluation.rewrites import causal_rewrites, count_pairs, pairs_to_rewrite
 from crome_jax.evaluation.strata import word_count
 from crome_jax.evaluation.style_attributes import ATTRIBUTES, rewrite
 from crome_jax.groups import Comparison, PreferenceGroup, Response, build_group
+from crome_jax.verbs.diagnose import draw_prompts
 
 BOOTSTRAP = Bootstrap(resamples=50)
 
@@ -280,6 +282,42 @@ def test_ways_back_that_are_the_original_are_counted(diagnosis):
     assert "its way back is not independent of the original" in " ".join(page.split())
     assert "Along causal attributes 40 pairs of a preferred and another response were rewritten.</p>" in page
     assert diagnosis["causal_pairs"] == {"rewritten": 40, "left_out": 0}
+
+
+def test_intervals_of_effects_and_of_length_control_draw_prompts():
+    def widths(groups):
+        found = diagnose(groups, score_style, oracle=None, spurious=("bullets",), bootstrap=BOOTSTRAP)
+        effect = found["effects"]["spurious"]["bullets"]["single"]
+        return effect["ate"], *effect["ate_interval"], *found["length_control"]["interval"]
+
+    # Every record twice under one prompt says no more than once, but for rounding.
+    twice = [dataclasses.replace(group, id=f"{group.id} {n}") for group in GROUPS for n in (0, 1)]
+    assert widths(twice) == pytest.approx(widths(GROUPS), abs=1e-9)
+
+
+def test_effects_are_paired_on_the_same_rewrites():
+    def measured(groups, **scales):
+        score = lambda groups: [scales.get("of", 1.0) * reward for reward in score_style(groups)]  # noqa: E731
+        return diagnose(groups, score, oracle=None, spurious=("bullets", "emoji"), bootstrap=BOOTSTRAP)["effects"]
+
+    plain, twice = measured(GROUPS), measured(GROUPS, of=2.0)
+    found = {test["attribute"]: test for test in compare_effects(twice, plain, BOOTSTRAP)}
+    for name, effect in plain["spurious"].items():
+        double, test = effect["double"], found[name]
+        assert test["difference"] == pytest.approx(double["ate"])
+        assert test["interval"] == pytest.approx(double["ate_interval"])
+        assert test["responses"] == effect["treated"] + effect["untreated"]
+    assert found["bullets"]["p"] == 1 / 51
+    assert found["bullets"]["kind"] == "spurious"
+    assert compare_effects(measured(GROUPS[1:]), plain, BOOTSTRAP) == []  # Other rewrites.
+    assert compare_effects({"spurious": {"bullets": {}}}, plain, BOOTSTRAP) == []
+
+
+def test_prompts_are_drawn_with_all_of_their_records():
+    twice = [dataclasses.replace(group, id=f"{group.id} {n}") for group in GROUPS for n in (0, 1)]
+    drawn = draw_prompts(twice, 3, seed=5)
+    assert len({group.prompt for group in drawn}) == 3
+    assert len(drawn) == 6
 
 
 def test_data_without_a_preference_is_an_error():

@@ -43,7 +43,7 @@ def _groups(count=12, words="answer", name="g", **metadata):
         facts = {"category": f"topic {i % 2}", "spurious_attributes": "emoji"} | metadata
         groups.append(
             build_group(
-                id=f"{name}{i}", prompt=f"{words}?", responses=responses, comparisons=comparisons, metadata=facts
+                id=f"{name}{i}", prompt=f"{words} {i}?", responses=responses, comparisons=comparisons, metadata=facts
             )
         )
     return groups

@@ -1,5 +1,6 @@
 """Runs side by side: paired on what they share, with the figures that each one's report has, and nothing that runs."""
 
+import dataclasses
 import gzip
 import json
 import math
@@ -12,14 +13,22 @@ from browser import look
 
 from crome_jax.cli import main
 from crome_jax.data.datasets.benchmarks.groups import benchmark_group
-from crome_jax.evaluation.benchmark_figures import benchmark_figures
+from crome_jax.errors import CromeError
+from crome_jax.evaluation.benchmark_figures import benchmark_figures, benchmark_rows
+from crome_jax.evaluation.benchmark_tests import compare_scores
+from crome_jax.evaluation.best_of_n_figures import PARTS, best_of_n_figures
+from crome_jax.evaluation.best_of_n_tests import compare_picks, picks_by_prompt, shown_tests
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.candidates import Candidates
 from crome_jax.evaluation.comparison_markdown import render_markdown
 from crome_jax.evaluation.outcome_files import read_outcomes, write_outcomes
 from crome_jax.evaluation.page import render_page
 from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, paired_test
+from crome_jax.evaluation.part_files import PARTS as PARTS_FILE
+from crome_jax.evaluation.part_files import read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
+from crome_jax.groups import Comparison, Message, build_group
 
 BOOTSTRAP = Bootstrap(resamples=50)
 HOSTILE = "<script>document.title='taken'</script> {{7*7}} & |"
@@ -112,6 +121,7 @@ def write_run(folder, method, some, right, left_out=0):
         for name, (some, _) in evaluations[method].items()
     }
     write_outcomes(folder, evaluations, {method: cut})
+    write_parts(folder, {name: benchmark_rows(name, {method: scored}) for name, scored in evaluations[method].items()})
     return folder
 
 
@@ -182,7 +192,9 @@ def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
     disagreements = comparison["comparison"]["disagreements"]
     assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
     assert all(item["cut"] for item in disagreements)  # As all are but the first.
-    assert "<b>cut to fit a row</b>" in render_page(comparison, [])
+    page = render_page(comparison, [])
+    assert "<b>cut to fit a row</b>" in page
+    assert '12<span class="range">12 prompts</span>' in page
     assert all(item["differences"]["crome"] > 0 > item["differences"]["bradley_terry"] for item in disagreements)
 
 
@@ -195,6 +207,56 @@ def test_benchmarks_stand_beside_published_numbers(comparison):
     published = comparison["comparison"]["published"]["rewardbench"]
     assert {entry["score"] for entry in published} >= {80.61, 84.15}
     assert all(entry["source"].startswith("arXiv") for entry in published)
+
+
+def test_scores_of_benchmarks_are_paired_on_the_examples_that_both_have(comparison):
+    # Of RewardBench's first ten examples, half in Chat and half in Safety, the first has 6 right, the second 9.
+    rows = comparison["comparison"]["benchmark_tests"]["rewardbench"]["crome"]
+    found = {row["name"]: row for row in rows}
+    assert list(found) == ["RewardBench", "Chat", "alpacaeval-easy", "Safety", "donotanswer"]
+    # Examples 0, 2, ... are of Chat: of five the first has 3 right, the second 5; of the others 3 and 4.
+    assert found["Chat"]["difference"] == pytest.approx(2 / 5)
+    assert found["donotanswer"]["difference"] == pytest.approx(1 / 5)
+    assert found["RewardBench"]["difference"] == pytest.approx((2 / 5 + 1 / 5) / 2)
+    assert (found["RewardBench"]["examples"], found["Chat"]["examples"]) == (10, 5)
+    low, high = found["RewardBench"]["interval"]
+    assert 0 <= low < 0.3 < high < 0.8
+    assert 0 < found["RewardBench"]["p"] < 0.5
+    # Equal rewards differ nowhere, in no resample.
+    same = comparison["comparison"]["benchmark_tests"]["rm_bench"]["crome"]
+    assert {row["name"] for row in same} >= {"RM-Bench", "hard", "chat"}
+    assert all((row["difference"], row["interval"], row["p"]) == (0, [0, 0], 1) for row in same)
+    page, text = render_page(comparison, []), render_markdown(comparison)
+    shown = f"{found['Chat']['interval'][0] * 100:.1f}–{found['Chat']['interval'][1] * 100:.1f}"
+    assert f'<td>+40.0<span class="range">{shown}</span></td>' in page
+    assert "| Crome | Safety, donotanswer | +20.0 (" in text
+    assert f"| Crome | Chat | +40.0 ({shown}) |" in text
+
+
+def test_parts_come_back_and_an_example_that_changed_is_none_that_both_have(tmp_path):
+    some = groups(6)
+    write = lambda folder, some: write_parts(  # noqa: E731
+        folder, {"rewardbench": benchmark_rows("rewardbench", {"m": (some, rewards(some, 4))})}
+    )
+    write(tmp_path / "a", some)
+    write(tmp_path / "b", [some[0], *groups(6)[1:5], dataclasses.replace(some[5], prompt=some[0].prompt)])
+    (one, other) = (read_parts(tmp_path / name)["rewardbench"]["m"] for name in "ab")
+    overall = next(row for row in one if row.level == "overall")
+    assert [share for share, _ in overall.parts] == [0.5, 0.5]
+    assert [part.values.tolist() for _, part in overall.parts] == [[1, 1, 0], [1, 1, 0]]
+    whole = {row["name"]: row["examples"] for row in compare_scores(one, one, BOOTSTRAP)}
+    part = {row["name"]: row["examples"] for row in compare_scores(one, other, BOOTSTRAP)}
+    assert (whole["RewardBench"], part["RewardBench"], part["Chat"], part["Safety"]) == (6, 5, 3, 2)
+    # A table of other parts has no line that is the same sum.
+    chat = [group for group in some if group.metadata["subset"] == "alpacaeval-easy"]
+    write(tmp_path / "c", chat)
+    third = read_parts(tmp_path / "c")["rewardbench"]["m"]
+    assert [row["name"] for row in compare_scores(one, third, BOOTSTRAP)] == ["Chat", "alpacaeval-easy"]
+    report = json.loads((write_run(tmp_path / "run", "m", some, 4) / "report.json").read_text())
+    report["benchmarks"]["rewardbench"]["methods"]["m"]["score"] += 0.01
+    write_json(tmp_path / "run" / "report.json", report)
+    with pytest.raises(CromeError, match=f"{PARTS_FILE} has other scores of rewardbench by 'm' than report.json"):
+        read_evaluated(tmp_path / "run")
 
 
 def test_the_style_matrix_is_drawn_and_written(comparison):
@@ -273,6 +335,87 @@ def test_what_is_missing_of_any_run_is_said_and_other_data_warned_of(folders, tm
         assert "overall (partial)" in shown
 
 
+def test_best_of_n_by_judges_that_differ_is_warned_of(folders, tmp_path):
+    runs = []
+    for n, (verdicts, by) in enumerate([("a", "the rule"), ("a", "the rule, elsewhere"), ("b", "mine.py:prefer")]):
+        folder = shutil.copytree(folders[1], tmp_path / str(n))
+        figures = best_of_n(folders[1].parent / "model of crome")
+        figures["facts"] |= {"verdicts sha256": verdicts, "judged by": by}
+        write_json(folder / "best_of_n.json", figures)
+        runs.append(read_evaluated(folder))
+    assert compare_runs(runs[:2], BOOTSTRAP)["comparison"]["warnings"] == []
+    found = compare_runs([runs[0], runs[2]], BOOTSTRAP)["comparison"]
+    (warning,) = found["warnings"]
+    assert warning.startswith("best of N by judge exact: the same candidates were judged in 2 ways (by the rule, by m")
+    assert {held["judged by"] for held in found["best_of_n"]["exact"].values()} == {"the rule", "mine.py:prefer"}
+
+
+def picked(model, scores, judge="exact", **facts):
+    """What `crome best_of_n` writes of prompts with two candidates, the first of them right."""
+    items = [
+        Candidates(f"c{n}", (Message("user", f"Sum {n}?"),), ("right", "wrong"), {"harmful": n < 3}, "", n)
+        for n in range(len(scores))
+    ]
+    rewards, values = [np.array([s, 0.0]) for s in scores], [np.array([1.0, 0.0])] * len(scores)
+    figures = best_of_n_figures(items, rewards, values, judge, BOOTSTRAP)
+    told = {"model": str(model), "sha256": "candidates", "verdicts sha256": "verdicts", **facts}
+    return figures | {"by_prompt": picks_by_prompt(items, rewards, values, [1, 2]), "facts": told}
+
+
+def test_what_models_pick_of_the_same_candidates_is_paired():
+    # Of eight prompts the one picks right in 3, which are the harmful ones, the other in 7.
+    one, other = [picked("m", [1] * right + [-1] * (8 - right), "refusal") for right in (3, 7)]
+    tests = compare_picks(other, one, BOOTSTRAP)
+    first, second = tests["curve"]
+    assert (first["n"], first["difference"], first["interval"], first["p"]) == (1, 0, [0, 0], 1)
+    assert (second["n"], second["difference"], second["prompts"]) == (2, 0.5, 8)
+    assert 0 < second["interval"][0] < 0.5 < second["interval"][1] < 1
+    assert second["p"] < 0.2
+    assert [point["difference"] for point in tests["attack_success"]] == [0, 0]
+    assert [point["difference"] for point in tests["over_refusal"]] == [0, pytest.approx(-4 / 5)]
+    assert [title for title, *_ in shown_tests({"refusal": {"x": tests}})][2:4] == [PARTS["attack_success"]] * 2
+    assert list(compare_picks(picked("m", [1, 1]), picked("m", [-1, 1]), BOOTSTRAP)) == ["curve"]
+    # Other candidates, other verdicts, and reports that do not say what was picked are not paired.
+    assert compare_picks(other, picked("m", [1] * 8, "refusal", sha256="others"), BOOTSTRAP) == {}
+    assert compare_picks(other, picked("m", [1] * 8, "refusal", **{"verdicts sha256": "x"}), BOOTSTRAP) == {}
+    assert compare_picks(other, {**one, "by_prompt": None}, BOOTSTRAP) == {}
+
+
+def test_paired_effects_are_shown(folders, tmp_path):
+    runs = []
+    for n, values in enumerate(([0.5, 0.25], [1.0, 0.25])):
+        folder = shutil.copytree(folders[0], tmp_path / str(n))
+        found = diagnosis(folders[0].parent / "model of bradley_terry")
+        told = {"sha256": "rewrites", "prompts": [0, 1], "values": values}
+        write_json(
+            folder / "diagnosis.json",
+            found | {"effects": {"causal": {}, "spurious": {"b": EFFECT | {"by_rewrite": told}}}},
+        )
+        runs.append(read_evaluated(folder))
+    figures = compare_runs(runs, BOOTSTRAP)
+    (tests,) = figures["comparison"]["effects_tests"].values()
+    assert [test["difference"] for test in tests] == [0.25]
+    assert all("by_rewrite" not in found["spurious"]["b"] for found in figures["comparison"]["effects"].values())
+    page, text = render_page(figures, []), render_markdown(figures)
+    assert '<td>+0.25<span class="range">+0.00 to +0.50</span></td>' in page
+    assert "| b | spurious |" in text.split("attribute, paired")[1]
+
+
+def test_paired_picks_are_shown(folders, tmp_path):
+    runs = []
+    for n, scores in enumerate(([1, -1, -1, 1], [1, 1, -1, 1])):
+        folder = shutil.copytree(folders[1], tmp_path / str(n))
+        write_json(folder / "best_of_n.json", picked(folders[1].parent / "model of crome", scores))
+        runs.append(read_evaluated(folder))
+    figures = compare_runs(runs, BOOTSTRAP)
+    (tests,) = figures["comparison"]["best_of_n_tests"]["exact"].values()
+    assert [test["difference"] for test in tests["curve"]] == [0, 0.25]
+    page, text = render_page(figures, []), render_markdown(figures)
+    assert "<h3>Best of N, paired</h3>" in page
+    assert "<td>+25.0<span" in page
+    assert f"({tmp_path / '1'}) | 2 | +25.0 (" in text
+
+
 def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
     some = groups()
     changed = [*some[:1], *groups(4)[1:]]
@@ -282,6 +425,48 @@ def test_a_changed_text_is_no_shared_comparison(folders, tmp_path):
     other = write_run(tmp_path / "other", "rrm", changed, 4)
     found = compare_runs([read_evaluated(folders[1]), read_evaluated(other)], BOOTSTRAP)
     assert found["comparison"]["tests"]["rewardbench"]["rrm"]["comparisons"] == 3
+
+
+def test_paired_tests_draw_prompts_whatever_records_they_are_in(tmp_path):
+    # Ten prompts of four records each, all of which one model or the other gets right.
+    some = [
+        build_group(id=f"g{n}", prompt=f"Why {n % 10}?", responses=(f"a{n}", "b"), comparisons=[Comparison(0, 1)])
+        for n in range(40)
+    ]
+    scores = {"one": [1.0] * 40, "two": [1.0 if n % 10 < 6 else -1.0 for n in range(40)]}
+    for method, score in scores.items():
+        evaluations = {method: {"data": (some, [np.array([s, 0.0]) for s in score])}}
+        write_report(build_report(evaluations, facts={"runs": [], "data": [], "scoring": []}), tmp_path / method)
+        write_outcomes(tmp_path / method, evaluations, {method: {"data": [np.zeros(2, bool)] * 40}})
+    figures = compare_runs([read_evaluated(tmp_path / method) for method in scores], BOOTSTRAP)
+    test = figures["comparison"]["tests"]["data"]["two"]
+    by_prompt = BOOTSTRAP.mean_interval(np.array(scores["two"][:10]) / 2 - 0.5, np.arange(10))
+    assert test["interval"] == pytest.approx(by_prompt)
+    assert test["comparisons"] == 40
+    assert [figures["methods"][m]["splits"]["data"]["prompts"] for m in scores] == [10, 10]
+
+
+@pytest.mark.parametrize("case", ["a vote of each annotator", "texts alike at first"])
+def test_no_comparison_is_lost(tmp_path, case):
+    # Votes are three to one; of answers that are alike for long, each model is right about one of two comparisons, and
+    # the second run has them in another order.
+    votes, start = case == "a vote of each annotator", "same words " * 200
+    texts = ("good", "bad") if votes else (f"{start}a", f"{start}b", f"{start}c")
+    sides = [(0, 1), (0, 1), (1, 0), (0, 1)] if votes else [(0, 1), (0, 2)]
+    scores = {"one": np.array([1.0, 0.0, 2.0][: len(texts)]), "two": np.array([0.0, 1.0, -1.0][: len(texts)])}
+    for method, score in scores.items():
+        in_order = sides if method == "one" else sides[::-1]
+        compared = [Comparison(*pair) for pair in in_order]
+        group = build_group(id="g", prompt="Why?", responses=texts, comparisons=compared)
+        evaluations = {method: {"data": ([group], [score])}}
+        write_report(build_report(evaluations, facts={"runs": [], "data": [], "scoring": []}), tmp_path / method)
+        write_outcomes(tmp_path / method, evaluations, {method: {"data": [np.zeros(len(texts), bool)]}})
+    figures = compare_runs([read_evaluated(tmp_path / method) for method in scores], BOOTSTRAP)
+    found = {m: figures["methods"][m]["splits"]["data"] for m in scores}
+    test = figures["comparison"]["tests"]["data"]["two"]
+    assert test["comparisons"] == len(sides)
+    assert test["difference"] == pytest.approx(found["two"]["accuracy"] - found["one"]["accuracy"])
+    assert (test["only_left"], test["only_right"]) == ((1, 3) if votes else (1, 1))
 
 
 def test_methods_of_one_name_are_told_apart_by_their_folders(folders):
@@ -313,6 +498,7 @@ def gzipped(*lines):
 
 
 LINE = {"data": "d", "group": "g", "category": None, "prompt": "p", "chosen": "c", "rejected": "r", "rewards": {}}
+LINE |= {"prompt_sha256": "0" * 64, "texts_sha256": "0" * 64}
 FAULTS = {
     "no report": ("report.json", None, "holds no report.json, nor does its evaluation/; run `crome evaluate`"),
     "half a report": ("report.json", b'{"schema": ', "report.json: cannot be read ("),
@@ -325,10 +511,32 @@ FAULTS = {
     "outcomes not JSON": ("outcomes.jsonl.gz", gzip.compress(b"{nope\n"), "outcomes.jsonl.gz: is damaged ("),
     "outcomes null": ("outcomes.jsonl.gz", gzipped(LINE, None), "record 2 of "),
     "outcomes without rewards": ("outcomes.jsonl.gz", gzipped(LINE, {"data": "d"}), "lacks 'category'; run `crome"),
+    "outcomes of an earlier version": (
+        "outcomes.jsonl.gz",
+        gzipped({name: value for name, value in LINE.items() if name != "prompt_sha256"}),
+        "lacks 'prompt_sha256'; run `crome evaluate` again",
+    ),
     "another run's outcomes": (
         "outcomes.jsonl.gz",
         gzipped(LINE | {"rewards": {"z": [1, 0]}}),
         "rewards of 'z', which",
+    ),
+    "no parts": (
+        "parts.json.gz",
+        None,
+        "holds no parts.json.gz, which benchmarks are compared by; run `crome",
+    ),
+    "parts cut": ("parts.json.gz", b"\x1f\x8b\x08", "parts.json.gz: is damaged ("),
+    "parts of another version": ("parts.json.gz", gzipped({"schema": "x"}), "is of schema 'x', not crome_jax.parts/1"),
+    "parts without benchmarks": (
+        "parts.json.gz",
+        gzipped({"schema": "crome_jax.parts/1"}),
+        "is damaged (KeyError: 'b",
+    ),
+    "parts of another evaluation": (
+        "parts.json.gz",
+        gzipped({"schema": "crome_jax.parts/1", "benchmarks": {}}),
+        "has other scores of rewardbench by 'crome' than report.json",
     ),
     "half a best of N": ("best_of_n.json", b"{", "best_of_n.json: cannot be read ("),
     "another best of N": ("best_of_n.json", b'{"schema": "x"}', "best_of_n.json: is of schema 'x', not crome_jax.best"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import pickle
 import warnings
 
 import jax
@@ -14,15 +15,16 @@ from reference import FAMILIES, TOKENS, from_torch, reference, rendered, write_t
 from toy import mesh_of, text_groups
 
 from crome_jax.data.chat_templates import CHATML, GEMMA, LLAMA3, ChatTemplate, ending_with
-from crome_jax.data.packing import RowShape
+from crome_jax.data.loading import tokenize
+from crome_jax.data.packing import RowShape, pack
 from crome_jax.data.pairs import REQUEST
 from crome_jax.data.tokenizers import Tokenizer, load_tokenizer
 from crome_jax.data.vocabularies import Vocabulary
-from crome_jax.errors import CromeError
+from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.pair_scoring import score_pairs
 from crome_jax.evaluation.reward_models import open_reward_model
 from crome_jax.evaluation.scoring import RewardModel, score_groups
-from crome_jax.groups import Message
+from crome_jax.groups import Message, Response
 from crome_jax.models import weights
 from crome_jax.models.config import Lora
 from crome_jax.weights.adapters import write_adapter
@@ -258,15 +260,79 @@ def test_a_date_is_the_same_to_others_on_any_day(tokenizer, tmp_path):
     assert load_tokenizer(tmp_path).chat_template == again.chat_template
 
 
-def test_where_others_score_another_token_of_a_classifier_it_is_said(tokenizer, tmp_path, capsys):
+def foreign(folder, padding):
+    """Write a classifier as transformers does, under ChatML, which ends a text in a line break; `padding` by name."""
+    model, _ = reference("qwen2", 0, TOKENS)
+    model.save_pretrained(folder)
+    write_tokenizer(folder)
+    ids = json.loads((folder / "tokenizer.json").read_text())["added_tokens"]
+    at = next(token["id"] for token in ids if token["content"] == padding)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": at}))
+
+
+@pytest.mark.parametrize(
+    ("template", "padding", "scored"),
+    [
+        (CHATML, "<|endoftext|>", r'"\n"'),
+        # transformers takes the padding it is told of off a text's end, also where the template wrote it.
+        (CHATML.replace("<|im_end|>\n", "<|im_end|>"), "<|im_end|>", "the last of the response's text"),
+        (CHATML.replace("<|im_end|>\n", "<|im_end|>\n<|endoftext|>"), "<|endoftext|>", r'"\n"'),
+    ],
+)
+def test_a_classifier_trained_elsewhere_is_scored_where_transformers_scores_it(template, padding, scored, tmp_path):
+    foreign(tmp_path, padding)
+    (tmp_path / "chat.jinja").write_text(template)
+    groups = text_groups(1)
+    found = open_reward_model(tmp_path, chat_template=str(tmp_path / "chat.jinja"), row_tokens=128)
+    assert found.facts["scored token"] == scored
+    rewards = np.concatenate(score_groups(found.model, groups).rewards)
+    model, reader = load_quietly(tmp_path)
+    reader.chat_template = template
+    reader.pad_token = padding
+    texts = rendered(reader, groups)
+    for size, side in ((1, "right"), (len(texts), "left"), (len(texts), "right")):
+        theirs = []
+        for start in range(0, len(texts), size):
+            batch = reader(
+                texts[start : start + size], padding=True, padding_side=side, add_special_tokens=False,
+                return_tensors="pt",
+            )  # fmt: skip
+            with torch.no_grad():
+                theirs += model(**batch).logits[:, 0].tolist()
+        np.testing.assert_allclose(rewards, theirs, atol=2e-5, rtol=2e-5)
+
+
+def test_an_exported_model_ends_with_the_turn_under_a_given_template_too(tokenizer, tmp_path):
     model, cfg = reference("qwen2", 0, TOKENS)
-    export(tmp_path / "ours", model, cfg, tokenizer)
-    open_reward_model(tmp_path / "ours")
-    assert not capsys.readouterr().err
-    model.save_pretrained(tmp_path / "theirs")
-    write_tokenizer(tmp_path / "theirs")
-    open_reward_model(tmp_path / "theirs")
-    assert "theirs: its chat template writes more after the token that ends an answer's turn" in capsys.readouterr().err
+    export(tmp_path / "out", model, cfg, tokenizer)
+    groups = text_groups(2)
+    own, given = (open_reward_model(tmp_path / "out", chat_template=t, row_tokens=128) for t in (None, "chatml"))
+    assert own.facts["scored token"] == given.facts["scored token"] == '"<|im_end|>"'
+    for one, other in zip(*(score_groups(found.model, groups).rewards for found in (own, given)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_response_that_is_cut_keeps_all_that_is_written_after_it(tmp_path):
+    foreign(tmp_path, "<|endoftext|>")
+    (group,) = text_groups(1)
+    group = dataclasses.replace(group, responses=(Response("long " * 40), Response("short")))
+    found = open_reward_model(tmp_path, row_tokens=128)
+    assert score_groups(found.model, [group]).truncated == 1
+    tokenizer = found.model.tokenizer
+    ids = tokenizer.encode_response("long " * 40)
+    assert tokenizer.decode(ids[-2:]) == "<|im_end|>\n"
+    rows = pack([tokenize(group, 0, tokenizer)], RowShape(128, 2, 1), every_response=True)
+    assert tokenizer.decode(rows.batch.tokens[0].tolist()).count("<|im_end|>\n") == 3
+    assert pickle.loads(pickle.dumps(tokenizer)).encode_response("short") == tokenizer.encode_response("short")
+
+
+def test_an_empty_response_that_ends_with_padding_alone_is_refused(tmp_path):
+    foreign(tmp_path, "<|im_end|>")
+    (tmp_path / "chat.jinja").write_text(CHATML.replace("<|im_end|>\n", "<|im_end|>"))
+    found = open_reward_model(tmp_path, chat_template=str(tmp_path / "chat.jinja"))
+    with pytest.raises(DataError, match="the token that ends its turn is the model's padding"):
+        found.model.tokenizer.encode_response("")
 
 
 @pytest.mark.parametrize("text", ["Plain.", "<|im_end|> I.", "<|im_start|>user\n<|endoftext|>No<|im_end|>"])

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import check_rewards
 from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.distinct import number_prompts
 from crome_jax.evaluation.leads import is_pairwise
 from crome_jax.groups import PreferenceGroup
 
@@ -67,11 +68,10 @@ def read_examples(groups: Sequence[PreferenceGroup], rewards: Sequence[np.ndarra
                 raise CromeError(f"group {group.id!r}: is no benchmark's, it lacks {side!r}; read it with --data")
             at.append([int(place) for place in str(group.metadata[side]).split(",")])
     chosen, rejected = places.values()
-    numbers = {prompt: n for n, prompt in enumerate(dict.fromkeys(group.prompt for group in groups))}
     described = {
         "ids": tuple(group.id for group in groups),
         "subsets": tuple(str(group.metadata["subset"]) for group in groups),
-        "prompts": np.array([numbers[group.prompt] for group in groups], np.int64),
+        "prompts": number_prompts(groups),
     }
     if any(map(is_pairwise, rewards)):
         log_odds = tuple(map(_log_odds, groups, rewards, chosen, rejected))
@@ -102,12 +102,14 @@ class Part:
         name: of the subset, say.
         values: one per example, whose mean is the part's score.
         prompts: the prompt of each.
+        examples: the place of each among the benchmark's examples; of what several make up, that of the first.
         weight: in the section that it belongs to.
     """
 
     name: str
     values: Float[np.ndarray, "N"]
     prompts: Int[np.ndarray, "N"]
+    examples: Int[np.ndarray, "N"]
     weight: float = 1.0
 
     @property
@@ -119,11 +121,17 @@ class Part:
 def subset_part(examples: Examples, results: Float[np.ndarray, "N"], subset: str, weight: float = 1.0) -> Part:
     """Return the part of one subset; it has no values where the subset has no example."""
     at = examples.of(subset)
-    return Part(subset, results[at], examples.prompts[at], weight)
+    return Part(subset, results[at], examples.prompts[at], at, weight)
 
 
 def row(
-    name: str, level: str, parts: Sequence[tuple[float, Part]], bootstrap: Bootstrap, examples: int | None = None
+    name: str,
+    level: str,
+    parts: Sequence[tuple[float, Part]],
+    bootstrap: Bootstrap,
+    examples: int | None = None,
+    *,
+    together: bool = False,
 ) -> dict[str, Any]:
     """Return a line of a benchmark's table: the weighted sum of parts, with its interval.
 
@@ -131,19 +139,24 @@ def row(
         level: overall, section or subset.
         parts: of each its share of the score; all have examples.
         examples: how many the line counts; None adds up those of its parts.
+        together: whether the parts are of the same prompts, which the interval then draws once for all of them.
 
     Returns:
-        `name`, `level`, `score` and `interval` (None where there are no parts) and `examples`.
+        `name`, `level`, `score` and `interval` (None where there are no parts) and `examples`; and `parts` and
+        `together`, of which no report tells but what `part_files` writes.
     """
+    given = {"parts": tuple(parts), "together": together}
     if not parts:
-        return {"name": name, "level": level, "score": None, "interval": None, "examples": 0}
-    interval = bootstrap.composite_interval([(share, part.values, part.prompts) for share, part in parts])
+        return {"name": name, "level": level, "score": None, "interval": None, "examples": 0, **given}
+    weighed = [(share, part.values, part.prompts) for share, part in parts]
+    interval = bootstrap.composite_interval(weighed, together=together)
     return {
         "name": name,
         "level": level,
         "score": float(sum(share * part.score for share, part in parts)),
         "interval": list(interval),
         "examples": sum(len(part.values) for _, part in parts) if examples is None else examples,
+        **given,
     }
 
 

@@ -35,7 +35,7 @@ def measure_judgebench(examples: Examples, bootstrap: Bootstrap) -> dict[str, An
 
     def part(name: str, subsets: Sequence[str]) -> Part:
         at = examples.of(*subsets)
-        return Part(name, results[at], examples.prompts[at], weight=len(at))
+        return Part(name, results[at], examples.prompts[at], at, weight=len(at))
 
     def of_model(model: str) -> list[Part]:
         return [part(category, [f"{model}/{category}"]) for category in CATEGORIES]

@@ -110,7 +110,8 @@ def _ties_part(examples: Examples) -> tuple[Part, int]:
         ties_scores(*((examples.chosen[n], examples.rejected[n]) for n in (places["tied"], places["ref"])))
         for places in whole
     ]
-    return Part(TIES, np.array(values), np.arange(len(values))), len(examples.of(TIES)) - 2 * len(whole)
+    tied = np.array([places["tied"] for places in whole], np.int64)
+    return Part(TIES, np.array(values), np.arange(len(values)), tied), len(examples.of(TIES)) - 2 * len(whole)
 
 
 def _versions(ids: Sequence[str]) -> dict[str, dict[str, int]]:

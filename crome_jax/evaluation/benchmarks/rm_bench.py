@@ -28,8 +28,8 @@ def measure_rm_bench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]
     lines, overall, difficult = [], [], {name: [] for name in DIFFICULTIES}
     for domain, at in held.items():
         values = difficulty_values(wins[at])
-        parts = {name: Part(f"{domain} {name}", values[name], examples.prompts[at]) for name in DIFFICULTIES}
-        mean = Part(domain, np.mean(list(values.values()), axis=0), examples.prompts[at])
+        parts = {name: Part(f"{domain} {name}", values[name], examples.prompts[at], at) for name in DIFFICULTIES}
+        mean = Part(domain, np.mean(list(values.values()), axis=0), examples.prompts[at], at)
         lines.append(row(domain, "section", [(1.0, mean)], bootstrap))
         lines += [row(name, "subset", [(1.0, part)], bootstrap) for name, part in parts.items()]
         overall.append((1 / len(held), mean))

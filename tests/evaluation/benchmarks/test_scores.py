@@ -1,5 +1,6 @@
 """Every benchmark's score is its authors' formula: worked out by hand, and what arithmetic says of trivial scorers."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -228,6 +229,27 @@ def test_rewordbench_by_hand():
     assert table["score"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert table["drop"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert table["relative_drop"] == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_the_intervals_of_rewordbench_draw_the_prompts_of_the_pairs_as_they_were():
+    # 40 pairs of 20 prompts, and 23 times what one transformation makes of them, each under prompts of its own.
+    rng = np.random.default_rng(0)
+    right = {name: rng.integers(0, 2, 40) for name in ("original", NAMES[0])}
+    rows = [("original", n, right["original"][n], n % 20) for n in range(40)]
+    rows += [(name, n, right[NAMES[0]][n], 100 + len(rows) + n) for name in NAMES for n in range(40)]
+    read = lambda rows: dataclasses.replace(  # noqa: E731
+        examples([(f"{name}/{n}", name, [float(right)], [0.5]) for name, n, right, _ in rows]),
+        prompts=np.array([prompt for *_, prompt in rows]),
+    )
+    whole = measure_rewordbench(read(rows), BOOTSTRAP)
+    one = measure_rewordbench(read([row for row in rows if row[0] in ("original", NAMES[0])]), BOOTSTRAP)
+    by_prompt = BOOTSTRAP.mean_interval(right[NAMES[0]] * 1.0, np.arange(40) % 20)
+    lost = BOOTSTRAP.mean_interval(1.0 * right["original"] - right[NAMES[0]], np.arange(40) % 20)
+    for found in (whole, one):
+        assert found["interval"] == pytest.approx(by_prompt)
+        assert line(found, NAMES[0])["interval"] == pytest.approx(by_prompt)
+        assert found["drop_interval"] == pytest.approx(lost)
+        assert line(found, NAMES[0])["drop_interval"] == pytest.approx(lost)
 
 
 def test_rewordbench_says_which_of_the_papers_transformations_are_not_there():
