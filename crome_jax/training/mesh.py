@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from crome_jax.errors import CromeError
 from crome_jax.models.attention import IMPLEMENTATIONS, Implementation
@@ -37,8 +37,8 @@ SHARDING = {
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, replica: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+    data: int = -1, fsdp: int = 1, tensor: int = 1, replica: int = 1, devices: Sequence[jax.Device] | int | None = None
+) -> Mesh | AbstractMesh:
     """Lay the devices out as replica x data x fsdp x tensor.
 
     Weights are whole in every replica and over data, so that between slices only gradients travel, once a step. Where
@@ -49,13 +49,15 @@ def make_mesh(
         fsdp: parts that every matrix is stored in, gathered when used; they share the rows, too.
         tensor: parts that heads and feed-forward are computed in.
         replica: of several slices, their number or a multiple of it.
+        devices: None takes all that JAX sees; a number stands for as many that are not there: the mesh is abstract.
 
     Raises:
         CromeError: where the sizes do not multiply to the number of devices, or fsdp or tensor would cross slices;
             naming sizes that do.
     """
-    devices = list(devices or jax.devices())
-    n = len(devices)
+    if not isinstance(devices, int):
+        devices = list(devices or jax.devices())
+    n = devices if isinstance(devices, int) else len(devices)
     others = replica * fsdp * tensor
     sizes = (replica, n // max(others, 1) if data == -1 else data, fsdp, tensor)
     if min(sizes) < 1 or math.prod(sizes) != n:
@@ -65,6 +67,8 @@ def make_mesh(
             f"{n} (each one of {fits}), or leave make_mesh.data at -1 and the product of the others at one of {fits}"
         )
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    if isinstance(devices, int):
+        return AbstractMesh(sizes, AXES, axis_types=auto)
     # The devices of a topology that is not there may lie in one slice without a number.
     slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if slices == 1:
@@ -79,7 +83,7 @@ def make_mesh(
     return Mesh(laid_out, AXES, axis_types=auto)
 
 
-def weight_shardings(declared: Any, mesh: Mesh) -> Any:
+def weight_shardings(declared: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Return the sharding of every declared weight, in the declaration's tree.
 
     Raises:
@@ -121,7 +125,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(SHARDING["batch"]))
 
 
-def row_shards(mesh: Mesh) -> int:
+def row_shards(mesh: Mesh | AbstractMesh) -> int:
     """Return into how many parts the mesh splits rows."""
     return math.prod(mesh.shape[axis] for axis in SHARDING["batch"])
 
@@ -171,7 +175,7 @@ def rows_of_process(mesh: Mesh, rows: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(rows)[place] for place in places]))
 
 
-def check_parts(mesh: Mesh, rows: int, micro_batches: int) -> None:
+def check_parts(mesh: Mesh | AbstractMesh, rows: int, micro_batches: int) -> None:
     """Raise CromeError where a step's rows do not give every device an equal share of each micro-batch."""
     shards = row_shards(mesh)
     if rows % (shards * micro_batches):
