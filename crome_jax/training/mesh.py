@@ -61,7 +61,7 @@ def make_mesh(
     others = replica * fsdp * tensor
     sizes = (replica, n // max(others, 1) if data == -1 else data, fsdp, tensor)
     if min(sizes) < 1 or math.prod(sizes) != n:
-        fits = ", ".join(str(size) for size in _divisors(n))
+        fits = ", ".join(str(size) for size in divisors(n))
         raise CromeError(
             f"a mesh of {' x '.join(AXES)} = {sizes} does not use {n} devices exactly; give sizes whose product is "
             f"{n} (each one of {fits}), or leave make_mesh.data at -1 and the product of the others at one of {fits}"
@@ -76,7 +76,7 @@ def make_mesh(
     if replica % slices:
         raise CromeError(
             f"make_mesh.replica is {replica}, but the devices are of {slices} slices, between which only replicas are "
-            f"to talk; use one of {[size for size in _divisors(n) if size % slices == 0]}"
+            f"to talk; use one of {[size for size in divisors(n) if size % slices == 0]}"
         )
     within = (replica // slices, *sizes[1:])
     laid_out = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
@@ -102,7 +102,7 @@ def weight_shardings(declared: Any, mesh: Mesh | AbstractMesh) -> Any:
         for size, axis in zip(weight.shape, weight.axes, strict=True):
             on = SHARDING[axis]
             if on is not None and size % mesh.shape[on]:
-                fits = _divisors(math.gcd(mesh.size, *lying[on]))
+                fits = divisors(math.gcd(mesh.size, *lying[on]))
                 raise CromeError(
                     f"{axis} has {size} entries, not divisible by {on} = {mesh.shape[on]}; use one of {fits}"
                 )
@@ -190,5 +190,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def _divisors(n: int) -> list[int]:
+def divisors(n: int) -> list[int]:
+    """Return the numbers that divide n, from 1 to n."""
     return [size for size in range(1, n + 1) if n % size == 0]

@@ -1,9 +1,10 @@
 """What a training run would need and cost on chips that are not there: the real step, compiled ahead of time."""
 
 import dataclasses
+import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,39 +15,21 @@ from jax.sharding import AbstractMesh, Mesh
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.execution import REMATS, Remat
+from crome_jax.models.execution import Remat
 from crome_jax.models.presets import PRESETS
 from crome_jax.models.weights import Trainable, count, declare
 from crome_jax.training.abstract import abstract_batch, abstract_params, abstract_state
 from crome_jax.training.chips import CHIPS, Chip
 from crome_jax.training.estimate import estimate_step
 from crome_jax.training.flops import step_flops
-from crome_jax.training.mesh import AXES, Attention, check_parts, make_mesh, weight_shardings
+from crome_jax.training.layouts import Layout, smallest_change
+from crome_jax.training.mesh import Attention, check_parts, make_mesh, weight_shardings
 from crome_jax.training.method import Method
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.programs import Work, read_work
 from crome_jax.training.settings import check_settings
 from crome_jax.training.step import make_train_step
 from crome_jax.training.topology import tpu_devices
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """What may be changed so that a step fits, its result the same.
-
-    Args:
-        mesh: sizes of data, fsdp and tensor.
-        micro_batches: parts that the step's rows are computed in.
-        remat: what is kept for the gradient.
-    """
-
-    mesh: tuple[int, int, int]
-    micro_batches: int
-    remat: Remat
-
-    def __str__(self) -> str:
-        sizes = " x ".join(f"{name} {n}" for name, n in zip(AXES[1:], self.mesh, strict=True))
-        return f"mesh {sizes}, micro_batches {self.micro_batches}, remat {self.remat!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,15 +158,15 @@ def plan(
     if fits:
         figures |= speed_and_cost(compiled.work, spec, on.size, analytic, comparisons, dollars_per_chip_hour)
     elif search:
-        change = next(
-            (
-                candidate
-                for candidate in smaller_layouts(wanted, rows_per_step)
-                if (tried := compile_(candidate)).work is not None and tried.needed <= spec.memory
-            ),
-            None,
-        )
-        figures["smallest change that fits"] = "none was found: take more chips" if change is None else str(change)
+
+        def would_fit(layout: Layout) -> bool:
+            if _held_bytes(cfg, method, trainable, optimizer, layout) > spec.memory:
+                return False  # Nothing to compile for: what does not change from step to step is too much.
+            tried = compile_(layout)
+            return tried.work is not None and tried.needed <= spec.memory
+
+        change = smallest_change(wanted, rows_per_step, declared, would_fit)
+        figures["smallest change that fits"] = _more_chips(wanted, rows_per_step) if change is None else str(change)
     return Plan(fits, figures)
 
 
@@ -193,6 +176,13 @@ def _devices(chip: str, topology: str) -> Sequence[jax.Device] | int:
     if not re.fullmatch(r"[1-9]\d*", topology):
         raise CromeError(f"plan.topology is {topology!r}; of {chip} give how many there are, as '8'")
     return int(topology)
+
+
+def _more_chips(layout: Layout, rows: int) -> str:
+    """Say what to do where no change of a layout makes it fit."""
+    data, fsdp, _ = layout.mesh
+    alone = f", and as many times the rows ({rows} divide over {rows} at most, times make_mesh.tensor)"
+    return f"none was found: take more chips{alone if rows == data * fsdp else ''}, or shorter rows"
 
 
 def speed_and_cost(
@@ -227,23 +217,6 @@ def speed_and_cost(
         "MFU at most": round(analytic / (seconds * chips * chip.flops), 3),
         "dollars per million comparisons at least": round(hours * chips * dollars_per_chip_hour, 2),
     }
-
-
-def smaller_layouts(layout: Layout, rows: int) -> Iterator[Layout]:
-    """Yield layouts that need less and less memory, the smallest change first: remat, micro-batches, then the mesh."""
-    for remat in REMATS[REMATS.index(layout.remat) + 1 :]:
-        layout = dataclasses.replace(layout, remat=remat)
-        yield layout
-    data, fsdp, tensor = layout.mesh
-    parts = layout.micro_batches
-    while rows % (2 * parts * data * fsdp) == 0:
-        parts *= 2
-        layout = dataclasses.replace(layout, micro_batches=parts)
-        yield layout
-    while data % 2 == 0:
-        data, fsdp = data // 2, fsdp * 2
-        layout = dataclasses.replace(layout, mesh=(data, fsdp, tensor))
-        yield layout
 
 
 def _compile(
@@ -288,6 +261,20 @@ def _compile(
         + memory.generated_code_size_in_bytes
     )
     return Compiled(needed, read_work(compiled.as_text()), time.monotonic() - started)
+
+
+def _held_bytes(
+    cfg: DecoderConfig,
+    method: Method,
+    trainable: Trainable,
+    optimizer: Callable[..., optax.GradientTransformation],
+    layout: Layout,
+) -> int:
+    """Count the bytes of weights and moments on one chip."""
+    on = make_mesh(*layout.mesh, devices=math.prod(layout.mesh))
+    trained, frozen = abstract_params(cfg, on, trainable, method.head)
+    held = (frozen, abstract_state(trained, optimizer(steps=1000)))
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(held))
 
 
 def needed_bytes(error: str) -> float | None:

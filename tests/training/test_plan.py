@@ -24,7 +24,7 @@ from crome_jax.training.chips import Chip
 from crome_jax.training.estimate import estimate_step
 from crome_jax.training.flops import products_of_layer, step_flops
 from crome_jax.training.mesh import AXES, make_mesh
-from crome_jax.training.plan import Layout, needed_bytes, plan, smaller_layouts, speed_and_cost
+from crome_jax.training.plan import needed_bytes, plan, speed_and_cost
 from crome_jax.training.programs import Work, read_work
 from crome_jax.training.step import init_state, make_train_step
 
@@ -85,17 +85,6 @@ def test_the_abstract_state_is_the_state():
     )
     told = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype, x.sharding), tree)  # noqa: E731
     assert told(shapes) == told(real)
-
-
-def test_changes_go_from_small_to_large():
-    layouts = list(smaller_layouts(Layout((4, 2, 1), 1, "attention"), 32))
-    assert layouts == [
-        Layout((4, 2, 1), 1, "full"),
-        Layout((4, 2, 1), 2, "full"),
-        Layout((4, 2, 1), 4, "full"),  # a row on each of eight devices: no more parts
-        Layout((2, 4, 1), 4, "full"),
-        Layout((1, 8, 1), 4, "full"),
-    ]
 
 
 def test_speed_and_cost_by_hand():
