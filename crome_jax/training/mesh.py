@@ -134,7 +134,7 @@ def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none
     """Return how a mesh runs the decoder.
 
     Raises:
-        CromeError: where a name is unknown.
+        CromeError: where a name is unknown, or a kernel is not for the mesh's devices.
     """
     for name, given, known in (("attention", attention, ("auto", *IMPLEMENTATIONS)), ("remat", remat, REMATS)):
         if given not in known:
@@ -142,6 +142,11 @@ def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none
     platform = mesh.devices.flat[0].platform
     if attention == "auto":
         attention = "tpu" if platform == "tpu" else "xla"
+    if attention == "tpu" != platform:
+        raise CromeError(
+            f"attention is 'tpu', but the devices are {platform}, for which that kernel does not compile; give 'auto' "
+            "or 'xla'"
+        )
     return Execution(attention, remat, 8 if platform == "cpu" else 1, functools.partial(_spread, mesh))
 
 
