@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "gin_file") and bindings:
         parser.error(f"crome {args.verb} takes no gin bindings (--gin.{bindings[0].name})")
     args.bindings = bindings
-    if argv is None:
+    # What a launch script starts on another machine is not to inherit what was found on this one.
+    if argv is None and getattr(args, "submit", None) is None:
         set_up_jax(os.environ)
     try:
         status = args.run(args)

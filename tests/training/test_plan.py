@@ -228,7 +228,7 @@ def test_a_file_of_a_plan_shards_its_model_over_all_chips(path):
 
 @pytest.mark.slow
 def test_a_plan_is_made_without_a_chip_and_its_status_says_whether_it_fits(capsys):
-    pytest.importorskip("libtpu", reason="pip install -e .[plan] compiles for TPU without one")
+    pytest.importorskip("libtpu", reason="./launch/setup.sh plan compiles for TPU without one")
     small = ["plan", "--gin_file=gin/plans/gemma2_9b_v5e_64.gin", "--gin.plan.model='smollm2_135m'"]
     small += ["--gin.plan.layers=3", "--gin.plan.topology='2x2'", "--gin.make_mesh.fsdp=2"]
     assert main([*small, "--gin.ROWS_PER_STEP=8"]) == 0
