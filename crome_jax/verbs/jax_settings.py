@@ -1,6 +1,5 @@
-"""What JAX is told before it starts in the process of a command, by the variables that it reads when it is imported."""
+"""What JAX and libtpu are told before they start in the process of a command, by the variables that they read."""
 
-import importlib.metadata
 import importlib.util
 import os
 from collections.abc import MutableMapping
@@ -11,8 +10,8 @@ from crome_jax.weights.packages import cache_folder
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 """Names the folder in which compiled programs are kept for the next process; given empty, none are kept."""
 
-PLATFORMS = "JAX_PLATFORMS"
-"""Names the kinds of devices that JAX looks for; without it, every kind that is installed."""
+QUIET = {"TPU_ACCELERATOR_TYPE": "v5litepod-1", "TPU_WORKER_HOSTNAMES": "localhost"}
+"""What libtpu complains of not finding out where there is no TPU; it compiles for any other just the same."""
 
 _GOOGLE = "0x1ae0"
 _NO_ACCELERATORS = ("0x01", "0x02")
@@ -20,11 +19,10 @@ _NO_ACCELERATORS = ("0x01", "0x02")
 
 
 def set_up_jax(environment: MutableMapping[str, str], root: Path = Path("/")) -> None:
-    """Have JAX keep compiled programs in the user's cache, and look for no TPU where it would only complain of that.
+    """Have JAX keep compiled programs in the user's cache, and libtpu be quiet where it is there only to plan with.
 
     Of both nothing is done where the environment says something of it. Programs are not kept where nothing can be
-    written. No TPU is looked for where libtpu is installed, to plan with, there is no sign of a TPU, and JAX has no
-    plugin for other accelerators.
+    written; libtpu is left alone where anything speaks for a TPU.
 
     Args:
         environment: of this process; changed.
@@ -32,8 +30,8 @@ def set_up_jax(environment: MutableMapping[str, str], root: Path = Path("/")) ->
     """
     if CACHE not in environment and (folder := _place_for_programs()):
         environment[CACHE] = str(folder)
-    if PLATFORMS not in environment and _libtpu_alone(environment) and not _may_have_tpu(environment, root):
-        environment[PLATFORMS] = "cpu"
+    if importlib.util.find_spec("libtpu") and not _may_have_tpu(environment, root):
+        environment.update(QUIET)
 
 
 def _place_for_programs() -> Path | None:
@@ -44,13 +42,6 @@ def _place_for_programs() -> Path | None:
         return None
     there = next(path for path in (folder, *folder.parents) if path.exists())
     return folder if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else None
-
-
-def _libtpu_alone(environment: MutableMapping[str, str]) -> bool:
-    found = importlib.util.find_spec
-    if not found("libtpu") or found("jax_plugins") or "PJRT_NAMES_AND_LIBRARY_PATHS" in environment:
-        return False
-    return not importlib.metadata.entry_points(group="jax_plugins")
 
 
 def _may_have_tpu(environment: MutableMapping[str, str], root: Path) -> bool:
