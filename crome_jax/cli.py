@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.bindings = bindings
     # What a launch script starts on another machine is not to inherit what was found on this one.
     if argv is None and getattr(args, "submit", None) is None:
-        set_up_jax(os.environ)
+        set_up_jax(args.verb, os.environ)
     try:
         status = args.run(args)
         if sys.stdout is not None:  # It is None where it was closed before the program began.

@@ -13,7 +13,7 @@ from crome_jax.verbs.jax_settings import CACHE, QUIET, set_up_jax
 
 
 def set_up(root: Path = Path("/nowhere"), **environment: str) -> dict[str, str]:
-    set_up_jax(environment, root)
+    set_up_jax("train", environment, root)
     return environment
 
 
@@ -40,6 +40,14 @@ def test_where_nothing_can_be_written_nothing_is_kept_and_that_is_no_error(cache
     cache.unlink()
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert CACHE not in set_up()
+
+
+@pytest.mark.parametrize("given", [{}, {CACHE: "elsewhere"}])
+def test_plans_are_not_kept_since_jax_could_not_read_them(cache, given):
+    environment = {**given}
+    set_up_jax("plan", environment)
+    assert environment["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+    assert environment.get(CACHE) == given.get(CACHE)
 
 
 def test_a_command_of_the_command_line_keeps_them_and_a_call_from_python_does_not(cache, monkeypatch):
@@ -105,7 +113,7 @@ def test_nothing_is_said_of_tpus_where_there_is_no_libtpu(machine, monkeypatch):
 def test_libtpu_says_nothing_on_a_machine_without_a_tpu():
     pytest.importorskip("libtpu", reason="./launch/setup.sh plan installs it")
     environment = {"PATH": os.environ["PATH"], "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    set_up_jax(environment)
+    set_up_jax("train", environment)
     if not QUIET.keys() & environment:
         pytest.skip("this machine may have a TPU")
     code = "import jax; jax.devices()"

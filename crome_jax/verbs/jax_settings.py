@@ -18,17 +18,20 @@ _NO_ACCELERATORS = ("0x01", "0x02")
 """Classes of PCI devices that virtual machines of Google have without a TPU: storage and networks."""
 
 
-def set_up_jax(environment: MutableMapping[str, str], root: Path = Path("/")) -> None:
+def set_up_jax(verb: str, environment: MutableMapping[str, str], root: Path = Path("/")) -> None:
     """Have JAX keep compiled programs in the user's cache, and libtpu be quiet where it is there only to plan with.
 
     Of both nothing is done where the environment says something of it. Programs are not kept where nothing can be
     written; libtpu is left alone where anything speaks for a TPU.
 
     Args:
+        verb: that runs.
         environment: of this process; changed.
         root: of the files that say what devices there are.
     """
-    if CACHE not in environment and (folder := _place_for_programs()):
+    if verb == "plan":  # What is compiled for chips that are not there JAX can write, and then not read.
+        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    elif CACHE not in environment and (folder := _place_for_programs()):
         environment[CACHE] = str(folder)
     if importlib.util.find_spec("libtpu") and not _may_have_tpu(environment, root):
         environment.update(QUIET)
