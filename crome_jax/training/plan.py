@@ -161,7 +161,7 @@ def plan(
 
         def would_fit(layout: Layout) -> bool:
             if _held_bytes(cfg, method, trainable, optimizer, layout) > spec.memory:
-                return False  # Nothing to compile for: what does not change from step to step is too much.
+                return False  # Weights and moments alone are too much: there is nothing to compile for.
             tried = compile_(layout)
             return tried.work is not None and tried.needed <= spec.memory
 

@@ -243,6 +243,18 @@ def test_a_plan_is_made_without_a_chip_and_its_status_says_whether_it_fits(capsy
     assert figures["memory needed, GB a chip"] > figures["memory there, GB a chip"]
 
 
+@pytest.mark.slow
+def test_compiled_for_tpus_a_large_model_s_step_without_remat_does_little_that_it_need_not():
+    pytest.importorskip("libtpu", reason="./launch/setup.sh plan compiles for TPU without one")
+    on_four = functools.partial(make_mesh, fsdp=4)
+    # The layers of the whole model are scanned; three compile to the same loop.
+    model = {"model": "qwen2_5_7b", "layers": 3, "row_shape": RowShape(2048, 32, 64), "rows_per_step": 4}
+    planned = plan(**model, chip="v5e", topology="2x2", mesh=on_four, remat="none", search=False)
+    assert planned.fits
+    assert planned.figures["loops of unknown length"] == 0
+    assert 1.0 <= planned.figures["done / needed"] <= 1.10
+
+
 def test_every_preset_can_be_counted():
     for preset in PRESETS.values():
         cfg = preset.cfg
