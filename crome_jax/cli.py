@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from crome_jax.errors import CromeError, NotTogether, Preempted
 from crome_jax.verbs.gin_flags import split_bindings
+from crome_jax.verbs.jax_settings import set_up_jax
 
 VERBS = {
     "testbed": "write the causal testbed: preference data whose causal graph is known",
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status.
 
     Args:
-        argv: what follows the command's name; None takes it from the process.
+        argv: what follows the command's name; None takes it from the process, whose JAX is then set up, too.
 
     Returns:
         0; 1 where a plan does not fit; 2 after an error that the user can mend, told on stderr; 130 after Ctrl-C; 141
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "gin_file") and bindings:
         parser.error(f"crome {args.verb} takes no gin bindings (--gin.{bindings[0].name})")
     args.bindings = bindings
+    # What a launch script starts on another machine is not to inherit what was found on this one.
+    if argv is None and getattr(args, "submit", None) is None:
+        set_up_jax(args.verb, os.environ)
     try:
         status = args.run(args)
         if sys.stdout is not None:  # It is None where it was closed before the program began.

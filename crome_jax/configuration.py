@@ -368,7 +368,9 @@ _OF_RUNS = (Method, RowShape, Lora, adamw, linear, make_mesh, *OBJECTIVES)
 
 for _function in (*_OF_RUNS, ChatSettings, Recipe):
     if _function is not Method:
-        gin.external_configurable(_checked(_function), name=_function.__name__)
+        gin.external_configurable(
+            _checked(_function), name=_function.__name__, denylist=["devices"] if _function is make_mesh else None
+        )
 gin.external_configurable(_checked(_method), name="Method", denylist=["scopes"])
 
 _NOT_CONFIGURED = ("operative_config", "on_progress", "quarantine", "launched")

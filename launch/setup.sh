@@ -4,7 +4,7 @@ usage="usage: launch/setup.sh [--dry-run] [EXTRA]
 Make .venv beside this folder and install crome_jax in it, editable, with everything pinned and the default backbone.
 Does nothing where all of it is there already.
 
-  EXTRA      also an extra of pyproject.toml: test, gemma, oracle, gcs, gpu or tpu; or beam, for augment --beam
+  EXTRA      also an extra of pyproject.toml: test, gemma, oracle, plan, gcs, gpu or tpu; or beam, for augment --beam
   --dry-run  print what would be done
 
 Needs Python 3.11 or 3.12. PYTHON names the one to use (default: the first of python3.11, python3.12, python3 that is)."
@@ -16,7 +16,7 @@ for argument in "$@"; do
   case "$argument" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 ;;
-    test | gemma | oracle | beam | gcs | gpu | tpu) extra="$argument" ;;
+    test | gemma | oracle | plan | beam | gcs | gpu | tpu) extra="$argument" ;;
     *) echo "$usage" >&2 && exit 2 ;;
   esac
 done

@@ -3,9 +3,11 @@
 import os
 from pathlib import Path
 
-# Both are read once, when JAX starts: they come before anything that imports it. Tiny models spend their time in the
+# These are read once, when JAX starts: they come before anything that imports it. Tiny models spend their time in the
 # compiler, and a third of it in the newer of XLA's two ways to write fused loops.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Commands that tests start keep nothing in the user's cache.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", "")
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false"
 ).strip()

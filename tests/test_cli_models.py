@@ -147,6 +147,7 @@ def test_a_run_does_not_go_on_under_other_settings(place, own_run, capsys, bindi
         (["--gin.TRAINABLE='all'", "--gin.train.cache_frozen=True"], "cache_frozen needs frozen layers"),
         (["--gin.TRAINABLE=99"], "tiny has 3 layers; trainable = 99 is not one to 3"),
         (["--gin.train.dtype='float7'"], "dtype is 'float7'; give 'float32' or 'bfloat16'"),
+        (["--gin.train.attention='tpu'"], "attention is 'tpu', but the devices are cpu, for which that kernel"),
         (["--gin.STEPS=0"], "steps is 0; give 1 or more"),
         (["--gin.RowShape.responses=1"], "RowShape.responses is 1; a pair of responses needs 2 at least"),
         (["--gin.train.micro_batches=3"], "rows_per_step is 8, in 3 micro-batches over"),

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,14 @@ def test_setup_installs_once_and_again_when_what_it_installs_changed(checkout):
     with open(checkout / "requirements.txt", "a") as f:
         f.write("another==1.0\n")
     assert [call for call in calls() if "pip install" in call] == installed
+
+
+def test_setup_installs_every_extra_with_everything_else_pinned(checkout):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in extras:
+        shown = bash(checkout / "launch" / "setup.sh", "--dry-run", extra, PYTHON=str(checkout / "python"))
+        assert shown.returncode == 0, shown.stderr
+        assert f"'-c' 'requirements.txt' '-e' '.[{extra}]'" in shown.stdout
 
 
 def test_setup_for_tests_serves_for_use_as_well(checkout):

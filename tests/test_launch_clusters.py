@@ -119,6 +119,7 @@ def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accele
     assert container["resources"]["limits"]["google.com/tpu"] * pods == eval(topology.replace("x", "*"))
     check_train([".venv/bin/python", "-m", "crome_jax", *container["args"]], "jobset")
     environment = {one["name"]: one.get("value") for one in container["env"]}
+    assert environment["JAX_COMPILATION_CACHE_DIR"].startswith(f"{container['volumeMounts'][0]['mountPath']}/")
     last = environment | {"JOB_INDEX": str(slices - 1), "JOB_COMPLETION_INDEX": str(pods - 1)}
     cluster = find_cluster("jobset", last)
     assert (cluster.process, cluster.processes) == (slices * pods - 1, slices * pods)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from crome_jax.errors import CromeError
 from crome_jax.models.attention import IMPLEMENTATIONS, Implementation
@@ -38,8 +38,8 @@ SHARDING = {
 
 
 def make_mesh(
-    data: int = -1, fsdp: int = 1, tensor: int = 1, replica: int = 1, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
+    data: int = -1, fsdp: int = 1, tensor: int = 1, replica: int = 1, devices: Sequence[jax.Device] | int | None = None
+) -> Mesh | AbstractMesh:
     """Lay the devices out as replica x data x fsdp x tensor.
 
     Weights are whole in every replica and over data, so that between slices only gradients travel, once a step. Where
@@ -50,22 +50,26 @@ def make_mesh(
         fsdp: parts that every matrix is stored in, gathered when used; they share the rows, too.
         tensor: parts that heads and feed-forward are computed in.
         replica: of several slices, their number or a multiple of it.
+        devices: None takes all that JAX sees; a number stands for as many that are not there: the mesh is abstract.
 
     Raises:
         CromeError: where the sizes do not multiply to the number of devices, or fsdp or tensor would cross slices;
             naming sizes that do.
     """
-    devices = list(devices or jax.devices())
-    n = len(devices)
+    if not isinstance(devices, int):
+        devices = list(devices or jax.devices())
+    n = devices if isinstance(devices, int) else len(devices)
     others = replica * fsdp * tensor
     sizes = (replica, n // max(others, 1) if data == -1 else data, fsdp, tensor)
     if min(sizes) < 1 or math.prod(sizes) != n:
-        fits = ", ".join(str(size) for size in _divisors(n))
+        fits = ", ".join(str(size) for size in divisors(n))
         raise CromeError(
             f"a mesh of {' x '.join(AXES)} = {sizes} does not use {n} devices exactly; give sizes whose product is "
             f"{n} (each one of {fits}), or leave make_mesh.data at -1 and the product of the others at one of {fits}"
         )
     auto = (jax.sharding.AxisType.Auto,) * len(AXES)
+    if isinstance(devices, int):
+        return AbstractMesh(sizes, AXES, axis_types=auto)
     # The devices of a topology that is not there may lie in one slice without a number.
     slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if slices == 1:
@@ -73,14 +77,14 @@ def make_mesh(
     if replica % slices:
         raise CromeError(
             f"make_mesh.replica is {replica}, but the devices are of {slices} slices, between which only replicas are "
-            f"to talk; use one of {[size for size in _divisors(n) if size % slices == 0]}"
+            f"to talk; use one of {[size for size in divisors(n) if size % slices == 0]}"
         )
     within = (replica // slices, *sizes[1:])
     laid_out = mesh_utils.create_hybrid_device_mesh(within, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
     return Mesh(laid_out, AXES, axis_types=auto)
 
 
-def weight_shardings(declared: Any, mesh: Mesh) -> Any:
+def weight_shardings(declared: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Return the sharding of every declared weight, in the declaration's tree.
 
     Raises:
@@ -99,7 +103,7 @@ def weight_shardings(declared: Any, mesh: Mesh) -> Any:
         for size, axis in zip(weight.shape, weight.axes, strict=True):
             on = SHARDING[axis]
             if on is not None and size % mesh.shape[on]:
-                fits = _divisors(math.gcd(mesh.size, *lying[on]))
+                fits = divisors(math.gcd(mesh.size, *lying[on]))
                 raise CromeError(
                     f"{axis} has {size} entries, not divisible by {on} = {mesh.shape[on]}; use one of {fits}"
                 )
@@ -122,7 +126,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(SHARDING["batch"]))
 
 
-def row_shards(mesh: Mesh) -> int:
+def row_shards(mesh: Mesh | AbstractMesh) -> int:
     """Return into how many parts the mesh splits rows."""
     return math.prod(mesh.shape[axis] for axis in SHARDING["batch"])
 
@@ -131,7 +135,7 @@ def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none
     """Return how a mesh runs the decoder.
 
     Raises:
-        CromeError: where a name is unknown.
+        CromeError: where a name is unknown, or a kernel is not for the mesh's devices.
     """
     for name, given, known in (("attention", attention, ("auto", *IMPLEMENTATIONS)), ("remat", remat, REMATS)):
         if given not in known:
@@ -139,6 +143,11 @@ def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none
     platform = mesh.devices.flat[0].platform
     if attention == "auto":
         attention = "tpu" if platform == "tpu" else "xla"
+    if attention == "tpu" != platform:
+        raise CromeError(
+            f"attention is 'tpu', but the devices are {platform}, for which that kernel does not compile; give 'auto' "
+            "or 'xla'"
+        )
     return Execution(attention, remat, 8 if platform == "cpu" else 1, functools.partial(_spread, mesh))
 
 
@@ -172,7 +181,7 @@ def rows_of_process(mesh: Mesh, rows: int) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(rows)[place] for place in places]))
 
 
-def check_parts(mesh: Mesh, rows: int, micro_batches: int) -> None:
+def check_parts(mesh: Mesh | AbstractMesh, rows: int, micro_batches: int) -> None:
     """Raise CromeError where a step's rows do not give every device an equal share of each micro-batch."""
     shards = row_shards(mesh)
     if rows % (shards * micro_batches):
@@ -187,5 +196,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def _divisors(n: int) -> list[int]:
+def divisors(n: int) -> list[int]:
+    """Return the numbers that divide n, from 1 to n."""
     return [size for size in range(1, n + 1) if n % size == 0]

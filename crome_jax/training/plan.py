@@ -1,51 +1,35 @@
 """What a training run would need and cost on chips that are not there: the real step, compiled ahead of time."""
 
 import dataclasses
+import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from crome_jax.data.packing import RowShape
 from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
-from crome_jax.models.execution import REMATS, Remat
+from crome_jax.models.execution import Remat
 from crome_jax.models.presets import PRESETS
 from crome_jax.models.weights import Trainable, count, declare
 from crome_jax.training.abstract import abstract_batch, abstract_params, abstract_state
 from crome_jax.training.chips import CHIPS, Chip
 from crome_jax.training.estimate import estimate_step
 from crome_jax.training.flops import step_flops
-from crome_jax.training.mesh import AXES, Attention, make_mesh
+from crome_jax.training.layouts import Layout, smallest_change
+from crome_jax.training.mesh import Attention, check_parts, make_mesh, weight_shardings
 from crome_jax.training.method import Method
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.programs import Work, read_work
+from crome_jax.training.settings import check_settings
 from crome_jax.training.step import make_train_step
 from crome_jax.training.topology import tpu_devices
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """What may be changed so that a step fits, its result the same.
-
-    Args:
-        mesh: sizes of data, fsdp and tensor.
-        micro_batches: parts that the step's rows are computed in.
-        remat: what is kept for the gradient.
-    """
-
-    mesh: tuple[int, int, int]
-    micro_batches: int
-    remat: Remat
-
-    def __str__(self) -> str:
-        sizes = " x ".join(f"{name} {n}" for name, n in zip(AXES[1:], self.mesh, strict=True))
-        return f"mesh {sizes}, micro_batches {self.micro_batches}, remat {self.remat!r}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +60,7 @@ def plan(
     model: str,
     chip: str,
     topology: str,
-    mesh: Callable[..., Mesh] = make_mesh,
+    mesh: Callable[..., Mesh | AbstractMesh] = make_mesh,
     method: Method = Method(),  # noqa: B008
     layers: int | None = None,
     trainable: Trainable = "all",
@@ -101,7 +85,7 @@ def plan(
         model: a name of `models.presets.PRESETS`.
         chip: a name of `chips.CHIPS`.
         topology: how the chips lie, as "8x8"; of GPUs, how many.
-        mesh: called with the slice's devices; GPUs always share the weights among all of them.
+        mesh: called with the slice's devices; of GPUs, with how many they are.
         layers: only so many; None takes the model's.
         method, trainable, row_shape, rows_per_step, micro_batches, dtype, attention, remat: as of `train`.
         optimizer: called with `steps`.
@@ -112,28 +96,42 @@ def plan(
         on_progress: called with a line before each compilation.
 
     Raises:
-        CromeError: where a name is unknown, libtpu is missing, or there is no formula for what a GPU should do.
+        CromeError: where a name or a number makes no sense, rows or weights do not divide over the mesh, libtpu is
+            missing, or there is no formula for what a GPU should do.
     """
     for name, given, known in (("model", model, PRESETS), ("chip", chip, CHIPS)):
         if given not in known:
             raise CromeError(f"plan.{name} is {given!r}; give one of {', '.join(known)}")
     cfg = PRESETS[model].cfg if layers is None else dataclasses.replace(PRESETS[model].cfg, layers=layers)
     spec = CHIPS[chip]
+    check_settings(dtype, layers=cfg.layers, rows_per_step=rows_per_step, micro_batches=micro_batches)
+    if tokens_per_comparison <= 0 or not 0 <= padding < 1 or dollars_per_chip_hour < 0:
+        raise CromeError(
+            f"plan.tokens_per_comparison is {tokens_per_comparison}, padding {padding}, dollars_per_chip_hour "
+            f"{dollars_per_chip_hour}; give a number above 0, a part from 0 to below 1, and 0 or more"
+        )
+    if not spec.compiled and (trainable, dtype, attention, remat) != ("all", "bfloat16", "auto", "full"):
+        raise CromeError(
+            f"plan.chip is {chip!r}: the formula is for plan.trainable = 'all', dtype 'bfloat16', attention 'auto' and "
+            "remat 'full'"
+        )
+    devices = _devices(chip, topology)
+    on = mesh(devices=devices)
+    check_parts(on, rows_per_step, micro_batches)
+    try:
+        declared = declare(cfg, trainable, method.head)
+    except ValueError as e:
+        raise CromeError(f"plan.{e}") from None
+    weight_shardings(declared, on)
     analytic = step_flops(cfg, trainable, rows_per_step, row_shape.tokens, row_shape.responses)
     comparisons = rows_per_step * row_shape.tokens * (1 - padding) / tokens_per_comparison
     head = {
         "model": model,
-        "parameters": count(declare(cfg, trainable, method.head)),
+        "parameters": count(declared),
         "step": f"{rows_per_step} rows of {row_shape.tokens} tokens, {round(comparisons)} comparisons",
     }
-    if not spec.compiled and (trainable != "all" or dtype != "bfloat16" or remat != "full"):
-        raise CromeError(
-            f"plan.chip is {chip!r}: the formula is for plan.trainable = 'all', dtype 'bfloat16' and remat 'full'"
-        )
-    devices = tpu_devices(f"{chip}:{topology}") if spec.compiled else [None] * int(topology)
     # Slices, the first axis, hold copies as the second does.
-    replica, data, fsdp, tensor = mesh(devices=devices).devices.shape if spec.compiled else (1, 1, len(devices), 1)
-    sizes = replica * data, fsdp, tensor
+    sizes = on.shape["replica"] * on.shape["data"], on.shape["fsdp"], on.shape["tensor"]
 
     def compile_(layout: Layout) -> Compiled:
         if not spec.compiled:
@@ -141,16 +139,16 @@ def plan(
                 cfg, layout.mesh, rows_per_step, row_shape.tokens, row_shape.responses, layout.micro_batches
             )
             return Compiled(needed, work, 0.0)
-        on_progress(f"{model} on {len(devices)} {chip}: compiling with {layout}")
+        on_progress(f"{model} on {on.size} {chip}: compiling with {layout}")
         data, fsdp, tensor = layout.mesh
-        on = make_mesh(data, fsdp, tensor, devices=devices)
-        return _compile(cfg, method, trainable, row_shape, rows_per_step, optimizer, dtype, attention, on, layout)
+        laid_out = make_mesh(data, fsdp, tensor, devices=devices)
+        return _compile(cfg, method, trainable, row_shape, rows_per_step, optimizer, dtype, attention, laid_out, layout)
 
     wanted = Layout(sizes, micro_batches, remat)
     compiled = compile_(wanted)
     fits = compiled.work is not None and compiled.needed <= spec.memory
     figures: dict[str, Any] = head | {
-        "chips": f"{len(devices)} {chip} ({topology})",
+        "chips": f"{on.size} {chip} ({topology})",
         "layout": str(wanted),
         "memory needed, GB a chip": round(compiled.needed / 1e9, 2),
         "memory there, GB a chip": round(spec.memory / 1e9, 2),
@@ -158,18 +156,33 @@ def plan(
         "compilation, s": round(compiled.seconds, 1) if spec.compiled else "none: estimated by formula",
     }
     if fits:
-        figures |= speed_and_cost(compiled.work, spec, len(devices), analytic, comparisons, dollars_per_chip_hour)
+        figures |= speed_and_cost(compiled.work, spec, on.size, analytic, comparisons, dollars_per_chip_hour)
     elif search:
-        change = next(
-            (
-                candidate
-                for candidate in smaller_layouts(wanted, rows_per_step)
-                if (tried := compile_(candidate)).work is not None and tried.needed <= spec.memory
-            ),
-            None,
-        )
-        figures["smallest change that fits"] = "none was found: take more chips" if change is None else str(change)
+
+        def would_fit(layout: Layout) -> bool:
+            if _held_bytes(cfg, method, trainable, optimizer, layout) > spec.memory:
+                return False  # Weights and moments alone are too much: there is nothing to compile for.
+            tried = compile_(layout)
+            return tried.work is not None and tried.needed <= spec.memory
+
+        change = smallest_change(wanted, rows_per_step, declared, would_fit)
+        figures["smallest change that fits"] = _more_chips(wanted, rows_per_step) if change is None else str(change)
     return Plan(fits, figures)
+
+
+def _devices(chip: str, topology: str) -> Sequence[jax.Device] | int:
+    if CHIPS[chip].compiled:
+        return tpu_devices(f"{chip}:{topology}")
+    if not re.fullmatch(r"[1-9]\d*", topology):
+        raise CromeError(f"plan.topology is {topology!r}; of {chip} give how many there are, as '8'")
+    return int(topology)
+
+
+def _more_chips(layout: Layout, rows: int) -> str:
+    """Say what to do where no change of a layout makes it fit."""
+    data, fsdp, _ = layout.mesh
+    alone = f", and as many times the rows ({rows} divide over {rows} at most, times make_mesh.tensor)"
+    return f"none was found: take more chips{alone if rows == data * fsdp else ''}, or shorter rows"
 
 
 def speed_and_cost(
@@ -204,23 +217,6 @@ def speed_and_cost(
         "MFU at most": round(analytic / (seconds * chips * chip.flops), 3),
         "dollars per million comparisons at least": round(hours * chips * dollars_per_chip_hour, 2),
     }
-
-
-def smaller_layouts(layout: Layout, rows: int) -> Iterator[Layout]:
-    """Yield layouts that need less and less memory, the smallest change first: remat, micro-batches, then the mesh."""
-    for remat in REMATS[REMATS.index(layout.remat) + 1 :]:
-        layout = dataclasses.replace(layout, remat=remat)
-        yield layout
-    data, fsdp, tensor = layout.mesh
-    parts = layout.micro_batches
-    while rows % (2 * parts * data * fsdp) == 0:
-        parts *= 2
-        layout = dataclasses.replace(layout, micro_batches=parts)
-        yield layout
-    while data % 2 == 0:
-        data, fsdp = data // 2, fsdp * 2
-        layout = dataclasses.replace(layout, mesh=(data, fsdp, tensor))
-        yield layout
 
 
 def _compile(
@@ -265,6 +261,20 @@ def _compile(
         + memory.generated_code_size_in_bytes
     )
     return Compiled(needed, read_work(compiled.as_text()), time.monotonic() - started)
+
+
+def _held_bytes(
+    cfg: DecoderConfig,
+    method: Method,
+    trainable: Trainable,
+    optimizer: Callable[..., optax.GradientTransformation],
+    layout: Layout,
+) -> int:
+    """Count the bytes of weights and moments on one chip."""
+    on = make_mesh(*layout.mesh, devices=math.prod(layout.mesh))
+    trained, frozen = abstract_params(cfg, on, trainable, method.head)
+    held = (frozen, abstract_state(trained, optimizer(steps=1000)))
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(held))
 
 
 def needed_bytes(error: str) -> float | None:

@@ -11,13 +11,11 @@ from crome_jax.errors import CromeError
 from crome_jax.files import place, whole_output
 from crome_jax.models.config import DecoderConfig, Lora
 from crome_jax.models.weights import Head
+from crome_jax.training.settings import DTYPES
 from crome_jax.weights.runs import MODEL_FILE
 
 MAKINGS_FILE = "data_cards.json"
 """How the training data were made, where their cards say it."""
-
-DTYPES = ("float32", "bfloat16")
-"""What activations may be."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,8 +34,9 @@ from crome_jax.training.hidden_store import HiddenStore, check_store
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.method import Method, check_method
 from crome_jax.training.optimizer import adamw, tunable
+from crome_jax.training.settings import check_settings
 from crome_jax.training.step import make_train_step
-from crome_jax.training.train import check_settings, passes
+from crome_jax.training.train import passes
 from crome_jax.weights.runs import MODEL_FILE
 
 

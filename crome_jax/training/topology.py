@@ -20,7 +20,7 @@ def tpu_devices(topology: str) -> Sequence[jax.Device]:
         CromeError: where libtpu is missing or does not know the topology.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise CromeError("compiling for TPU needs libtpu; pip install -e '.[plan]', or launch/setup.sh tpu")
+        raise CromeError("compiling for TPU needs libtpu; run ./launch/setup.sh plan")
     # Nothing is run: several processes may compile at once, and there are no workers to ask for.
     for name, value in (("ALLOW_MULTIPLE_LIBTPU_LOAD", "1"), ("TPU_SKIP_MDS_QUERY", "1"), ("TPU_MIN_LOG_LEVEL", "3")):
         os.environ.setdefault(name, value)

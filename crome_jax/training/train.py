@@ -50,7 +50,8 @@ from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
-from crome_jax.training.run_cards import DTYPES, ModelCard, read_card, write_card, write_makings
+from crome_jax.training.run_cards import ModelCard, read_card, write_card, write_makings
+from crome_jax.training.settings import check_settings
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
 from crome_jax.training.validation import SIGN, make_validation, rank
@@ -324,15 +325,6 @@ def train(
         log.close()
         _write_operative_config(run, operative_config())  # Again: the objective was called for the first time since.
     return throughput if begun < steps else None
-
-
-def check_settings(dtype: str, **counts: int) -> None:
-    """Raise CromeError where a setting makes no sense, before any work."""
-    if dtype not in DTYPES:
-        raise CromeError(f"dtype is {dtype!r}; give 'float32' or 'bfloat16'")
-    for name, count in counts.items():
-        if count < 1:
-            raise CromeError(f"{name} is {count}; give 1 or more")
 
 
 def load_run(run: Path | str, mesh: Callable[..., Mesh] = make_mesh, *, step: int | None = None) -> RewardModel:

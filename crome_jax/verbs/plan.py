@@ -2,7 +2,7 @@
 
   crome plan --gin_file=gin/plans/gemma2_9b_v5e_64.gin --gin.plan.dollars_per_chip_hour=1.2
 
-Needs libtpu (pip install -e '.[plan]') and no TPU. The exit status is 1 where the step does not fit; the smallest
+Needs libtpu (./launch/setup.sh plan) and no TPU. The exit status is 1 where the step does not fit; the smallest
 change with which it does (remat, micro-batches, mesh) is then looked for, a compilation for each that is tried.
 Any argument of plan, make_mesh, RowShape, adamw, Method or an objective: --gin.make_mesh.fsdp=32
 """

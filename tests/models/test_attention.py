@@ -154,7 +154,7 @@ def test_memory_in_blocks_grows_with_the_tokens():
 def test_the_kernel_compiles_for_a_tpu_and_is_run_on_each_ones_rows_and_heads(
     dtype, width, tokens, heads, kv_heads, window, cap
 ):
-    pytest.importorskip("libtpu", reason="pip install -e .[plan] compiles for TPU without one")
+    pytest.importorskip("libtpu", reason="./launch/setup.sh plan compiles for TPU without one")
     mesh = make_mesh(data=2, tensor=2, devices=tpu_devices("v5e:2x2"))
     how = execution_on(mesh)
     assert how.attention == "tpu"
