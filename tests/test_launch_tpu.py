@@ -158,3 +158,11 @@ def test_an_error_that_one_worker_alone_met_ends_the_run_of_the_others(checkout)
     assert kept.returncode == 2, kept.stderr
     assert slice_(checkout, "state") == "2\n143\n"
     assert "an error to mend" in kept.stderr
+
+
+def test_a_run_that_has_ended_before_goes_on_when_its_slice_is_kept_again(checkout):
+    for states in ("ACTIVE", "ACTIVE=2"), ("ACTIVE", "ACTIVE=0"):  # The error was mended in between.
+        (checkout.folder / "states").write_text("".join(f"{state}\n" for state in states))
+        kept = checkout.bash("launch/tpu_vm_keep.sh", *SLICE, "--", "x", timeout=60)
+        assert kept.returncode == int(states[-1][-1]), kept.stderr
+    assert (checkout.folder / "trained").read_text() == "train --distributed=tpu x\n" * 2
