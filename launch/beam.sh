@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 usage="usage: launch/beam.sh [--dry-run] RUNNER [OPTION ...] -- AUGMENT_ARGUMENT ...
 
-Augment preference data as an Apache Beam graph on a cluster. Its folders are in a bucket (gs://), or on a file system
+Augment a TFDS folder of groups as an Apache Beam graph on a cluster. Folders are in a bucket (gs://), or on a file system
 that every worker sees at the same path; each machine has its own budget, limits and cache of replies. After a crash the
 same command goes on. ./launch/setup.sh beam first.
 
-flink: this folder is on that file system, and every task manager has one 'launch/beam.sh flink-worker' beside it
+flink: every task manager has one 'launch/beam.sh flink-worker' beside it, of this folder or a copy
   --master HOST:PORT  of the Flink cluster's REST interface (default: localhost:8081)
   --port PORT         where the flink-worker of each host listens (default: 50000)
   --parallelism N     ranges at a time (default: 8)

@@ -266,8 +266,12 @@ def test_a_job_in_a_bucket_becomes_the_same_shards_as_one_here(bucket, tmp_path)
 def test_a_job_in_a_bucket_that_was_killed_amid_its_shards_goes_on(bucket, tmp_path, monkeypatch):
     write_groups(f"{bucket}/data", GROUPS, groups_per_shard=9)
     job = Job(f"{bucket}/data", "train", f"{bucket}/out", Augmentation(), 0, 8)
+
+    def killed(card, facts):
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(job, report=lambda card, facts: interrupt())
+        run_pipeline(job, report=killed)
     out = tmp_path / "cloud" / "bucket" / "out"
     assert not (out / "dataset_info.json").exists()  # Without which it is no data set.
     sorted(out.iterdir())[0].unlink()
