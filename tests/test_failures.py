@@ -49,6 +49,16 @@ def test_the_campaign_s_page_says_what_was_lost():
     assert campaign.Tally().good
 
 
+def test_what_is_written_by_hand_below_a_page_s_figures_stays(tmp_path):
+    path = tmp_path / "soak.md"
+    assert command.sections(path) == ""
+    path.write_text(command.page("Soak", "A run.", "--soak 60", {"minutes": 62}))
+    assert command.sections(path) == ""
+    below = "\n## Another run\n\nWhy.\n\n## A third\n"
+    path.write_text(path.read_text() + below)
+    assert command.sections(path) == below
+
+
 @pytest.mark.parametrize(
     ("lines", "measured"),
     [
@@ -95,6 +105,7 @@ def test_a_run_that_is_killed_at_each_moment_ends_as_undisturbed(tmp_path, monke
 @pytest.mark.slow
 def test_a_run_that_meets_every_fault_ends_as_undisturbed(tmp_path):
     victim.write_data(tmp_path / "pairs.jsonl")
-    tally = soak.run_soak(tmp_path / "pairs.jsonl", minutes=0.5, seed=0, every=2.0, least=len(soak.FAULTS))
+    data, faults = tmp_path / "pairs.jsonl", len(soak.FAULTS)
+    tally = soak.run_soak(data, minutes=0.5, seed=0, every=2.0, least=faults, save_every=5)
     assert set(tally.faults) == set(soak.FAULTS)
     assert (tally.differing, tally.found) == ([], tally.damaged)
