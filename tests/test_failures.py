@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.failures import __main__ as command
 from benchmarks.failures import campaign, soak, victim
 from crome_jax.data.readers import read_groups
 from crome_jax.training.digests import find_damage, write_digests
+from crome_jax.training.loop import UNLOGGED
 
 
 def test_its_data_can_be_trained_on(tmp_path):
@@ -75,6 +77,18 @@ def test_whether_a_run_is_being_measured_is_read_from_its_curve(tmp_path, lines,
     assert victim.is_measured(tmp_path) == measured
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 4, "lo')  # A line that is not whole yet.
     assert not victim.is_measured(tmp_path)
+
+
+def test_what_the_curve_has_not_told_yet_is_no_difference_of_two_ends(monkeypatch):
+    kept = {
+        "stopped": {"next": 3, UNLOGGED: {"sums": {"loss": 0.5}, "steps": 1}},
+        "ended": {"next": 3},
+        "other": {"next": 4},
+    }
+    checkpoints = lambda run, read_only: types.SimpleNamespace(restore=lambda state: (state, kept[run.name]))  # noqa: E731
+    monkeypatch.setattr(victim, "Checkpoints", checkpoints)
+    stopped, ended, other = (victim.final_bytes(Path(name), 3) for name in kept)
+    assert stopped == ended != other
 
 
 def test_growth_leaves_the_warm_up_out():
