@@ -7,6 +7,7 @@ folder the objects come one after the other, and an index among them last.
 import argparse
 import atexit
 import contextlib
+import ctypes
 import errno
 import fcntl
 import hashlib
@@ -90,6 +91,9 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
 
     After an error, and after the process was killed, `path` is as it was before. (A killed process leaves a hidden
     sibling `.<name>.<random>.partial`, which nothing reads.) Folders on the way to `path` are created.
+
+    One kill does more: where the file system cannot exchange two folders at once (NFS; Linux's own can), a folder is
+    replaced by two renames, and between them `path` is not there. The old one is then `displaced` in that sibling.
 
     Args:
         path: where the output shall be.
@@ -296,11 +300,13 @@ def _flush(path: Path) -> None:
 
 
 def _replace(finished: Path, path: Path, displaced: Path) -> None:
-    # rename(2) replaces a file by a file at once, but a folder only when it is empty: the old one steps aside.
+    # rename(2) replaces a file by a file at once, but a folder only when it is empty.
     if finished.is_file() and not path.is_dir():
         os.replace(finished, path)
         return
     had_old = os.path.lexists(path)
+    if had_old and _exchange(finished, path):
+        return
     if had_old:
         os.replace(path, displaced)
     try:
@@ -309,3 +315,10 @@ def _replace(finished: Path, path: Path, displaced: Path) -> None:
         if had_old:
             os.replace(displaced, path)
         raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange what is at two paths, at once; return whether it was done, which only some file systems can."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # Of Linux; Python has no name for it.
+    here, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE, of fcntl.h and linux/fs.h.
+    return rename is not None and rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0

@@ -11,16 +11,17 @@ Train as launch/workstation.sh does, and go on when whoever started it has left.
   --dry-run         print what would be done"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 dry="" action="" restarts=3
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 && shift ;;
-    --restarts) restarts="$2" && shift 2 ;;
+    --restarts) (($# > 1)) || refuse && restarts="$2" && shift 2 ;;
     start | state | log | stop) action="$1" && shift ;;
     --) shift && break ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    *) refuse ;;
   esac
 done
 
@@ -33,6 +34,7 @@ echo $! > .cache/background/pid; wait $!; echo $? > .cache/background/status'
 
 case "$action" in
   start)
+    [[ $# -gt 0 && $restarts =~ ^[0-9]+$ ]] || refuse
     if running; then echo "background.sh: a run goes on here already; stop it first" >&2 && exit 2; fi
     run mkdir -p "$at"
     run rm -f "$at/status" "$at/pid"
@@ -50,5 +52,5 @@ case "$action" in
     if ! running; then echo "background.sh: nothing runs here" >&2 && exit 2; fi
     run bash -c "kill -TERM \$(< $at/pid) && flock $at/lock true"
     ;;
-  *) echo "$usage" >&2 && exit 2 ;;
+  *) refuse ;;
 esac

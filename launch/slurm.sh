@@ -13,20 +13,22 @@ command again goes on.
   TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 dry="" nodes=1 gpus=8 limit=24:00:00 whole=--exclusive further=()
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 && shift ;;
-    --nodes) nodes="$2" && shift 2 ;;
-    --gpus) gpus="$2" && shift 2 ;;
-    --time) limit="$2" && shift 2 ;;
-    --sbatch) further+=("$2") && shift 2 ;;
+    --nodes) (($# > 1)) || refuse && nodes="$2" && shift 2 ;;
+    --gpus) (($# > 1)) || refuse && gpus="$2" && shift 2 ;;
+    --time) (($# > 1)) || refuse && limit="$2" && shift 2 ;;
+    --sbatch) (($# > 1)) || refuse && further+=("$2") && shift 2 ;;
     --) shift && break ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    *) refuse ;;
   esac
 done
+[[ $# -gt 0 && $nodes =~ ^[1-9][0-9]*$ && $gpus =~ ^[0-9]+$ ]] || refuse
 
 if [[ ${1:-} != sweep ]]; then
   set -- train --distributed=slurm "$@"

@@ -17,19 +17,21 @@ workers share, such as gs://BUCKET/run. launch/tpu_vm_keep.sh takes these steps 
   --dry-run         print what would be done"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 dry="" name="" zone="" type=v5litepod-16 spot="" action=""
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 && shift ;;
-    --name | --zone | --type) declare "${1#--}=$2" && shift 2 ;;
+    --name | --zone | --type) (($# > 1)) || refuse && declare "${1#--}=$2" && shift 2 ;;
     --spot) spot=--spot && shift ;;
     create | setup | train | state | log | stop | request | delete) action="$1" && shift ;;
     --) shift && break ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    *) refuse ;;
   esac
 done
+[[ $# -gt 0 || $action != train ]] || refuse
 case "$type" in
   v5lite*) runtime=v2-alpha-tpuv5-lite ;;
   v5p*) runtime=v2-alpha-tpuv5 ;;
@@ -53,5 +55,5 @@ case "${name:+${zone:+$action}}" in
   log | stop) everywhere "crome_jax/launch/background.sh $action" ;;
   request) queued describe --format="value(state.state)" ;;
   delete) queued delete --force --quiet ;;
-  *) echo "$usage" >&2 && exit 2 ;;
+  *) refuse ;;
 esac

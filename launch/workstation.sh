@@ -10,18 +10,19 @@ terminal that is closed, lets the run save and end.
   TRAIN_ARGUMENT    of crome train, such as --gin_file=gin/runs/crome.gin; or sweep, and arguments of crome sweep"
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+refuse() { echo "$usage" >&2 && exit 2; }
 
 dry="" restarts=3
 while (($#)); do
   case "$1" in
     -h | --help) echo "$usage" && exit ;;
     --dry-run) dry=1 && shift ;;
-    --restarts) restarts="$2" && shift 2 ;;
+    --restarts) (($# > 1)) || refuse && restarts="$2" && shift 2 ;;
     --) shift && break ;;
-    *) echo "$usage" >&2 && exit 2 ;;
+    *) refuse ;;
   esac
 done
-[[ $restarts =~ ^[0-9]+$ ]] || { echo "$usage" >&2 && exit 2; }
+[[ $# -gt 0 && $restarts =~ ^[0-9]+$ ]] || refuse
 
 [[ ${1:-} == sweep ]] || set -- train "$@"
 # Huge pages for large arrays: a training step on a CPU takes a quarter less time (glibc; ignored elsewhere).
@@ -30,6 +31,7 @@ command=(
   .venv/bin/python -m crome_jax "$@"
 )
 if [[ $dry ]]; then echo "+ ${command[*]@Q}" && exit; fi
+if [[ ! -x .venv/bin/python ]]; then echo "workstation.sh: nothing is installed; ./launch/setup.sh first" >&2 && exit 2; fi
 
 # In a process group of its own, with the signals as they are for a program that is not in the background: what comes
 # from the terminal reaches this script alone, which passes it on, once.

@@ -1,4 +1,4 @@
-"""A stand-in for Cloud Storage on this machine: a folder that TensorStore sees over HTTP."""
+"""Stand-ins for Cloud Storage on this machine: a folder that TensorStore sees over HTTP, and one that is gs://."""
 
 import contextlib
 import http.server
@@ -7,6 +7,12 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+from etils.epath import backend
+from fsspec.implementations.dirfs import DirFileSystem
+from fsspec.implementations.local import LocalFileSystem
+from fsspec.registry import _registry
 
 
 class _Requests(http.server.BaseHTTPRequestHandler):
@@ -96,3 +102,19 @@ def serve(root: Path) -> Iterator[tuple[str, list[str]]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def be_gs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the folder's subfolders be the buckets that gs:// names; no request leaves this machine."""
+
+    class Buckets(DirFileSystem):
+        cachable = False
+
+        def __init__(self, **_):
+            super().__init__(path=str(root), fs=LocalFileSystem(auto_mkdir=True))
+
+        def _join(self, path):
+            return super()._join(path.removeprefix("gs://") if isinstance(path, str) else path)
+
+    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: {"gcs": Buckets}[name]())
+    monkeypatch.setitem(_registry, "gs", Buckets)

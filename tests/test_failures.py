@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from benchmarks.failures import __main__ as command
 from benchmarks.failures import campaign, soak, victim
 from crome_jax.data.readers import read_groups
 from crome_jax.training.digests import find_damage, write_digests
+from crome_jax.training.loop import UNLOGGED
 
 
 def test_its_data_can_be_trained_on(tmp_path):
@@ -49,6 +51,16 @@ def test_the_campaign_s_page_says_what_was_lost():
     assert campaign.Tally().good
 
 
+def test_what_is_written_by_hand_below_a_page_s_figures_stays(tmp_path):
+    path = tmp_path / "soak.md"
+    assert command.sections(path) == ""
+    path.write_text(command.page("Soak", "A run.", "--soak 60", {"minutes": 62}))
+    assert command.sections(path) == ""
+    below = "\n## Another run\n\nWhy.\n\n## A third\n"
+    path.write_text(path.read_text() + below)
+    assert command.sections(path) == below
+
+
 @pytest.mark.parametrize(
     ("lines", "measured"),
     [
@@ -65,6 +77,18 @@ def test_whether_a_run_is_being_measured_is_read_from_its_curve(tmp_path, lines,
     assert victim.is_measured(tmp_path) == measured
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 4, "lo')  # A line that is not whole yet.
     assert not victim.is_measured(tmp_path)
+
+
+def test_what_the_curve_has_not_told_yet_is_no_difference_of_two_ends(monkeypatch):
+    kept = {
+        "stopped": {"next": 3, UNLOGGED: {"sums": {"loss": 0.5}, "steps": 1}},
+        "ended": {"next": 3},
+        "other": {"next": 4},
+    }
+    checkpoints = lambda run, read_only: types.SimpleNamespace(restore=lambda state: (state, kept[run.name]))  # noqa: E731
+    monkeypatch.setattr(victim, "Checkpoints", checkpoints)
+    stopped, ended, other = (victim.final_bytes(Path(name), 3) for name in kept)
+    assert stopped == ended != other
 
 
 def test_growth_leaves_the_warm_up_out():
@@ -95,6 +119,7 @@ def test_a_run_that_is_killed_at_each_moment_ends_as_undisturbed(tmp_path, monke
 @pytest.mark.slow
 def test_a_run_that_meets_every_fault_ends_as_undisturbed(tmp_path):
     victim.write_data(tmp_path / "pairs.jsonl")
-    tally = soak.run_soak(tmp_path / "pairs.jsonl", minutes=0.5, seed=0, every=2.0, least=len(soak.FAULTS))
+    data, faults = tmp_path / "pairs.jsonl", len(soak.FAULTS)
+    tally = soak.run_soak(data, minutes=0.5, seed=0, every=2.0, least=faults, save_every=5)
     assert set(tally.faults) == set(soak.FAULTS)
     assert (tally.differing, tally.found) == ([], tally.damaged)

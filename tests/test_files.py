@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from crome_jax import files
 from crome_jax.errors import CromeError
 from crome_jax.files import check_writable, place, whole_output
 
@@ -44,6 +45,12 @@ def test_an_output_appears_when_it_is_finished(tmp_path, kind):
     assert os.listdir(path.parent) == ["out"]
 
 
+@pytest.fixture
+def exchanges_nothing(monkeypatch):
+    """A file system that cannot exchange two folders at once."""
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+
+
 @pytest.mark.parametrize("before", ["file", "folder"])
 def test_an_output_replaces_another_only_when_asked(tmp_path, kind, before):
     path = tmp_path / "out"
@@ -76,7 +83,16 @@ def test_an_output_that_appeared_meanwhile_is_kept(tmp_path):
     assert path.read_text() == "another's"
 
 
-def test_a_failed_exchange_of_folders_brings_the_old_one_back(tmp_path, monkeypatch):
+def test_a_folder_replaces_another_where_the_two_cannot_be_exchanged(tmp_path, exchanges_nothing):
+    path = tmp_path / "out"
+    _write(path, "folder", "old")
+    with whole_output(path, overwrite=True) as partial:
+        _write(partial, "folder", "new")
+    assert _read(path) == "new"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_failed_exchange_of_folders_brings_the_old_one_back(tmp_path, monkeypatch, exchanges_nothing):
     path = tmp_path / "out"
     _write(path, "folder", "old")
     replace = os.replace
@@ -131,6 +147,23 @@ def test_a_killed_process_leaves_no_output(tmp_path):
     with whole_output(path) as partial:
         partial.write_text("whole")
     assert path.read_text() == "whole"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two folders at once")
+@pytest.mark.parametrize("call", ["os.replace", "shutil.rmtree"])
+def test_a_folder_is_there_whole_whenever_a_process_that_replaces_it_is_killed(tmp_path, call):
+    path = tmp_path / "out"
+    _write(path, "folder", "old")
+    script = (
+        "import os, shutil, signal, sys; from crome_jax.files import whole_output\n"
+        f"call = {call}\n"
+        "def last(*given, **named): call(*given, **named); os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"{call} = last\n"
+        "with whole_output(sys.argv[1], overwrite=True) as partial:\n"
+        "    partial.mkdir(); (partial / 'inside').write_text('new')"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert _read(path) in ("old", "new")
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_anything_is_written(tmp_path, monkeypatch):

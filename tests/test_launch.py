@@ -66,6 +66,14 @@ def test_a_script_explains_itself_and_refuses_what_it_does_not_know(path):
         assert refused.stderr.startswith("usage: ")
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_an_option_without_its_value_is_refused(path):
+    for flag in sorted({*re.findall(r"(--[a-z-]+) [A-Z]", bash(path, "--help").stdout)}):
+        refused = bash(path, "--dry-run", flag)
+        assert (refused.returncode, refused.stdout) == (2, ""), flag
+        assert refused.stderr.startswith("usage: "), flag
+
+
 @pytest.mark.parametrize("path", INSTALLING, ids=lambda path: path.name)
 def test_a_dry_run_does_nothing(path, checkout):
     before = sorted(checkout.rglob("*"))
@@ -109,6 +117,11 @@ def test_setup_for_tests_serves_for_use_as_well(checkout):
     (checkout / "calls").unlink()
     assert bash(script, PYTHON=str(checkout / "python")).returncode == 0
     assert not (checkout / "calls").exists()
+
+
+def test_setup_takes_one_extra_and_forgets_none_of_two(checkout):
+    refused = bash(checkout / "launch" / "setup.sh", "gpu", "oracle", PYTHON=str(checkout / "python"))
+    assert (refused.returncode, refused.stderr[:6]) == (2, "usage:")
 
 
 def test_without_a_python_that_serves_setup_says_so(checkout):

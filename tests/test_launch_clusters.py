@@ -224,12 +224,48 @@ def test_a_broken_manifest_is_not_valid(harm):
         ("--slice", "2"),
         ("--image", ""),
         ("--restarts", "x"),
+        ("--slices", "0"),
+        ("--topology", "0x4"),
     ],
 )
 def test_what_no_slice_could_be_is_refused(wrong):
     refused = bash(ROOT / "launch" / "jobset.sh", *JOBSET, *wrong, *TRAIN)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("slurm.sh", "--nodes", "0", *TRAIN),
+        ("slurm.sh", "--gpus", "some", *TRAIN),
+        ("background.sh", "start", "--restarts", "x", *TRAIN),
+        ("beam.sh", "flink", "--parallelism", "all", "--", "--data", "a"),
+        ("tpu_vm_keep.sh", "--name", "one", "--spot", "--type", "v6e-8", *TRAIN),
+        # Nothing to train, which on a cluster would be found out after the wait for it.
+        ("workstation.sh",),
+        ("background.sh", "start"),
+        ("slurm.sh", "--nodes", "2"),
+        ("jobset.sh", *JOBSET),
+        ("tpu_vm.sh", "--name", "one", "--zone", "z", "train"),
+        ("tpu_vm_keep.sh", "--name", "one", "--zone", "z"),
+        ("beam.sh", "flink"),
+    ],
+    ids=" ".join,
+)
+def test_what_could_only_fail_later_is_refused_at_once(command):
+    script, *given = command
+    refused = bash(ROOT / "launch" / script, "--dry-run", *given)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"usage: launch/{script}")
+
+
+def test_where_nothing_is_installed_a_workstation_says_so_once(tmp_path):
+    (tmp_path / "launch").mkdir()
+    script = shutil.copy(ROOT / "launch" / "workstation.sh", tmp_path / "launch")
+    refused = bash(script, *TRAIN)
+    assert refused.returncode == 2
+    assert refused.stderr == "workstation.sh: nothing is installed; ./launch/setup.sh first\n"
 
 
 @pytest.mark.parametrize(

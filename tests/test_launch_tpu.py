@@ -1,4 +1,4 @@
-"""A TPU slice from the first request to the end of the run; a stand-in for gcloud has a folder here as the worker."""
+"""A TPU slice from the first request to the end of the run; a stand-in for gcloud has folders here as the workers."""
 
 import shlex
 import subprocess
@@ -8,7 +8,8 @@ from test_launch_dry_run import Checkout
 from test_launch_signals import eventually
 
 # Of the request it answers what the next line of the file `states` says (nothing where there is none: no such request);
-# `ACTIVE=N` lets the run end with the status N before. What it copies and runs, it copies to and runs in `worker`.
+# `ACTIVE=N` lets the run end with the status N before. What it copies and runs, it copies to and runs in `worker`, and
+# in `worker-1` where that is there.
 GCLOUD = """#!/bin/bash
 set -e
 echo "$*" >> "$CALLS"
@@ -21,8 +22,14 @@ case "$4" in
     [[ $state ]] && echo "${state%=*}"
     ;;
   delete) ended 143 && rm -r "$at/worker" && mkdir "$at/worker" ;;
-  scp) cp "$5" "$at/worker" ;;
-  ssh) cd "$at/worker" && PATH="$at/worker-bin:$PATH" bash -c "${8#--command=}" ;;
+  scp) for worker in "$at"/worker{,-1}/; do if [[ -d $worker ]]; then cp "$5" "$worker"; fi; done ;;
+  ssh)
+    status=0
+    for worker in "$at"/worker{,-1}/; do
+      if cd "$worker" 2> /dev/null; then PATH="$at/worker-bin:$PATH" bash -c "${8#--command=}" || status=$?; fi
+    done
+    exit "$status"
+    ;;
 esac
 """
 # A worker's Python 3.11: it trains until it is told how to end.
@@ -58,8 +65,8 @@ def checkout(tmp_path):
     (here / ".venv" / "large").touch()
     (here / "gin" / "mine").touch()
     yield checkout
-    if (here / "worker").exists():
-        (here / "worker" / "ends").write_text("143")
+    for worker in here.glob("worker*/crome_jax"):
+        (worker.parent / "ends").write_text("143")
 
 
 SLICE = ("--name", "one", "--zone", "z", "--type", "v5p-32", "--spot")
@@ -118,14 +125,15 @@ def test_a_slice_that_is_taken_away_is_asked_for_again_until_the_run_has_ended(c
     state = "ssh state; else echo none; fi"
     train = "ssh start --restarts 20 -- '--distributed=tpu' 'x'"
     began = ["create", "describe", state, "scp", "ssh", train, "describe", state]
-    assert steps(checkout) == ["describe", *began, "describe", "delete", "describe", *began]
+    stopped = ["ssh stop"] if status == 2 else []
+    assert steps(checkout) == ["describe", *began, "describe", "delete", "describe", *began, *stopped]
 
 
 def test_a_dry_run_of_keeping_prints_the_steps_that_keeping_takes(checkout):
     shown = checkout.bash("launch/tpu_vm_keep.sh", "--dry-run", *SLICE, "--", "x")
     assert checkout.calls() == []
-    (checkout.folder / "states").write_text("\nACTIVE\nSUSPENDED\n\nACTIVE\nACTIVE=0\n")
-    assert checkout.bash("launch/tpu_vm_keep.sh", *SLICE, "--", "x", timeout=60).returncode == 0
+    (checkout.folder / "states").write_text("\nACTIVE\nSUSPENDED\n\nACTIVE\nACTIVE=2\n")
+    assert checkout.bash("launch/tpu_vm_keep.sh", *SLICE, "--", "x", timeout=60).returncode == 2
     called = checkout.calls()
     printed = [" ".join(shlex.split(line)[2:]) for line in shown.stdout.splitlines() if line.startswith("+ 'gcloud'")]
     assert sorted({*called}) == sorted(printed)
@@ -141,3 +149,20 @@ def test_a_machine_that_was_started_anew_trains_again_and_is_not_set_up_again(ch
     assert checkout.bash("launch/tpu_vm_keep.sh", *SLICE, "--", "x", timeout=60).returncode == 0
     assert "scp" not in steps(checkout)
     assert (checkout.folder / "trained").read_text() == "train --distributed=tpu x\n"
+
+
+def test_an_error_that_one_worker_alone_met_ends_the_run_of_the_others(checkout):
+    (checkout.folder / "worker-1").mkdir()
+    (checkout.folder / "states").write_text("ACTIVE\nACTIVE=2\nACTIVE\n")  # Of the first worker, as of wrong data.
+    kept = checkout.bash("launch/tpu_vm_keep.sh", *SLICE, "--", "x", timeout=60)
+    assert kept.returncode == 2, kept.stderr
+    assert slice_(checkout, "state") == "2\n143\n"
+    assert "an error to mend" in kept.stderr
+
+
+def test_a_run_that_has_ended_before_goes_on_when_its_slice_is_kept_again(checkout):
+    for states in ("ACTIVE", "ACTIVE=2"), ("ACTIVE", "ACTIVE=0"):  # The error was mended in between.
+        (checkout.folder / "states").write_text("".join(f"{state}\n" for state in states))
+        kept = checkout.bash("launch/tpu_vm_keep.sh", *SLICE, "--", "x", timeout=60)
+        assert kept.returncode == int(states[-1][-1]), kept.stderr
+    assert (checkout.folder / "trained").read_text() == "train --distributed=tpu x\n" * 2

@@ -30,10 +30,14 @@ FAULTS = ("kill -9", "SIGTERM", "kill -9, newest checkpoint damaged", "full disk
 STEPS = 1_000_000
 """More than any soak takes: it ends by the clock."""
 
-AHEAD = 40
-"""Steps by which the undisturbed run may be ahead before it is made to wait."""
+AHEAD = 2
+"""Checkpoints by which the undisturbed run may be ahead before it is made to wait."""
 
-HOW = {"save_every": 5, "nan_every": 97}
+NAN_EVERY = 97
+"""Steps between two whose loss is not finite."""
+
+SAVE_EVERY = 500
+"""Steps between two checkpoints: of 25 ms each on an idle core, so a life of a minute saves a few times."""
 
 
 @dataclasses.dataclass
@@ -95,26 +99,30 @@ def growth(sizes: Sequence[int]) -> float:
     return statistics.median(sizes[-quarter:]) / statistics.median(sizes[quarter : 2 * quarter]) - 1
 
 
-def run_soak(data: Path, minutes: float, seed: int, every: float = 60.0, least: int = 0) -> Tally:
+def run_soak(
+    data: Path, minutes: float, seed: int, every: float = 60.0, least: int = 0, save_every: int = SAVE_EVERY
+) -> Tally:
     """Let a run live `minutes` with a fault every `every` seconds; then bring both runs to the same step, and compare.
 
     The undisturbed run is one process, made to wait (SIGSTOP) where it is far ahead, so that both end together.
 
     Args:
         least: faults, should the minutes be too few for them.
+        save_every: steps between two checkpoints.
 
     Raises:
         SystemExit: where a process ends as it should not.
     """
     tally, draw, began = Tally(), random.Random(seed), time.monotonic()
     straight, run = data.parent / "straight", data.parent / "soaked"
-    alone = train(data, straight, STEPS, **HOW)
+    how = {"save_every": save_every, "nan_every": NAN_EVERY}
+    alone = train(data, straight, STEPS, **how)
     process = None
     try:
         while time.monotonic() < began + 60 * minutes or tally.faults.total() < least:
             fault, before = FAULTS[tally.faults.total() % len(FAULTS)], newest(run)
-            process = train(data, run, STEPS, **HOW)
-            tally.peaks.append(_live(process, run, alone, straight, every, tally.undisturbed))
+            process = train(data, run, STEPS, **how)
+            tally.peaks.append(_live(process, run, alone, straight, every, AHEAD * save_every, tally.undisturbed))
             tally.lives.append(newest(run) > before)
             _strike(fault, process, run, draw, tally)
             tally.faults[fault] += 1
@@ -130,7 +138,7 @@ def run_soak(data: Path, minutes: float, seed: int, every: float = 60.0, least: 
         alone.terminate()  # It saves, and that is the step to which the other goes on.
         must_end(alone, straight, 143, PATIENCE)
         tally.steps = newest(straight)
-        must_end(train(data, run, tally.steps, **HOW), run)
+        must_end(train(data, run, tally.steps, **how), run)
     finally:
         for one in (alone, process):
             if one is not None and one.poll() is None:
@@ -143,7 +151,13 @@ def run_soak(data: Path, minutes: float, seed: int, every: float = 60.0, least: 
 
 
 def _live(
-    process: subprocess.Popen, run: Path, alone: subprocess.Popen, straight: Path, seconds: float, sizes: list[int]
+    process: subprocess.Popen,
+    run: Path,
+    alone: subprocess.Popen,
+    straight: Path,
+    seconds: float,
+    ahead: int,
+    sizes: list[int],
 ) -> int:
     """Let a process live for so many seconds, and until it has got the run on; return its largest memory in kB."""
     began, before, peak = time.monotonic(), newest(run), 0
@@ -152,7 +166,7 @@ def _live(
             must_end(process, run, -9, 0.0)
         if alone.poll() is not None:
             must_end(alone, straight, -9)
-        _keep_pace(alone, straight, newest(run) + AHEAD)
+        _keep_pace(alone, straight, newest(run) + ahead)
         peak = max(peak, memory(process))
         if newest(straight):
             sizes.append(memory(alone))

@@ -13,6 +13,7 @@ import numpy as np
 from crome_jax.groups import Comparison, Message, PreferenceGroup, Response, to_json
 from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.digests import DIGESTS_FILE
+from crome_jax.training.loop import UNLOGGED
 from crome_jax.training.mesh import make_mesh
 from crome_jax.training.optimizer import adamw
 from crome_jax.training.placing import place_params
@@ -168,9 +169,14 @@ def memory(process: subprocess.Popen) -> int:
 
 
 def final_bytes(run: Path, steps: int) -> list[bytes]:
-    """Return a run's last weights, optimizer state, step and place in the data, as bytes."""
+    """Return a run's last weights, optimizer state, step and place in the data, as bytes.
+
+    Not what no line of the curve has told of yet: a run that ends at a step has told of it, one that is stopped there
+    may be between two lines.
+    """
     trained, _ = place_params(load_backbone("tiny", 1), 1, make_mesh(devices=jax.devices()[:1]))
     state, data = Checkpoints(run, read_only=True).restore(init_state(trained, adamw(steps=steps)))
+    place_in_data = {name: value for name, value in data.items() if name != UNLOGGED}
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(jax.device_get(state))] + [
-        json.dumps(data, sort_keys=True).encode()
+        json.dumps(place_in_data, sort_keys=True).encode()
     ]

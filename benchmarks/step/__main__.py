@@ -41,7 +41,7 @@ from crome_jax.training.chips import CHIPS, Chip
 from crome_jax.training.flops import step_flops
 from crome_jax.training.mesh import make_mesh, weight_shardings
 from crome_jax.training.optimizer import adamw
-from crome_jax.training.run_cards import DTYPES
+from crome_jax.training.settings import DTYPES
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.verbs.numbers import at_least
 

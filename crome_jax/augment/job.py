@@ -5,14 +5,14 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
-from crome_jax.data.writers import describe_shards
+from crome_jax.data.writers import DESCRIPTION, describe_shards
 from crome_jax.errors import CromeError
-from crome_jax.files import absolute, is_remote, whole_output
+from crome_jax.files import absolute, is_remote, is_taken, place, resolved, whole_output
 
 _NAME, _SPLIT = "preference_groups", "train"
 
@@ -38,12 +38,6 @@ class Job:
     groups_per_shard: int = 8192
 
     def __post_init__(self):
-        for path in (self.data, self.out):
-            if is_remote(path):
-                raise CromeError(
-                    f"{path}: is in a bucket, and ArrayRecord reads and writes files; name a folder that every worker "
-                    "sees at the same path, such as one where the bucket is mounted"
-                )
         # A worker need not be where the command was given.
         chosen = self.chosen
         if chosen.baseline is not None:
@@ -60,14 +54,19 @@ class Job:
 
     @property
     def work(self) -> Path:
-        """Where shards are gathered until all are there."""
-        out = Path(self.out)
+        """Where all is kept until all is there."""
+        out = place(self.out)
         return out.with_name(f"{out.name}.unfinished")
 
     @property
+    def made(self) -> Path:
+        """Where shards are until all are there, each in a file that its account names."""
+        return self.work / "made"
+
+    @property
     def shards(self) -> Path:
-        """What becomes the result."""
-        return self.work / "shards"
+        """What becomes the result; in a bucket, where nothing is renamed, the result, whose description comes last."""
+        return place(self.out) if is_remote(self.out) else self.work / "shards"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +96,14 @@ def account_path(job: Job, shard: Shard) -> Path:
 
 def check_absent(job: Job) -> None:
     """Raise CromeError where the result is there already."""
-    if not os.path.lexists(job.out):
+    out = place(job.out)
+    if is_remote(out):
+        # Begun by this job, it has no description yet; without the job's work it is something else.
+        if not (out / DESCRIPTION).exists() and (job.work.exists() or not out.exists()):
+            return
+    elif not is_taken(out):
         return
-    if job.work.is_dir() and not job.shards.exists():
+    elif job.work.is_dir() and not job.shards.exists():
         shutil.rmtree(job.work)  # Of a run that was killed when all but this was done.
     raise CromeError(f"{job.out}: exists already; choose another name, or move it away")
 
@@ -107,7 +111,7 @@ def check_absent(job: Job) -> None:
 def start_job(job: Job, shards: Sequence[Shard]) -> None:
     """Make the folder of the work, or see that the one that is there is of this very job."""
     said = {
-        "data": os.path.realpath(job.data),
+        "data": str(resolved(place(job.data))),
         "split": job.split,
         "groups": shards[-1].stop,
         "groups_per_shard": job.groups_per_shard,
@@ -128,8 +132,8 @@ def start_job(job: Job, shards: Sequence[Shard]) -> None:
     if not plan.is_file():
         with whole_output(plan) as partial:
             partial.write_text(json.dumps({"key": key, **said}, indent=1))
-    for folder in (job.shards, job.work / "accounts"):
-        folder.mkdir(exist_ok=True)
+    for folder in (job.shards, job.made, job.work / "accounts"):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _model(chosen: Augmentation) -> dict[str, Any] | None:
@@ -140,12 +144,26 @@ def _model(chosen: Augmentation) -> dict[str, Any] | None:
     return {name: getattr(chosen.chat, name) for name in fields}
 
 
-def finish_job(job: Job, sizes: Sequence[int], report: Callable[[], None]) -> None:
-    """Write what TFDS reads a folder by, report, give the folder its name, and take the rest away."""
-    for litter in job.shards.glob(".*.partial"):  # Of workers that were killed.
-        shutil.rmtree(litter, ignore_errors=True)
-    said = f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}."
-    describe_shards(job.shards, _NAME, _SPLIT, sizes, said)
+def finish_job(job: Job, made: Mapping[str, tuple[str, int]], report: Callable[[], None]) -> None:
+    """Name the shards, report, write what TFDS reads a folder by, and take the rest away: in the end OUT is there.
+
+    Args:
+        made: of each shard, in order, its file in `job.made` and how many groups it holds.
+    """
+    for name, (file, _) in made.items():
+        _name_shard(job.made / file, job.shards / name)
     report()
-    os.replace(job.shards, job.out)
-    shutil.rmtree(job.work)
+    said = f"{job.data} augmented by the {job.chosen.oracle} oracle, seed {job.seed}."
+    describe_shards(job.shards, _NAME, _SPLIT, [groups for _, groups in made.values()], said)
+    if is_remote(job.work):
+        job.work.rmtree()
+    else:
+        os.replace(job.shards, job.out)
+        shutil.rmtree(job.work)
+
+
+def _name_shard(made: Path, shard: Path) -> None:
+    if is_remote(made):
+        made.copy(shard, overwrite=True)
+    elif made.exists():  # Else a run that was killed here has named it already.
+        os.replace(made, shard)

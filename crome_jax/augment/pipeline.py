@@ -4,15 +4,17 @@
 
 A range of the input becomes one shard of the output. Nothing is shuffled and nothing is held but the range at hand, so
 memory does not grow with the data. Ties and permutations borrow within a range, and the offline editor learns its words
-there: the input should be in no particular order, as TFDS writes it. A shard appears whole, and its account after it; a
-run that was killed goes on with those that are missing, and its requests that were answered are in the oracle's cache.
-So the data are the same bytes as if nothing had happened.
+there: the input should be in no particular order, as TFDS writes it. A shard appears whole, and after it its account,
+which names its file; a run that was killed goes on with those that are missing, and its requests that were answered are
+in the oracle's cache. So the data are the same bytes as if nothing had happened.
 
-    OUT.unfinished/plan.json, shards/, accounts/      until all is there; then shards/ becomes OUT
+    OUT.unfinished/plan.json, made/, accounts/      until all is there; then what was made becomes OUT
 
-The folders must be on a file system that every worker sees. A concurrency is each worker's; budgets, limits and the
-cache are those of all workers of a machine: on a runner that may have several, each has a cache in a folder of its own
-name, and a range that begins again on another machine is asked for again.
+The folders must be on a file system that every worker sees, or in a bucket: a worker then copies the files of the input
+that its range lies in, and the command copies the shards, within the bucket, to where they belong. Nothing locks there:
+one command at a time. A concurrency is each worker's; budgets, limits and the cache are those of all workers of a
+machine: on a runner that may have several, each has a cache in a folder of its own name, and a range that begins again
+on another machine is asked for again.
 """
 
 import contextlib
@@ -21,12 +23,12 @@ import json
 import os
 import socket
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import tensorflow_datasets as tfds
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.shared import Shared
 from array_record.python.array_record_module import ArrayRecordWriter
@@ -39,9 +41,11 @@ from crome_jax.augment.job import Job, Shard, account_path, check_absent, finish
 from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
 from crome_jax.augment.oracles.facts import add_facts, process_facts, spent_since
-from crome_jax.data.features import group_features, parse_group, serialize_group
+from crome_jax.augment.source import Source
+from crome_jax.data.features import parse_group, serialize_group
+from crome_jax.data.readers import check_shards
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import locked, whole_output
+from crome_jax.files import is_remote, locked, whole_output
 from crome_jax.groups import PreferenceGroup
 
 RUNNERS = {
@@ -87,7 +91,7 @@ def run_pipeline(
     given = _options(runner, options)
     shards = plan_shards(job)
     job.work.mkdir(parents=True, exist_ok=True)
-    with locked(job.work / "lock", wait=False) as alone:
+    with _alone(job) as alone:
         if not alone:
             raise CromeError(f"{job.work}: another process is at work on it; wait for that one, or end it")
         check_absent(job)
@@ -102,17 +106,22 @@ def run_pipeline(
                 | "Augment" >> beam.ParDo(_Augment(job, apart=runner != "direct"))
                 | "Write" >> beam.Map(_write, job)
             )
-        card, facts, sizes = Card(Account(), job.seed), {}, []
+        card, facts, made = Card(Account(), job.seed), {}, {}
         for shard in shards:
             record = json.loads(account_path(job, shard).read_text(encoding="utf-8"))
             card.merge(Card.from_state(record["card"], job.seed))
             add_facts(facts, record["oracle"])
-            sizes.append(record["groups"])
+            made[shard.name] = record["file"], record["groups"]
         if runner == "direct":
             # The whole run's: no shard's account has what a process paid that was killed before it wrote one.
             facts.update(job.chosen.facts(job.run))
-        finish_job(job, sizes, lambda: report(card, facts))
+        finish_job(job, made, lambda: report(card, facts))
     return card, facts
+
+
+def _alone(job: Job) -> contextlib.AbstractContextManager[bool]:
+    """Hold the job's lock, where there are locks; the block is given whether it is held."""
+    return contextlib.nullcontext(True) if is_remote(job.work) else locked(job.work / "lock", wait=False)
 
 
 def estimate_pipeline(job: Job, *, options: Sequence[str] = ()) -> Estimate:
@@ -142,28 +151,14 @@ def plan_shards(job: Job) -> list[Shard]:
     """Return the ranges of the input.
 
     Raises:
-        CromeError: where it is no TFDS folder of groups.
+        CromeError: where it is no TFDS folder of groups, or a file of it is missing.
     """
-    total = len(_source(job))
+    total = len(Source(job.data, job.split))
+    check_shards(job.data, split=job.split)
     count = -(-total // job.groups_per_shard)
     if not total:
         raise CromeError(f"{job.data}: the split {job.split!r} holds no group; check how it was made")
     return [Shard(k, count, k * job.groups_per_shard, min((k + 1) * job.groups_per_shard, total)) for k in range(count)]
-
-
-def _source(job: Job) -> Sequence[bytes]:
-    try:
-        builder = tfds.builder_from_directory(job.data)
-        source = builder.as_data_source(job.split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    except Exception as e:  # TFDS raises whatever its parsers do.
-        reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
-        raise CromeError(
-            f"{job.data}: is no TFDS folder with a split {job.split!r} ({reason}); write one with `crome augment`, "
-            "every --*-per-pair and --neutrals-per-group being 0"
-        ) from None
-    if builder.info.features.get_tensor_info() != group_features().get_tensor_info():
-        raise CromeError(f"{job.data}: is a TFDS folder, but not of groups; convert it to groups first")
-    return source
 
 
 class _Read(beam.DoFn):
@@ -173,18 +168,19 @@ class _Read(beam.DoFn):
         self._job = job
 
     def setup(self) -> None:
-        self._source = _source(self._job)
+        self._source = Source(self._job.data, self._job.split)
 
     def process(self, shard: Shard) -> Iterator[tuple[Shard, list[PreferenceGroup]]]:
         groups = []
-        for start in range(shard.start, shard.stop, _READ):
-            at = range(start, min(start + _READ, shard.stop))
-            for number, record in zip(at, self._source.__getitems__(at), strict=True):
-                try:
-                    groups.append(parse_group(record))
-                except DataError as e:
-                    said = DataError(e.problem, file=self._job.data, record=number + 1, fix=_MEND)
-                    raise CromeError(str(said)) from None  # Beam makes errors anew, of their text alone.
+        with self._source.opened(shard.start, shard.stop) as read:
+            for start in range(shard.start, shard.stop, _READ):
+                at = range(start, min(start + _READ, shard.stop))
+                for number, record in zip(at, read(at), strict=True):
+                    try:
+                        groups.append(parse_group(record))
+                    except DataError as e:
+                        said = DataError(e.problem, file=self._job.data, record=number + 1, fix=_MEND)
+                        raise CromeError(str(said)) from None  # Beam makes errors anew, of their text alone.
         yield shard, groups
 
 
@@ -260,17 +256,17 @@ def _placed(chosen: Augmentation, apart: bool) -> Augmentation:
 def _write(element: tuple[Shard, list[PreferenceGroup], dict[str, Any]], job: Job) -> None:
     shard, groups, record = element
     account = account_path(job, shard)
-    with locked(account.with_suffix(".lock")):
-        if account.exists():
-            return  # Of another worker, which was taken for lost: its shard and its account belong together.
-        # The account last: a shard that has one is done. Both appear whole.
-        with whole_output(job.shards / shard.name, overwrite=True) as partial:
-            writer = ArrayRecordWriter(str(partial), "group_size:1")
-            for group in groups:
-                writer.write(serialize_group(group))
-            writer.close()
-        with whole_output(account) as partial:
-            partial.write_text(json.dumps(record), encoding="utf-8")
+    if account.exists():
+        return  # Of another worker, which was taken for lost.
+    # Two may come this far. Each has a file of its own, and an account names its writer's: they belong together.
+    name = f"{uuid.uuid4().hex}.array_record"
+    with whole_output(job.made / name) as partial:
+        writer = ArrayRecordWriter(str(partial), "group_size:1")
+        for group in groups:
+            writer.write(serialize_group(group))
+        writer.close()
+    with whole_output(account, overwrite=True) as partial:
+        partial.write_text(json.dumps({**record, "file": name}), encoding="utf-8")
 
 
 def _estimate(element: tuple[Shard, list[PreferenceGroup]], job: Job, folder: str) -> None:

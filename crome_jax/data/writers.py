@@ -12,8 +12,11 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from crome_jax.data.features import encode_group, group_features, same_bytes
 from crome_jax.errors import CromeError
-from crome_jax.files import place, whole_output
+from crome_jax.files import place, stamp, whole_output
 from crome_jax.groups import PreferenceGroup, to_json
+
+DESCRIPTION = "dataset_info.json"
+"""Without this file TFDS takes no folder for a data set."""
 
 _NAME, _VERSION = "preference_groups", "1.0.0"
 _CHUNK = 256  # Groups encoded at a time: a bound on memory, and how often TFDS rewrites its description.
@@ -64,7 +67,7 @@ def write_groups(
 
 def _check_replaceable(path: Path) -> None:
     # A mistyped path must not cost the user a folder of something else.
-    if path.is_dir() and any(path.iterdir()) and not (path / "dataset_info.json").is_file():
+    if path.is_dir() and any(path.iterdir()) and not (path / DESCRIPTION).is_file():
         raise CromeError(f"{path}: is a folder of something else than groups; choose another name")
 
 
@@ -106,7 +109,7 @@ def _write_tfds(
 
 
 def describe_shards(folder: Path, name: str, split: str, sizes: Sequence[int], description: str) -> None:
-    """Write what TFDS reads a folder of ArrayRecord files of groups by.
+    """Write what TFDS reads a folder of ArrayRecord files of groups by, DESCRIPTION last.
 
     Args:
         folder: holds them, named NAME-SPLIT.array_record-00000-of-00001 and so on.
@@ -123,7 +126,7 @@ def describe_shards(folder: Path, name: str, split: str, sizes: Sequence[int], d
     template = tfds.core.ShardedFileTemplate(
         data_dir=folder, dataset_name=name, split=split, filetype_suffix="array_record"
     )
-    in_bytes = sum(path.stat().st_size for path in folder.glob(f"{name}-{split}.array_record-*-of-*[0-9]"))
+    in_bytes = sum(stamp(path)[0] for path in folder.glob(f"{name}-{split}.array_record-*-of-*[0-9]"))
     info.set_splits(
         tfds.core.splits.SplitDict([tfds.core.SplitInfo(split, list(sizes), in_bytes, filename_template=template)])
     )

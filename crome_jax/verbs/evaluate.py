@@ -385,14 +385,17 @@ def _read_benchmarks(
     args: argparse.Namespace, folders: Mapping[str, Path | None], quarantine: "Quarantine | None"
 ) -> dict[str, list[PreferenceGroup]]:
     from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, read_benchmark
+    from crome_jax.training.processes import first_goes_ahead
 
     data_dir = args.data_dir.expanduser()
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
     found = {}
-    for name, folder in folders.items():
-        found[name] = read_benchmark(name, folder, data_dir, quarantine, config.get(name, "hub"), args.accept_sha256)
-        if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
-            BENCHMARKS[name].check(found[name])
+    with first_goes_ahead("benchmarks"):  # TFDS cannot build one in the same folder several times at once.
+        for name, folder in folders.items():
+            kind = config.get(name, "hub")
+            found[name] = read_benchmark(name, folder, data_dir, quarantine, kind, args.accept_sha256)
+            if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
+                BENCHMARKS[name].check(found[name])
     return found
 
 

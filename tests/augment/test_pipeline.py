@@ -4,12 +4,14 @@ import collections
 import dataclasses
 import json
 import random
+import shutil
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
+from cloud import be_gs
 from fake_endpoint import Answer, FakeEndpoint
 from toy import text_groups
 
@@ -127,7 +129,9 @@ def test_an_error_of_the_oracle_is_said_as_it_is_and_what_was_done_is_kept(data,
         run_pipeline(other)
 
 
-def test_a_run_killed_at_its_very_end_has_its_card_and_the_same_command_ends_it_without_a_trace(data, tmp_path):
+def test_a_run_killed_at_its_very_end_has_its_card_and_the_same_command_ends_it_without_a_trace(
+    data, tmp_path, monkeypatch
+):
     job = Job(str(data), "train", str(tmp_path / "out"), Augmentation(), 0, 8)
     cards = []
 
@@ -138,13 +142,12 @@ def test_a_run_killed_at_its_very_end_has_its_card_and_the_same_command_ends_it_
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(job, report=killed)
     assert not (tmp_path / "out").exists()
-    litter = job.shards / f".{plan_shards(job)[0].name}.abcdef.partial"
+    litter = job.made / ".1f.array_record.abcdef.partial"
     litter.mkdir()
     (litter / "finished").write_text("half a shard, of a worker that was killed")
-    accounts = {path: path.stat().st_mtime_ns for path in (job.work / "accounts").iterdir()}
+    monkeypatch.setattr(pipeline, "_write", lambda element, job: pytest.fail("a shard is made again"))
     run_pipeline(job, report=lambda card, facts: cards.append(card))
     assert cards[0].account == cards[1].account
-    assert len(accounts) == 6  # Each with its lock: no shard was made again.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "out"]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"dataset_info.json", "features.json", *(shard.name for shard in plan_shards(job))}
@@ -192,9 +195,26 @@ def test_a_shard_that_two_workers_write_is_the_first_ones_with_its_account(data,
     start_job(job, [shard])
     pipeline._write((shard, GROUPS[:2], {"groups": 2}), job)
     pipeline._write((shard, GROUPS[:5], {"groups": 5}), job)
-    assert json.loads(account_path(job, shard).read_text()) == {"groups": 2}
-    reader = ArrayRecordReader(str(job.shards / shard.name))
-    assert reader.num_records() == 2
+    record = json.loads(account_path(job, shard).read_text())
+    assert record["groups"] == 2
+    assert ArrayRecordReader(str(job.made / record["file"])).num_records() == 2
+
+
+def test_of_two_workers_that_write_a_shard_at_once_one_has_shard_and_account(data, tmp_path, monkeypatch):
+    job = Job(str(data), "train", str(tmp_path / "out"), Augmentation(), 0, 22)
+    [shard] = plan_shards(job)
+    start_job(job, [shard])
+    serialize = pipeline.serialize_group
+
+    def faster(group):  # When the first begins to write, the second comes, and has done.
+        monkeypatch.setattr(pipeline, "serialize_group", serialize)
+        pipeline._write((shard, GROUPS[:5], {"groups": 5}), job)
+        return serialize(group)
+
+    monkeypatch.setattr(pipeline, "serialize_group", faster)
+    pipeline._write((shard, GROUPS[:2], {"groups": 2}), job)
+    record = json.loads(account_path(job, shard).read_text())
+    assert ArrayRecordReader(str(job.made / record["file"])).num_records() == record["groups"]
 
 
 def test_the_same_job_is_not_run_twice_at_once(data, tmp_path):
@@ -205,7 +225,7 @@ def test_the_same_job_is_not_run_twice_at_once(data, tmp_path):
     run_pipeline(job)
 
 
-def test_a_path_is_the_same_for_a_worker_elsewhere_and_a_bucket_is_refused(data, tmp_path, monkeypatch, capsys):
+def test_a_path_is_the_same_for_a_worker_elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompts").mkdir()
     settings = ChatSettings("m", cache="cache", prompts="prompts")
@@ -214,13 +234,51 @@ def test_a_path_is_the_same_for_a_worker_elsewhere_and_a_bucket_is_refused(data,
     places = (job.data, job.out, job.run, chosen.chat.cache, chosen.chat.prompts, chosen.baseline)
     assert places == tuple(str(tmp_path / name) for name in ("data", "out", "out", "cache", "prompts", "runs/x"))
     assert ChatSettings("m").absolute().prompts == "crome-1"
-    for given in ({"data": "gs://bucket/data"}, {"out": "gs://bucket/out"}):
-        with pytest.raises(CromeError, match=r"gs://bucket/\w+: is in a bucket"):
-            Job(**{"data": "data", "split": "train", "out": "out", "chosen": Augmentation(), **given})
-        flags = {"--data": "data", "--out": "out", **{f"--{name}": place for name, place in given.items()}}
-        assert main(["augment", *(word for flag in flags.items() for word in flag), "--beam", "dataflow"]) == 2
-        assert f"{next(iter(given.values()))}: is in a bucket" in capsys.readouterr().err
+    there = Job("gs://bucket/data", "train", "gs://bucket/out", Augmentation())
+    assert (there.data, there.out) == ("gs://bucket/data", "gs://bucket/out")
+
+
+@pytest.fixture
+def bucket(data, tmp_path, monkeypatch):
+    """A bucket that holds the data, which are nowhere else."""
+    be_gs(tmp_path / "cloud", monkeypatch)
+    monkeypatch.chdir(tmp_path)  # Where a mangled path would leave a folder gs:.
+    data.rename(tmp_path / "apart")
+    yield "gs://bucket"
     assert not (tmp_path / "gs:").exists()
+
+
+def test_a_job_in_a_bucket_becomes_the_same_shards_as_one_here(bucket, tmp_path):
+    shutil.copytree(tmp_path / "apart", tmp_path / "cloud" / "bucket" / "data")
+    flags = ["--beam", "direct", "--groups-per-shard", "8"]
+    for data, out in (("apart", "out"), (f"{bucket}/data", f"{bucket}/out")):
+        assert main(["augment", "--data", data, "--out", out, *flags]) == 0
+    here, there = files(tmp_path / "out"), files(tmp_path / "cloud" / "bucket" / "out")
+    assert here.keys() == there.keys()
+    assert all(there[name] == content for name, content in here.items() if "array_record" in name)
+    assert list(read_groups(f"{bucket}/out")) == list(read_groups(tmp_path / "out"))
+    left = sorted(path.name for path in (tmp_path / "cloud" / "bucket").iterdir())
+    assert left == ["data", "out", "out.card.html", "out.card.json"]
+    assert main(["augment", "--data", "apart", "--out", f"{bucket}/out", *flags]) == 2
+    assert main(["augment", "--data", "apart", "--out", f"{bucket}/data", *flags]) == 2
+
+
+def test_a_job_in_a_bucket_that_was_killed_amid_its_shards_goes_on(bucket, tmp_path, monkeypatch):
+    write_groups(f"{bucket}/data", GROUPS, groups_per_shard=9)
+    job = Job(f"{bucket}/data", "train", f"{bucket}/out", Augmentation(), 0, 8)
+
+    def killed(card, facts):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(job, report=killed)
+    out = tmp_path / "cloud" / "bucket" / "out"
+    assert not (out / "dataset_info.json").exists()  # Without which it is no data set.
+    sorted(out.iterdir())[0].unlink()
+    monkeypatch.setattr(pipeline, "_write", lambda element, job: pytest.fail("a shard is made again"))
+    run_pipeline(job)
+    assert len(list(read_groups(job.out))) == len(GROUPS)
+    assert not job.work.exists()
 
 
 def test_what_several_machines_may_share_has_a_cache_for_each(tmp_path):

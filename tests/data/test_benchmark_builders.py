@@ -1,5 +1,7 @@
 """Benchmarks are read from their files as they are published; what is wrong with a file is said by its place."""
 
+import argparse
+import concurrent.futures
 import dataclasses
 import functools
 import hashlib
@@ -23,7 +25,8 @@ from crome_jax.evaluation.benchmarks.examples import read_examples
 from crome_jax.evaluation.benchmarks.rewardbench import PRIOR_SETS
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.trivial_scorers import score_oracle
-from crome_jax.verbs.evaluate import BENCHMARK_NAMES
+from crome_jax.training import processes
+from crome_jax.verbs.evaluate import BENCHMARK_NAMES, _read_benchmarks
 
 PAIR = {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "Seven."}
 RECORDS = {
@@ -389,6 +392,27 @@ def test_a_benchmark_is_downloaded_checked_and_kept(hub, tmp_path, monkeypatch):
     assert asked == ["/Natural/dataset.json"]
     assert read_benchmark("llmbar", None, tmp_path / "kept") == found
     assert len(asked) == 1  # The second time it is there.
+
+
+def test_where_several_processes_evaluate_one_downloads_and_the_others_find_it(hub, tmp_path, monkeypatch):
+    url, files, asked = hub
+    content = json.dumps(RECORDS["llmbar"][1]).encode()
+    files["/Natural/dataset.json"] = content
+    served(monkeypatch, url, hashlib.sha256(content).hexdigest())
+    # Two threads stand in for the processes.
+    together, number = threading.Barrier(2, timeout=60), threading.local()
+    monkeypatch.setattr(processes, "wait_for_all", lambda what: together.wait())
+    monkeypatch.setattr(processes, "is_first", lambda: number.of_process == 0)
+    args = argparse.Namespace(data_dir=tmp_path / "kept", prior_sets=False, accept_sha256=())
+
+    def read_as(process):
+        number.of_process = process
+        return _read_benchmarks(args, {"llmbar": None}, None)["llmbar"]
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first, other = pool.map(read_as, (0, 1))
+    assert first == other
+    assert asked == ["/Natural/dataset.json"]
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,9 @@ from pathlib import Path
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from cloud import serve
+from cloud import be_gs, serve
 from etils import epath
 from etils.epath import backend
-from fsspec.implementations.dirfs import DirFileSystem
-from fsspec.implementations.local import LocalFileSystem
-from fsspec.registry import _registry
 from test_checkpoints import CARD, assert_bit_equal
 from test_checkpoints import train as train_toy
 from toy import ONE, ROWS, mesh_of, start, step_on, text_groups
@@ -48,18 +45,7 @@ EXPORT = ["export", "--checkpoint", RUN, "--out", "exported"]
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """A folder that stands in for Cloud Storage, and is all that is left to look at."""
-
-    class Bucket(DirFileSystem):
-        cachable = False
-
-        def __init__(self, **_):
-            super().__init__(path=str(tmp_path / "cloud"), fs=LocalFileSystem(auto_mkdir=True))
-
-        def _join(self, path):
-            return super()._join(path.removeprefix("gs://") if isinstance(path, str) else path)
-
-    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: {"gcs": Bucket}[name]())
-    monkeypatch.setitem(_registry, "gs", Bucket)
+    be_gs(tmp_path / "cloud", monkeypatch)
     monkeypatch.chdir(tmp_path)  # Where a mangled path would leave a folder gs:.
     yield tmp_path / "cloud" / "bucket" / "runs" / "x"
     assert not (tmp_path / "gs:").exists()
