@@ -20,7 +20,7 @@ from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place
 from crome_jax.models.weights import Params
 from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage
-from crome_jax.training.processes import first_goes_ahead, first_word, is_first
+from crome_jax.training.processes import first_goes_ahead, first_word, is_first, of_another
 from crome_jax.training.step import TrainState
 
 _AGAIN = "train again in another folder"
@@ -146,6 +146,8 @@ class Checkpoints:
                 metrics=measured and self._with_data(measured),
             )
         except Exception as e:
+            if of_another(e):
+                raise
             raise self._not_saved(e) from e
 
     def add_measured(self, step: int, measured: dict[str, float]) -> None:
@@ -293,6 +295,8 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as e:
+            if of_another(e):
+                raise
             raise self._not_saved(e) from e
 
     def close(self) -> None:
@@ -349,6 +353,8 @@ class Checkpoints:
         try:
             return read()
         except Exception as e:  # Orbax, TensorStore and buckets raise whatever comes, bare Exceptions too.
+            if of_another(e):
+                raise
             problem = _first_line(e)
         # Past the handler nothing holds what Orbax began to read. Freed now, and silently: at exit, every array of it
         # would print a traceback of its own below the one line that the user needs.

@@ -197,7 +197,8 @@ def test_where_a_process_dies_the_other_ends_with_a_message(data, tmp_path, vict
     processes[victim].kill()
     _, err = processes[1 - victim].communicate(timeout=6 * HEARTBEAT)
     assert time.monotonic() - died < 2 * HEARTBEAT + 5
-    assert processes[1 - victim].returncode not in (0, None)
+    # Neither is 2, after which launchers give a run up: JAX ends those that wait at a barrier, not in a step.
+    assert processes[1 - victim].returncode in (3, -signal.SIGABRT), err[-2000:]
     assert "died or cannot be reached" in err or "JAX distributed service detected fatal errors" in err
     assert_goes_on_as_undisturbed(data, tmp_path / "run", tmp_path / "undisturbed")
 
