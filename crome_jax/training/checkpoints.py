@@ -39,7 +39,7 @@ sys.unraisablehook = lambda what: None if str(what.exc_value) == _told_elsewhere
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, which reads what was measured at every step before it can be asked anything."""
+    """Orbax's, but for what is measured, which it reads of every step before it can be asked anything, and SIGTERM."""
 
     def metrics(self, step: int) -> Any:
         """Return what was measured; None where that is damaged, too, which the digests tell of whoever restores it."""
@@ -47,6 +47,10 @@ class _Manager(ocp.CheckpointManager):
             return super().metrics(step)
         except (ValueError, RecursionError):
             return None
+
+    def reached_preemption(self, step: int) -> bool:
+        """Say that nothing was asked: JAX keeps the number of whoever asked last, which is to be a `Preemption`."""
+        return False
 
 
 class DamagedCheckpoint(CromeError):
