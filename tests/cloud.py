@@ -80,7 +80,15 @@ class _Requests(http.server.BaseHTTPRequestHandler):
         if not path.is_file():
             return self._answer(404)
         path.unlink()
+        drop_empty(path.parent)
         self._answer(204)
+
+
+def drop_empty(folder: Path) -> None:
+    """Delete a folder and those above it as far as they are empty: in a bucket there are none without an object."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *folder.parents):
+            path.rmdir()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place
 from crome_jax.models.weights import Params
-from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage
+from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage, move_aside
 from crome_jax.training.processes import first_goes_ahead, first_word, is_first, of_another
 from crome_jax.training.step import TrainState
 
@@ -242,8 +242,7 @@ class Checkpoints:
         aside = self._folder.parent / "damaged" / f"{step}-{time.time_ns()}"
         with first_goes_ahead("damaged") as first:
             if first:
-                aside.parent.mkdir(exist_ok=True)
-                (self._folder / str(step)).rename(aside)
+                move_aside(self._folder / str(step), aside)
                 print(f"it was moved to {aside}", file=sys.stderr)
         self._manager.reload()
 
