@@ -13,9 +13,11 @@ from test_processes import curve, finish_all, free_port
 from toy import text_groups
 from words_run import train_words
 
+from crome_jax.cli import make_parser
 from crome_jax.groups import to_json
 from crome_jax.training import processes
 from crome_jax.training.checkpoints import Checkpoints
+from crome_jax.verbs.distributed import joined
 
 PROGRAM = Path(__file__).parent / "words_run.py"
 SETTINGS = {
@@ -86,3 +88,12 @@ def test_a_jobset_s_pods_are_told_to_jax_which_is_to_ask_nobody_else(asked, monk
     processes.join("jobset")
     named = {"coordinator_address": "crome-slice-0-0.crome:8476", "num_processes": 8, "process_id": 6}
     assert asked == WAITS | named | {"cluster_detection_method": "deactivate"}
+
+
+def test_whoever_starts_the_processes_says_how_long_they_wait_for_each_other(asked):
+    words = ["train", "--gin_file=x", "--distributed=tpu", "--patience=1800", "--heartbeat=20"]
+    with joined(make_parser().parse_args(words)):
+        pass
+    # JAX's own wait is the longer one: it aborts the process, and ours says what to look at.
+    assert asked["initialization_timeout"] == 3600
+    assert (asked["heartbeat_timeout_seconds"], asked["shutdown_timeout_seconds"]) == (20, 20)
