@@ -19,7 +19,7 @@ from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.mesh import spread
-from crome_jax.training.metrics import KINDS, about_zero, summarize
+from crome_jax.training.metrics import KINDS, MEASURED, about_zero, summarize
 from crome_jax.training.preemption import Preemption
 from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
@@ -129,7 +129,7 @@ def fit(
     seen = {"tokens": 0.0, "comparisons": 0.0}
 
     def tell_measured(at: int, measured: dict[str, float]) -> None:
-        log(at, {f"validation/{name}": value for name, value in measured.items()})
+        log(at, {f"{MEASURED}{name}": value for name, value in measured.items()})
 
     def take(at: int, metrics: dict[str, Any], dispatched: float, finished: Future[float]) -> None:
         nonlocal pending, in_a_row, started

@@ -7,13 +7,14 @@ Without an address SLURM's environment says who takes part.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 TESTS = Path(__file__).parents[1]
 
 
-def train_words(data: Path | str, run: Path | str, steps: int) -> None:
+def train_words(data: Path | str, run: Path | str, steps: int, **options: Any) -> None:
     """Train up to so many steps on two devices, be they of one process or of two, saving every second."""
     from toy import CFG, WordTokenizer, host_params, mesh_of  # It asks for a device, which only who joined may do.
 
@@ -28,7 +29,7 @@ def train_words(data: Path | str, run: Path | str, steps: int) -> None:
         patch.setattr("crome_jax.training.train.load_backbone", lambda *_, **__: base)
         train(
             data=str(data), out=str(run), backbone="tiny", trainable=1, row_shape=RowShape(48, 6, 6), steps=steps,
-            rows_per_step=4, log_every=1, checkpoint_every=2, mesh=lambda: mesh_of(1, 2, 1),
+            rows_per_step=4, log_every=1, checkpoint_every=2, mesh=lambda: mesh_of(1, 2, 1), **options,
         )  # fmt: skip
 
 
