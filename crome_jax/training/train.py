@@ -312,6 +312,7 @@ def train(
                 run if is_first() else None,
                 begun,
                 lambda step: [record for row in in_play(step) for record in trained_on.records(row)],
+                owed=owed,
             ),
         )
     if keep_best and is_first() and checkpoints.best is not None:  # Asked to end, a run may have measured nothing.
