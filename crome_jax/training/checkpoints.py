@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,18 @@ class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         """Say that nothing was asked: JAX keeps the number of whoever asked last, which is to be a `Preemption`."""
         return False
+
+    def _wait_for_checkpointers(self) -> None:
+        """Wait for what is being written; where that fails here, for no other process after that.
+
+        The others are waiting for this one, which is to end now, and they with it, not when Orbax gives up: in 20
+        minutes.
+        """
+        try:
+            super()._wait_for_checkpointers()
+        except Exception:
+            self._save_progress_tracker = types.SimpleNamespace(get=lambda: False, set=lambda value: None)
+            raise
 
 
 class DamagedCheckpoint(CromeError):

@@ -85,7 +85,7 @@ def test_alone_nobody_else_is_to_blame(tmp_path, monkeypatch):
 
 
 SAVES = """
-import functools, os, signal, sys, time
+import functools, os, resource, signal, sys, time
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from orbax.checkpoint._src.checkpointers import async_checkpointer
@@ -98,7 +98,8 @@ address, me, run, moment = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 join("flags", cluster=Cluster(address, 2, me), heartbeat=10)
 with ends_with_the_others():
     whole = NamedSharding(make_mesh(2, 1, 1), PartitionSpec())
-    state = lambda step: TrainState(spread(np.int32(step), whole), {"w": spread(np.ones(4, np.float32), whole)}, ())
+    weights = np.random.default_rng(0).normal(size=10_000).astype(np.float32)
+    state = lambda step: TrainState(spread(np.int32(step), whole), {"w": spread(weights, whole)}, ())
     checkpoints = Checkpoints(run)
     checkpoints.save(state(1), {})
     checkpoints.wait()
@@ -109,25 +110,46 @@ with ends_with_the_others():
         die()
     if me == 1 and moment == "background":  # Once all else of the save is done, and both wait for that alone.
         async_checkpointer._background_wait_for_commit_futures = functools.partial(die, after=2)
+    if me == 0 and moment == "disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
     checkpoints.save(state(2), {})
     checkpoints.wait()
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("moment", ["save", "background"])
-def test_a_death_while_a_checkpoint_is_saved_is_no_error_of_the_user_s(tmp_path, moment):
-    address = f"127.0.0.1:{free_port()}"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    processes = [
+def start_saving(run, moment: str) -> list[subprocess.Popen]:
+    """Start two processes, to one of which something happens at its second save."""
+    address, environment = f"127.0.0.1:{free_port()}", os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    return [
         subprocess.Popen(
-            [sys.executable, "-c", SAVES, address, str(index), str(tmp_path / "run"), moment],
+            [sys.executable, "-c", SAVES, address, str(index), str(run), moment],
             env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         )
         for index in range(2)
     ]  # fmt: skip
-    _, err = processes[0].communicate(timeout=120)
-    assert processes[1].wait(timeout=10) == -signal.SIGKILL
-    # A collective fails at once; what waits at a barrier JAX ends, after the heartbeat.
-    assert processes[0].returncode in (3, -signal.SIGABRT), err[-3000:]
+
+
+def assert_ends_with_the_other(process: subprocess.Popen) -> None:
+    """Check that a process says another is gone; a collective fails at once, what waits at a barrier JAX ends."""
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (3, -signal.SIGABRT), err[-3000:]
     assert "died or cannot be reached" in err or "JAX distributed service detected fatal errors" in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["save", "background"])
+def test_a_death_while_a_checkpoint_is_saved_is_no_error_of_the_user_s(tmp_path, moment):
+    first, other = start_saving(tmp_path / "run", moment)
+    assert_ends_with_the_other(first)
+    assert other.wait(timeout=10) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_where_the_disk_of_one_is_full_it_says_so_and_all_end(tmp_path):
+    first, other = start_saving(tmp_path / "run", "disk")
+    _, err = first.communicate(timeout=120)  # Orbax would wait for the other, as that for it, for 20 minutes.
+    assert first.returncode == 2, err[-3000:]
+    assert "checkpoints: cannot be written" in err
+    assert "make room" in err
+    assert_ends_with_the_other(other)
+    assert Checkpoints(tmp_path / "run", read_only=True).latest == 1
