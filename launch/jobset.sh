@@ -42,7 +42,7 @@ chips=$((${topology//x/ * }))
 if ((chips % 4)); then echo "jobset.sh: --topology $topology has $chips chips, not four a host" >&2 && exit 2; fi
 
 if [[ ${1:-} != sweep ]]; then
-  set -- train --distributed=jobset "$@"
+  set -- train --distributed=jobset --patience=1800 "$@" # Slices come minutes apart, where nodes are made for them.
 elif ((chips * slices > 4)); then
   echo "jobset.sh: a job of a sweep is one process; give --topology 2x2 and one slice" >&2 && exit 2
 fi

@@ -86,7 +86,15 @@ class _Requests(http.server.BaseHTTPRequestHandler):
         if not path.is_file():
             return self._answer(404)
         path.unlink()
+        drop_empty(path.parent)
         self._answer(204)
+
+
+def drop_empty(folder: Path) -> None:
+    """Delete a folder and those above it as far as they are empty: in a bucket there are none without an object."""
+    with contextlib.suppress(OSError):
+        for path in (folder, *folder.parents):
+            path.rmdir()
 
 
 @contextlib.contextmanager
@@ -115,6 +123,15 @@ def be_gs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         def _join(self, path):
             return super()._join(path.removeprefix("gs://") if isinstance(path, str) else path)
+
+        def mkdir(self, path, *_, **__):
+            """Do nothing, as gcsfs below a bucket: there are no folders but in the names of objects."""
+
+        makedirs = mkdir
+
+        def rm(self, path, *given, **options):
+            super().rm(path, *given, **options)
+            drop_empty(Path(self._join(path)).parent)
 
     monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: {"gcs": Buckets}[name]())
     monkeypatch.setitem(_registry, "gs", Buckets)

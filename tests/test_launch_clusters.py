@@ -118,6 +118,7 @@ def test_a_jobset_s_manifest_is_valid_and_its_pods_find_each_other(type_, accele
     (container,) = pod["containers"]
     assert container["resources"]["limits"]["google.com/tpu"] * pods == eval(topology.replace("x", "*"))
     check_train([".venv/bin/python", "-m", "crome_jax", *container["args"]], "jobset")
+    assert "--patience=1800" in container["args"]
     environment = {one["name"]: one.get("value") for one in container["env"]}
     assert environment["JAX_COMPILATION_CACHE_DIR"].startswith(f"{container['volumeMounts'][0]['mountPath']}/")
     last = environment | {"JOB_INDEX": str(slices - 1), "JOB_COMPLETION_INDEX": str(pods - 1)}

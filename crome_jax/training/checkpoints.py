@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place
 from crome_jax.models.weights import Params
-from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage
-from crome_jax.training.processes import first_goes_ahead, first_word, is_first
+from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage, move_aside
+from crome_jax.training.processes import first_goes_ahead, first_word, is_first, of_another
 from crome_jax.training.step import TrainState
 
 _AGAIN = "train again in another folder"
@@ -39,7 +40,7 @@ sys.unraisablehook = lambda what: None if str(what.exc_value) == _told_elsewhere
 
 
 class _Manager(ocp.CheckpointManager):
-    """Orbax's, which reads what was measured at every step before it can be asked anything."""
+    """Orbax's, but for what is measured, which it reads of every step before it can be asked anything, and SIGTERM."""
 
     def metrics(self, step: int) -> Any:
         """Return what was measured; None where that is damaged, too, which the digests tell of whoever restores it."""
@@ -47,6 +48,22 @@ class _Manager(ocp.CheckpointManager):
             return super().metrics(step)
         except (ValueError, RecursionError):
             return None
+
+    def reached_preemption(self, step: int) -> bool:
+        """Say that nothing was asked: JAX keeps the number of whoever asked last, which is to be a `Preemption`."""
+        return False
+
+    def _wait_for_checkpointers(self) -> None:
+        """Wait for what is being written; where that fails here, for no other process after that.
+
+        The others are waiting for this one, which is to end now, and they with it, not when Orbax gives up: in 20
+        minutes.
+        """
+        try:
+            super()._wait_for_checkpointers()
+        except Exception:
+            self._save_progress_tracker = types.SimpleNamespace(get=lambda: False, set=lambda value: None)
+            raise
 
 
 class DamagedCheckpoint(CromeError):
@@ -146,6 +163,8 @@ class Checkpoints:
                 metrics=measured and self._with_data(measured),
             )
         except Exception as e:
+            if of_another(e):
+                raise
             raise self._not_saved(e) from e
 
     def add_measured(self, step: int, measured: dict[str, float]) -> None:
@@ -236,8 +255,7 @@ class Checkpoints:
         aside = self._folder.parent / "damaged" / f"{step}-{time.time_ns()}"
         with first_goes_ahead("damaged") as first:
             if first:
-                aside.parent.mkdir(exist_ok=True)
-                (self._folder / str(step)).rename(aside)
+                move_aside(self._folder / str(step), aside)
                 print(f"it was moved to {aside}", file=sys.stderr)
         self._manager.reload()
 
@@ -293,6 +311,8 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as e:
+            if of_another(e):
+                raise
             raise self._not_saved(e) from e
 
     def close(self) -> None:
@@ -349,6 +369,8 @@ class Checkpoints:
         try:
             return read()
         except Exception as e:  # Orbax, TensorStore and buckets raise whatever comes, bare Exceptions too.
+            if of_another(e):
+                raise
             problem = _first_line(e)
         # Past the handler nothing holds what Orbax began to read. Freed now, and silently: at exit, every array of it
         # would print a traceback of its own below the one line that the user needs.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from crome_jax.files import is_remote, place, sha256_of, whole_output
+from crome_jax.files import copy_bytes, is_remote, place, sha256_of, whole_output
 
 DIGESTS_FILE = "digests.json"
 
@@ -76,6 +76,25 @@ def find_damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
         if digest != said[name]:
             return f"{name} has changed since it was written"
     return None
+
+
+def move_aside(folder: Path, aside: Path) -> None:
+    """Move a folder whose files are not as they were to a place where nothing is.
+
+    In a bucket no folder is there to take it before it holds an object: it is copied object by object; killed
+    in between, both are there.
+
+    Raises:
+        OSError: where a file cannot be read, written or deleted.
+    """
+    if not is_remote(folder):
+        aside.parent.mkdir(exist_ok=True)
+        folder.rename(aside)
+        return
+    files = list(_files_below(folder))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(copy_bytes, files, [aside / file.relative_to(folder).as_posix() for file in files]))
+    folder.rmtree()
 
 
 class _Digested:

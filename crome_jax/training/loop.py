@@ -19,7 +19,7 @@ from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.mesh import spread
-from crome_jax.training.metrics import KINDS, about_zero, summarize
+from crome_jax.training.metrics import KINDS, MEASURED, about_zero, summarize
 from crome_jax.training.preemption import Preemption
 from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
@@ -105,9 +105,10 @@ def fit(
         before_save: called before a step is saved; what was logged up to there is to be there as well.
         validate: from the trained parameters to what is measured whenever they are saved, kept with the checkpoint and
             logged as validation/...; not before an end that was asked for, and None where that was asked meanwhile:
-            then whoever goes on from the checkpoint measures it first.
+            then whoever goes on from the checkpoint measures it first. Where it raises Diverged the step is not
+            measured, and the run goes on.
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
-        incidents: told of every skipped step and every spike of the loss.
+        incidents: told of every skipped step, every spike of the loss, and every step that cannot be measured.
         preempted: asked after each step, and while it is measured, whether to save and stop there; None never is.
         trace: steps to record for XProf; None records nothing.
         unlogged: what a checkpoint kept of the steps before it that no line had told of yet.
@@ -128,8 +129,17 @@ def fit(
     goodput, preempted = goodput or Goodput(), preempted or Preemption()
     seen = {"tokens": 0.0, "comparisons": 0.0}
 
-    def tell_measured(at: int, measured: dict[str, float]) -> None:
-        log(at, {f"validation/{name}": value for name, value in measured.items()})
+    def measure(at: int) -> dict[str, float] | None:
+        """Measure, and tell it; nothing where it cannot be, None where an end was asked for meanwhile."""
+        try:
+            measured = validate(state.trained, preempted)
+        except Diverged as e:  # The loss and its gradient tell whether the training diverged, not what looks at it.
+            progress.close()
+            incidents.add_unmeasured(at, e)
+            return {}
+        if measured:
+            log(at, {f"{MEASURED}{name}": value for name, value in measured.items()})
+        return measured
 
     def take(at: int, metrics: dict[str, Any], dispatched: float, finished: Future[float]) -> None:
         nonlocal pending, in_a_row, started
@@ -160,12 +170,12 @@ def fit(
             pending = _Pending()
 
     if validate is not None and checkpoints is not None and checkpoints.latest == done and checkpoints.owes(done):
-        measured = validate(state.trained, preempted)
+        measured = measure(done)
         if measured is None:
             raise _saved(checkpoints, preempted)
-        tell_measured(done, measured)
-        before_save()
-        checkpoints.add_measured(done, measured)
+        if measured:
+            before_save()
+            checkpoints.add_measured(done, measured)
 
     late: tuple[int, dict, float, Future[float]] | None = None
     good = iterator.get_state()  # After the last step that was not skipped, as far as is known.
@@ -199,12 +209,10 @@ def fit(
             if not in_a_row:
                 good = iterator.get_state()
         if due and (not in_a_row or number == steps):
-            measured = validate(state.trained, preempted) if validate is not None and not stop else None
-            if measured is not None:
-                tell_measured(number, measured)
+            measured = measure(number) if validate is not None and not stop else None
             before_save()
             owed = validate is not None and scheduled and measured is None
-            checkpoints.save(state, iterator.get_state() | pending.state(in_a_row), measured, owed=owed)
+            checkpoints.save(state, iterator.get_state() | pending.state(in_a_row), measured or None, owed=owed)
             due = False
             stop = stop or owed or (number < steps and preempted())  # Once more: measuring takes long.
         if stop:

@@ -15,6 +15,9 @@ from crome_jax.groups import Kind
 
 KINDS = tuple(kind.name.lower() for kind in Kind)
 
+MEASURED = "validation/"
+"""What begins the names, in the curve, of what is measured on held-out comparisons."""
+
 _SUMS = ("count", "loss_sum", "preferring", "agree_sum", "distance_sum")
 
 
@@ -100,6 +103,7 @@ class MetricsLog:
     Args:
         run: the run's folder.
         resumed_at: the step training goes on from; lines after it, left by a run that was killed, are dropped.
+        owed: whether that step is measured again: what a run that was killed before it kept that had logged goes, too.
 
     Attributes:
         latest: what was logged last by each name, before the run was resumed.
@@ -108,9 +112,11 @@ class MetricsLog:
         CromeError: where a file cannot be written (in `write` and `close`, too), or metrics.jsonl is damaged.
     """
 
-    def __init__(self, run: Path, resumed_at: int = 0):
+    def __init__(self, run: Path, resumed_at: int = 0, *, owed: bool = False):
         self._path = run / "metrics.jsonl"
         kept = [line for line in read_curve(run) if line["step"] <= resumed_at]
+        if owed:
+            kept = [line for line in kept if line["step"] < resumed_at or not _tells_measured(line)]
         self.latest: dict[str, Any] = {name: value for line in kept for name, value in line.items()}
         with whole_output(self._path, overwrite=True) as partial:  # A kill here must not cost the curve so far.
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -159,6 +165,10 @@ class MetricsLog:
         if self._events is not None:
             with _explained(self._folder):
                 self._events.close()
+
+
+def _tells_measured(line: Mapping[str, Any]) -> bool:
+    return any(name.startswith(MEASURED) for name in line)
 
 
 def read_curve(run: Path) -> list[dict[str, Any]]:

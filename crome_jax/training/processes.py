@@ -218,6 +218,23 @@ def first_goes_ahead(what: str) -> Iterator[bool]:
         wait_for_all(what)
 
 
+def of_another(error: BaseException | None) -> Exception | None:
+    """Return JAX's error at the root of an error where that tells of another process, else None: it is of this one.
+
+    Libraries wrap it: Orbax says of every barrier at which somebody is missing that it took too long. And whoever could
+    not write fails at the next barrier, too, where the others do not come: then the disk's error is the root.
+    """
+    found = None
+    while jax.process_count() > 1 and error is not None:
+        # A collective of gloo that fails while it is dispatched is no error of JAX's own.
+        if isinstance(error, jax.errors.JaxRuntimeError) or re.match(r"[A-Z_]+: Gloo ", str(error)):
+            found = error
+        elif isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            found = None
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return found
+
+
 @contextlib.contextmanager
 def ends_with_the_others() -> Iterator[None]:
     """End this process at once, with a message, where another process of the run died or gave up.
@@ -236,10 +253,10 @@ def ends_with_the_others() -> Iterator[None]:
         status = 2 if isinstance(e, CromeError) else 3
         if isinstance(e, CromeError):
             print(f"crome: error: {me}: {e}", file=sys.stderr)
-        elif not isinstance(e, jax.errors.JaxRuntimeError):  # What is wrong is here, not elsewhere.
+        elif (lost := of_another(e)) is None:
             traceback.print_exc()
             status = 1
-        elif "RESOURCE_EXHAUSTED" in (what := (str(e).strip() or type(e).__name__).splitlines()[0][:300]):
+        elif "RESOURCE_EXHAUSTED" in (what := (str(lost).strip() or type(lost).__name__).splitlines()[0][:300]):
             print(f"crome: error: {me}: out of memory ({what}); see what fits with `crome plan`", file=sys.stderr)
             status = 2
         else:

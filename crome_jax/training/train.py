@@ -285,9 +285,10 @@ def train(
         return None
     if is_first():
         _write_operative_config(run, operative_config())
-    log = MetricsLog(run, resumed_at=int(state.step)) if is_first() else None
-    flush = log.flush if log else lambda: None
     begun = int(state.step)
+    owed = validate is not None and restored is not None and checkpoints.owes(begun)
+    log = MetricsLog(run, resumed_at=begun, owed=owed) if is_first() else None
+    flush = log.flush if log else lambda: None
     with Preemption().listening() as preempted:
         state, throughput = fit(
             state,
@@ -310,8 +311,9 @@ def train(
             attributes=trained_on.attributes,
             incidents=Incidents(
                 run if is_first() else None,
-                int(state.step),
+                begun,
                 lambda step: [record for row in in_play(step) for record in trained_on.records(row)],
+                owed=owed,
             ),
         )
     if keep_best and is_first() and checkpoints.best is not None:  # Asked to end, a run may have measured nothing.

@@ -30,6 +30,14 @@ def add_distributed(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="silence after which a process counts as dead; the others end within twice as long (default: %(default)s)",
     )
+    group.add_argument(
+        "--patience",
+        type=at_least(1),
+        default=300,
+        metavar="SECONDS",
+        help="how long to wait for all to come before ending with status 3; a cluster may start hosts minutes apart "
+        "(default: %(default)s)",
+    )
 
 
 @contextlib.contextmanager
@@ -43,7 +51,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     cluster = None
     if args.distributed == "flags" and None not in given:
         cluster = Cluster(*given)
-    join(args.distributed, cluster=cluster, heartbeat=args.heartbeat)
+    join(args.distributed, cluster=cluster, heartbeat=args.heartbeat, patience=args.patience)
     with ends_with_the_others():
         yield
         wait_for_all("done")  # Who has nothing more to do would be missed by those who have.

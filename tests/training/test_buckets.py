@@ -1,6 +1,7 @@
 """A run in a bucket: its files are objects, no path to it is mangled, and Orbax is told what holds there.
 
-The bucket is a folder behind the interfaces that are used of Cloud Storage; no request leaves this machine.
+The bucket is a folder behind the interfaces that are used of Cloud Storage; no request leaves this machine. As in a
+bucket without a hierarchy of folders, one is there while there are objects in it: none is made, and no empty one stays.
 """
 
 import asyncio
@@ -167,9 +168,17 @@ def test_a_run_goes_on_from_what_it_saved_there(bucket, tmp_path, monkeypatch, c
         assert (bucket / "checkpoints" / "6" / "commit_success.txt").exists()
         (array,) = (bucket / "checkpoints" / "6" / "state" / "d").iterdir()
         array.write_bytes(array.read_bytes()[:-1] + b"x")
+        damaged = contents(bucket / "checkpoints" / "6")
         assert_bit_equal(train_toy(RUN, 6), whole)
+        (aside,) = (bucket / "damaged").iterdir()
+        assert aside.name.startswith("6-")
+        assert contents(aside) == damaged
     assert f"{RUN}/checkpoints/6: damaged (state/d/" in capsys.readouterr().err
     assert any(request.startswith("POST") for request in requests)  # Orbax wrote its arrays there.
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_what_is_written_beside_a_run_is_put_there(bucket, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 from toy import CFG, ONE, ROWS, AsksAt, mesh_of, start, step_on
 
 from crome_jax.data.loading import batches, put
@@ -145,6 +146,17 @@ def test_each_checkpoint_is_of_its_own_step_though_the_next_reuses_its_memory(tm
         assert_bit_equal(restored, history.pop())
         assert data == {"next_index": len(history)}
         shutil.rmtree(tmp_path / "checkpoints" / str(len(history) + 1))
+
+
+def test_whoever_saves_does_not_ask_whether_to_end(tmp_path, monkeypatch):
+    """JAX keeps the last number that anybody asked with, and stops at the next: the loop's askings are no steps."""
+    asked = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked.append)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(start(mesh_of(*ONE))[0], {})
+    checkpoints.close()
+    assert checkpoints.latest == 0
+    assert asked == []
 
 
 def test_only_the_newest_stay(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from toy import ONE, ROWS, AsksAt, mesh_of
 
 from crome_jax.batch import FIELDS
-from crome_jax.errors import CromeError, Preempted
+from crome_jax.errors import CromeError, Diverged, Preempted
 from crome_jax.training import preemption
 from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
@@ -156,6 +156,32 @@ def test_what_is_saved_is_measured_and_logged_with_its_checkpoint():
     assert saves.measured == [{"loss": 2.0}, {"loss": 1.0}, {"loss": 0.5}]
     logged = [(at, values["validation/loss"]) for at, values in lines if "validation/loss" in values]
     assert logged == [(2, 2.0), (4, 1.0), (5, 0.5)]
+
+
+def test_what_cannot_be_measured_is_told_with_its_record_and_trained_on(tmp_path, capsys):
+    """The run is not ended by what only looks at it, least of all before it is saved, and so again at every start."""
+    saves, lines = Saves(), []
+
+    def validate(trained, _):
+        if len(saves.steps) < 2:
+            raise Diverged("group 'g-7': the reward of responses[0] is nan; a model whose training diverged cannot be")
+        return {"loss": 0.5}
+
+    def life(done, steps):
+        train(
+            done, steps, checkpoints=saves, checkpoint_every=2, log_every=2, log=lambda *line: lines.append(line),
+            validate=validate, incidents=Incidents(tmp_path, resumed_at=done, owed=done in saves.owed),
+        )  # fmt: skip
+
+    life(0, 2)
+    saves.owed = {2}  # As if it was killed there before it had gone on from an owed measuring.
+    life(2, 6)
+    assert (saves.steps, saves.measured) == ([2, 4, 6], [None, None, {"loss": 0.5}])
+    assert [at for at, values in lines if "validation/loss" in values] == [6]
+    written = [json.loads(line) for line in (tmp_path / "incidents.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["kind"]) for line in written] == [(2, "unmeasured"), (4, "unmeasured")]
+    assert all(line["problem"].startswith("group 'g-7': the reward of responses[0] is nan") for line in written)
+    assert "step 4: not measured, and trained on: group 'g-7': the reward of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("done", "steps"), list(itertools.product([0, 2, 4], [7, 8])))
