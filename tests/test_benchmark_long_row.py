@@ -29,6 +29,6 @@ def test_a_step_says_what_it_took():
 
 def test_the_page_has_every_figure():
     taken = {"compiling": 61.2, "step": 100.4, "loss": 0.7, "tokens": 5020.0, "peak": 3.21e9, "temporary": 2e9}
-    page = long_row._render({"date": "today"}, [(8192, 4, "none", taken), (32768, "all", "full", taken)])
-    assert "| 8,192 | the last 4 layers | none | **3.21** |  | 2.00 | 61 | 100 | 50 |" in page
+    page = long_row._render({"date": "today"}, [(8192, 4, "full", taken), (32768, "all", "full", taken)])
+    assert "| 8,192 | the last 4 layers | full | **3.21** |  | 2.00 | 61 | 100 | 50 |" in page
     assert "| 32,768 | all | full | **3.21** | below 8 | 2.00 | 61 | 100 | 50 |" in page

@@ -27,9 +27,13 @@ _BLOCK = 128
 """Tokens whose queries are answered together: fewer skip more of what lies ahead, but make smaller products."""
 _SCANNED_BLOCK = 512
 """The same in a scan: more tokens make a shorter scan, and more logits at a time."""
+_SCANNED_KEYS = 8192
+"""Tokens of the longest row of which so many are answered together: of longer ones fewer, for as many logits."""
+_SHORTEST_BLOCK = 64
 _STAGES = 4
 """Scans over a quarter of the queries each, that see no key beyond their quarter: 5/8 of the products of one scan."""
-_LONGEST_DENSE = 2048
+LONGEST_DENSE = 2048
+"""Tokens of the longest rows that `xla` computes densely."""
 
 
 def attend_all(
@@ -63,7 +67,7 @@ def attend_all(
 
 def is_dense(implementation: Implementation, tokens: int) -> bool:
     """Return whether rows of so many tokens are computed with a bias of every pair of tokens."""
-    return implementation == "dense" or (implementation == "xla" and tokens <= _LONGEST_DENSE)
+    return implementation == "dense" or (implementation == "xla" and tokens <= LONGEST_DENSE)
 
 
 def attend(
@@ -116,13 +120,14 @@ def attend_in_blocks(
     places: Places,
     window: int | None = None,
     cap: float | None = None,
-    block: int = _SCANNED_BLOCK,
+    block: int | None = None,
 ) -> Float[Array, "B T H E"]:
     """Attend block by block of queries, each computed again for its gradient: memory grows with T, not its square.
 
     Args:
-        block: queries at a time; any number.
+        block: queries at a time; any number; None takes 512, or fewer for long rows.
     """
+    block = _scanned_block(q.shape[1]) if block is None else block
     return _attend_in_blocks(q, k, v, places, places, window, cap, block, _stages(q.shape[1], block))
 
 
@@ -134,14 +139,14 @@ def attend_some_in_blocks(
     answers: Places,
     window: int | None = None,
     cap: float | None = None,
-    block: int = _SCANNED_BLOCK,
+    block: int | None = None,
 ) -> Float[Array, "B Q H E"]:
     """Attend as `attend_in_blocks` does from some tokens of the rows, in any order.
 
     Args:
         asks, answers: places of the tokens that ask, and of all.
     """
-    block = min(block, q.shape[1])
+    block = min(_scanned_block(k.shape[1]) if block is None else block, q.shape[1])
     return _attend_in_blocks(q, k, v, asks, answers, window, cap, block, ((0, q.shape[1], k.shape[1]),))
 
 
@@ -183,6 +188,10 @@ def _attend_in_blocks_backward(window, cap, block, stages, kept, dy):
 
 
 _attend_in_blocks.defvjp(_attend_in_blocks_forward, _attend_in_blocks_backward)
+
+
+def _scanned_block(tokens: int) -> int:
+    return max(_SHORTEST_BLOCK, min(_SCANNED_BLOCK, _SCANNED_BLOCK * _SCANNED_KEYS // tokens))
 
 
 def _stages(tokens: int, block: int) -> tuple[tuple[int, int, int], ...]:

@@ -66,7 +66,8 @@ def score(
         x = jax.lax.stop_gradient(x)
     x = x.astype(dtype)
     if "upper" in params:
-        first, unroll = cfg.layers - 1 - _length(params["upper"]), how.turns if training else None
+        first = cfg.layers - 1 - _length(params["upper"])
+        unroll = how.turns_of(batch.tokens.shape[1]) if training else None
         x = apply_layers(with_adapters(params, "upper", cfg, dropout_key), x, batch, cfg, first, how, unroll=unroll)
     last = with_adapters(params, "last", cfg, dropout_key)
     scored = apply_last_layer(last, x, batch, cfg, how, at=jnp.maximum(batch.response_ends, 0))
