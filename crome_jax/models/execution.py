@@ -31,7 +31,8 @@ class Execution:
         attention: one of `attention.Implementation`.
         remat: what is kept for the gradient.
         unroll: repeating blocks of trained layers that one turn of the scan holds; None: 8 on a CPU, where the loop's
-            copies cost a third of a training step, else 1. Of long rows one, whatever is said (see `turns_of`).
+            copies cost a third of a training step, else 1. Of long rows, and where remat saves memory, one whatever is
+            said (see `turns_of`).
         spread: wraps a function of (q, k, v [B, T, heads, E], ids [B, T]...) so that each device runs it on its own
             rows and heads, which a kernel needs on several devices; None where there is no mesh.
     """
@@ -49,10 +50,10 @@ class Execution:
     def turns_of(self, tokens: int) -> int:
         """Return the same for rows of so many tokens.
 
-        Where they are long, the copies are nothing beside the work: several blocks would only be cut out of the stack
-        of weights, and their gradients put together again, in as much memory as all of them take.
+        Several blocks in a turn take the memory of all of them: XLA's CPU backend computes first what it could compute
+        again where it is needed. Of long rows the copies that they save are nothing beside the work.
         """
-        return 1 if tokens > LONGEST_DENSE else self.turns
+        return 1 if tokens > LONGEST_DENSE or self.remat != "none" else self.turns
 
     def remember(self, block: Callable) -> Callable:
         """Wrap a block of layers so that its gradient keeps what `remat` says."""
