@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.packing.distinct import distinct_tokens
+from benchmarks.packing.distinct import distinct_tokens, distinct_tokens_as_cut
 from benchmarks.pages import make_parser, table
 from crome_jax.data.loading import tokenize
 from crome_jax.data.packing import Rows, RowShape, pack
@@ -36,6 +36,8 @@ HEADER = (
     "cut",
     "groups/s",
 )
+MOST_PADDING, MOST_ENCODED = 0.05, 1.05
+"""What is wanted: a smaller part of a row is padding, and no more is encoded, against the distinct tokens."""
 
 
 def run(argv: Sequence[str]) -> None:
@@ -46,7 +48,7 @@ def run(argv: Sequence[str]) -> None:
     """
     args = _make_parser().parse_args(argv)
     tokenizer = load_backbone("smollm2-135m", "head").tokenizer
-    sizes, lines = [], []
+    sizes, lines, missed = [], [], []
     for path in args.groups:
         name = path.name.partition(".")[0]
         groups = [tokenize(g, i, tokenizer) for i, g in enumerate(read_groups(path)) if g.comparisons]
@@ -59,7 +61,10 @@ def run(argv: Sequence[str]) -> None:
             clock = time.process_time()
             rows = pack(fitting, RowShape(row_tokens))
             seconds = time.process_time() - clock
-            lines.append((name, *_cells(rows, distinct_tokens(fitting), len(fitting) / seconds)))
+            distinct = distinct_tokens_as_cut(fitting, rows)
+            lines.append((name, *_cells(rows, distinct, len(fitting) / seconds)))
+            padding, encoded = 1 - rows.real_tokens / rows.batch.tokens.size, rows.real_tokens / distinct
+            missed += _missed(name, row_tokens, padding, encoded, tokens)
     page = "\n\n".join(
         [
             "# Packing",
@@ -69,12 +74,42 @@ def run(argv: Sequence[str]) -> None:
             table(("groups", "number", "comparisons", "tokens: a tenth, half, nine tenths have fewer than"), sizes),
             table(HEADER, lines),
             "A group larger than a row is split, its prompt and some responses encoded in several rows: that is what "
-            "`encoded / distinct` is above 1. The longer responses of a pair that no row holds are cut.",
+            "`encoded / distinct` is above 1. The longer responses of a pair that no row holds are cut; on both sides "
+            "of that figure they count as they were cut.",
+            _goals(missed),
         ]
     )
     with whole_output(args.table, overwrite=True) as partial:
         partial.write_text(page + "\n")
     print(page)
+
+
+def _missed(name: str, row_tokens: int, padding: float, encoded: float, tokens: np.ndarray) -> list[str]:
+    """Return a line of what these rows miss of what is wanted, and why; none where they miss nothing.
+
+    Args:
+        padding, encoded: padding / tokens of the rows, tokens encoded / distinct ones.
+        tokens: of each group.
+    """
+    figures = [f"padding {padding:.1%}"] if padding >= MOST_PADDING else []
+    figures += [f"encoded / distinct {encoded:.3f}"] if encoded > MOST_ENCODED else []
+    larger = (tokens > row_tokens).mean()
+    why = f"{larger:.0%} of the groups are larger than a row" if larger else "few groups are left to fill the last rows"
+    return [f"- {name} in rows of {row_tokens:,}: {', '.join(figures)}; {why}"] if figures else []
+
+
+def _goals(missed: Sequence[str]) -> str:
+    wanted = (
+        f"Wanted are less than {MOST_PADDING:.0%} of padding, and at most {MOST_ENCODED} tokens encoded for a distinct "
+        "one."
+    )
+    if not missed:
+        return f"{wanted} All rows keep to it."
+    cause = (
+        "Every part of a split group repeats its prompt, and the answers that are compared in several parts; a part "
+        "that needs most of a row leaves room that few others fit into. Longer rows miss less."
+    )
+    return "\n".join([f"{wanted} It is missed by", "", *missed, "", cause])
 
 
 def _cells(rows: Rows, distinct: int, rate: float) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ from crome_jax.groups import PreferenceGroup
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import rewards
 from crome_jax.models.weights import Params
-from crome_jax.training.mesh import row_shards, rows_of_process
+from crome_jax.training.mesh import Attention, execution_on, row_shards, rows_of_process
 from crome_jax.training.progress import Progress
 
 _SHORTEST_ROW = 256
@@ -90,9 +90,12 @@ class Scores:
 
 
 @functools.lru_cache(maxsize=8)  # One compilation, however often and from wherever a model is asked.
-def make_scorer(cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Callable:
-    """Build the jitted (params, batch) -> rewards [B, R]."""
-    return jax.jit(lambda params, batch: rewards(params, batch, cfg, dtype))
+def make_scorer(
+    cfg: DecoderConfig, mesh: Mesh, dtype: DTypeLike = jnp.float32, attention: Attention = "auto"
+) -> Callable:
+    """Build the jitted (params, batch) -> rewards [B, R], computed as the mesh does."""
+    how = execution_on(mesh, attention)
+    return jax.jit(lambda params, batch: rewards(params, batch, cfg, dtype, how))
 
 
 def score_groups(
@@ -190,7 +193,7 @@ def score_packed(
     Args:
         rows_at_once, journal, name: as of `score_groups`.
     """
-    scorer = make_scorer(model.cfg, model.dtype)
+    scorer = make_scorer(model.cfg, model.mesh, model.dtype)
     progress = Progress(name, sum(rows.batch.tokens.size for rows in packed), "token")
     for rows in packed:
         at_once = _rows_at_once(rows_at_once, rows, model.shape)

@@ -30,9 +30,13 @@ _BLOCK = 128
 """Tokens whose queries are answered together: fewer skip more of what lies ahead, but make smaller products."""
 _SCANNED_BLOCK = 512
 """The same in a scan: more tokens make a shorter scan, and more logits at a time."""
+_SCANNED_KEYS = 8192
+"""Tokens of the longest row of which so many are answered together: of longer ones fewer, for as many logits."""
+_SHORTEST_BLOCK = 64
 _STAGES = 4
 """Scans over a quarter of the queries each, that see no key beyond their quarter: 5/8 of the products of one scan."""
-_LONGEST_DENSE = 2048
+LONGEST_DENSE = 2048
+"""Tokens of the longest rows that `xla` computes densely."""
 
 
 def attend_all(
@@ -70,7 +74,7 @@ def attend_all(
 
 def is_dense(implementation: Implementation, tokens: int) -> bool:
     """Return whether rows of so many tokens are computed with a bias of every pair of tokens."""
-    return implementation == "dense" or (implementation == "xla" and tokens <= _LONGEST_DENSE)
+    return implementation == "dense" or (implementation == "xla" and tokens <= LONGEST_DENSE)
 
 
 def attend(
@@ -123,66 +127,90 @@ def attend_in_blocks(
     places: Places,
     window: int | None = None,
     cap: float | None = None,
-    block: int = _SCANNED_BLOCK,
+    block: int | None = None,
 ) -> Float[Array, "B T H E"]:
     """Attend block by block of queries, each computed again for its gradient: memory grows with T, not its square.
 
     Args:
-        block: queries at a time; any number.
+        block: queries at a time; any number; None takes 512, or fewer for long rows.
     """
-    return _attend_in_blocks(q, k, v, places, window, cap, block)
+    block = _scanned_block(q.shape[1]) if block is None else block
+    return _attend_in_blocks(q, k, v, places, places, window, cap, block, _stages(q.shape[1], block))
+
+
+def attend_some_in_blocks(
+    q: Float[Array, "B Q H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    asks: Places,
+    answers: Places,
+    window: int | None = None,
+    cap: float | None = None,
+    block: int | None = None,
+) -> Float[Array, "B Q H E"]:
+    """Attend as `attend_in_blocks` does from some tokens of the rows, in any order.
+
+    Args:
+        asks, answers: places of the tokens that ask, and of all.
+    """
+    block = min(_scanned_block(k.shape[1]) if block is None else block, q.shape[1])
+    return _attend_in_blocks(q, k, v, asks, answers, window, cap, block, ((0, q.shape[1], k.shape[1]),))
 
 
 # A gradient of our own: left to itself, JAX keeps every block's mask for it, T squared of them.
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
-def _attend_in_blocks(q, k, v, places, window, cap, block):
-    def stage(span, end):
-        keys, values, answers = _until(end, k, v, places)
-        asked = jax.tree.map(lambda x: _cut(x[:, span], block), (q, places))
-        return _join(jax.lax.map(lambda part: _attend_block(part, keys, values, answers, window, cap), asked), span)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7, 8))
+def _attend_in_blocks(q, k, v, asks, answers, window, cap, block, stages):
+    def stage(span, seen):
+        keys, values, answering = _until(seen, k, v, answers)
+        asked = jax.tree.map(lambda x: _cut(x[:, span], block), (q, asks))
+        return _join(jax.lax.map(lambda part: _attend_block(part, keys, values, answering, window, cap), asked), span)
 
-    return jnp.concatenate([stage(slice(a, b), b) for a, b in _stages(q.shape[1], block)], axis=1)
-
-
-def _attend_in_blocks_forward(q, k, v, places, window, cap, block):
-    return _attend_in_blocks(q, k, v, places, window, cap, block), (q, k, v, places)
+    return jnp.concatenate([stage(slice(start, end), seen) for start, end, seen in stages], axis=1)
 
 
-def _attend_in_blocks_backward(window, cap, block, kept, dy):
-    q, k, v, places = kept
+def _attend_in_blocks_forward(q, k, v, asks, answers, window, cap, block, stages):
+    return _attend_in_blocks(q, k, v, asks, answers, window, cap, block, stages), (q, k, v, asks, answers)
+
+
+def _attend_in_blocks_backward(window, cap, block, stages, kept, dy):
+    q, k, v, asks, answers = kept
     gradients = tuple(jnp.zeros(x.shape, jnp.float32) for x in (k, v))  # Summed over blocks: not in bfloat16.
     parts = []
-    for start, end in _stages(q.shape[1], block):
+    for start, end, seen in stages:
         span = slice(start, end)
-        keys, values, answers = _until(end, k, v, places)
+        keys, values, answering = _until(seen, k, v, answers)
 
-        def one(total, asked, keys=keys, values=values, answers=answers):
-            (q, asks), dy = asked
-            attend_block = lambda q, k, v: _attend_block((q, asks), k, v, answers, window, cap)  # noqa: E731
+        def one(total, asked, keys=keys, values=values, answering=answering):
+            (q, asking), dy = asked
+            attend_block = lambda q, k, v: _attend_block((q, asking), k, v, answering, window, cap)  # noqa: E731
             dq, *shares = jax.vjp(attend_block, q, keys, values)[1](dy)
             return tuple(sum_ + share.astype(jnp.float32) for sum_, share in zip(total, shares, strict=True)), dq
 
-        asked = jax.tree.map(lambda x, span=span: _cut(x[:, span], block), ((q, places), dy))
-        total, dq = jax.lax.scan(one, tuple(x[:, :end] for x in gradients), asked)
-        gradients = tuple(x.at[:, :end].set(sum_) for x, sum_ in zip(gradients, total, strict=True))
+        asked = jax.tree.map(lambda x, span=span: _cut(x[:, span], block), ((q, asks), dy))
+        total, dq = jax.lax.scan(one, tuple(x[:, :seen] for x in gradients), asked)
+        gradients = tuple(x.at[:, :seen].set(sum_) for x, sum_ in zip(gradients, total, strict=True))
         parts.append(_join(dq, span))
     dk, dv = (x.astype(of.dtype) for x, of in zip(gradients, (k, v), strict=True))
-    return jnp.concatenate(parts, axis=1), dk, dv, None
+    return jnp.concatenate(parts, axis=1), dk, dv, None, None
 
 
 _attend_in_blocks.defvjp(_attend_in_blocks_forward, _attend_in_blocks_backward)
 
 
-def _stages(tokens: int, block: int) -> list[tuple[int, int]]:
-    """Cut a row into spans of whole blocks, of about the same length."""
+def _scanned_block(tokens: int) -> int:
+    return max(_SHORTEST_BLOCK, min(_SCANNED_BLOCK, _SCANNED_BLOCK * _SCANNED_KEYS // tokens))
+
+
+def _stages(tokens: int, block: int) -> tuple[tuple[int, int, int], ...]:
+    """Cut a row into spans of whole blocks, of about the same length: where each starts and ends, and what it sees."""
     blocks = -(-tokens // block)
     stages = min(_STAGES, blocks)
     bounds = [min(tokens, block * (blocks * stage // stages)) for stage in range(stages + 1)]
-    return list(itertools.pairwise(bounds))
+    return tuple((start, end, end) for start, end in itertools.pairwise(bounds))
 
 
-def _until(end: int, k: Array, v: Array, places: Places) -> tuple[Array, Array, Places]:
-    return k[:, :end], v[:, :end], Places(*(x[:, :end] for x in places))
+def _until(seen: int, k: Array, v: Array, places: Places) -> tuple[Array, Array, Places]:
+    return k[:, :seen], v[:, :seen], Places(*(x[:, :seen] for x in places))
 
 
 def _attend_block(asked: tuple[Array, Places], k: Array, v: Array, answers: Places, window, cap) -> Array:

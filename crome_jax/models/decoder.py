@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from crome_jax.batch import Batch
-from crome_jax.models.attention import KERNELS, attend, attend_all, is_dense
+from crome_jax.models.attention import KERNELS, attend, attend_all, attend_some_in_blocks, is_dense
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.execution import Execution
 from crome_jax.models.heads import read_heads
@@ -66,10 +66,11 @@ def score(
         x = jax.lax.stop_gradient(x)
     x = x.astype(dtype)
     if "upper" in params:
-        first, unroll = cfg.layers - 1 - _length(params["upper"]), how.turns if training else None
+        first = cfg.layers - 1 - _length(params["upper"])
+        unroll = how.turns_of(batch.tokens.shape[1]) if training else None
         x = apply_layers(with_adapters(params, "upper", cfg, dropout_key), x, batch, cfg, first, how, unroll=unroll)
     last = with_adapters(params, "last", cfg, dropout_key)
-    scored = apply_last_layer(last, x, batch, cfg, at=jnp.maximum(batch.response_ends, 0))
+    scored = apply_last_layer(last, x, batch, cfg, how, at=jnp.maximum(batch.response_ends, 0))
     scored = rms_norm(scored.astype(jnp.float32), params["final_norm"], cfg)
     return read_heads(params, scored, batch)
 
@@ -182,10 +183,11 @@ def apply_last_layer(
     x: Float[Array, "B T D"],
     batch: Batch,
     cfg: DecoderConfig,
+    how: Execution = Execution(),  # noqa: B008
+    *,
     at: Int[Array, "B R"] | None = None,
 ) -> Float[Array, "B Q D"]:
     """Apply the decoder's last layer for the tokens `at`, or for all: the others' output is never read."""
-    how = Execution()
     view = _view(batch, cfg.kind_of(cfg.layers - 1), cfg, how, at)
     return _layer(jax.tree.map(lambda w: w[0], layer), x, view, cfg, how)
 
@@ -198,14 +200,15 @@ class _View(NamedTuple):
     """What a layer's attention has to know of the rows; the same for all layers of a kind, so it is made once.
 
     Args:
-        bias: added to the logits; None where the mask is made from `places`.
-        places, window: who attends to whom.
+        bias: added to the logits; None where the mask is made from the places.
+        asks, places, window: who attends to whom: the places of the tokens that ask, and of all.
         asking, answering: cosines and sines by which queries and keys are rotated; those of queries times their scale,
             which is then rounded with them and not once more.
         at: indices of the tokens that ask; None for all.
     """
 
     bias: Float[Array, "B Q T"] | None
+    asks: Places
     places: Places
     window: int | None
     asking: Float[Array, "2 B Q half"]
@@ -216,13 +219,15 @@ class _View(NamedTuple):
 def _view(batch: Batch, kind: str, cfg: DecoderConfig, how: Execution, at: Int[Array, "B Q"] | None = None) -> _View:
     window = cfg.window if kind == "local" else None
     places = places_of(batch)
-    bias = None
-    if at is not None or is_dense(how.attention, batch.tokens.shape[1]):
-        bias = mask_to_bias(may_attend(places if at is None else places_of(batch, at), places, window))
+    asks = places if at is None else places_of(batch, at)
+    # The kernel is for all tokens of a row: what some of them ask is left to XLA.
+    implementation = "xla" if how.attention == "tpu" and at is not None else how.attention
+    dense = is_dense(implementation, batch.tokens.shape[1])
+    bias = mask_to_bias(may_attend(asks, places, window)) if dense else None
     answering = rope_angles(batch.positions, rope_frequencies(cfg, kind))
     asking = answering if at is None else jnp.take_along_axis(answering, at[None, :, :, None], axis=2)
     asking *= cfg.head_width**-0.5 if cfg.query_scale is None else cfg.query_scale
-    return _View(bias, places, window, asking, answering, at)
+    return _View(bias, asks, places, window, asking, answering, at)
 
 
 def _layer(
@@ -266,6 +271,8 @@ def _attend(
     how: Execution,
 ) -> Float[Array, "B Q H E"]:
     if view.at is not None:
+        if view.bias is None:
+            return attend_some_in_blocks(q, k, v, view.asks, view.places, view.window, cap)
         return attend(q, k, v, view.bias, cap)
     if how.attention not in KERNELS:
         return attend_all(q, k, v, view.places, view.window, cap, how.attention, view.bias)

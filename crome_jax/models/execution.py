@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import jax
 
-from crome_jax.models.attention import Implementation
+from crome_jax.models.attention import LONGEST_DENSE, Implementation
 
 Remat = Literal["none", "projections", "attention", "full"]
 """What of a repeating block of layers is kept for the gradient; the rest is computed again.
@@ -31,7 +31,8 @@ class Execution:
         attention: one of `attention.Implementation`.
         remat: what is kept for the gradient.
         unroll: repeating blocks of trained layers that one turn of the scan holds; None: 8 on a CPU, where the loop's
-            copies cost a third of a training step, else 1.
+            copies cost a third of a training step, else 1. Of long rows, and where remat saves memory, one whatever is
+            said (see `turns_of`).
         spread: wraps a function of (q, k, v [B, T, heads, E], ids [B, T]...) so that each device runs it on its own
             rows and heads, which a kernel needs on several devices; None where there is no mesh.
     """
@@ -45,6 +46,14 @@ class Execution:
     def turns(self) -> int:
         """Return how many blocks a turn of the scan holds."""
         return (8 if jax.default_backend() == "cpu" else 1) if self.unroll is None else self.unroll
+
+    def turns_of(self, tokens: int) -> int:
+        """Return the same for rows of so many tokens.
+
+        Several blocks in a turn take the memory of all of them: XLA's CPU backend computes first what it could compute
+        again where it is needed. Of long rows the copies that they save are nothing beside the work.
+        """
+        return 1 if tokens > LONGEST_DENSE or self.remat != "none" else self.turns
 
     def remember(self, block: Callable) -> Callable:
         """Wrap a block of layers so that its gradient keeps what `remat` says."""

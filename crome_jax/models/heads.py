@@ -35,8 +35,9 @@ def read_heads(params: Params, features: Float[Array, "B R D"], batch: Batch) ->
 
 def response_lengths(batch: Batch) -> Float[Array, "B R"]:
     """Count the tokens of each response, its end-of-turn token included; 0 in empty slots."""
-    slots = jnp.arange(1, batch.response_ends.shape[1] + 1)
-    return (batch.response_ids[:, :, None] == slots[None, None]).sum(axis=1).astype(jnp.float32)
+    # Counted, not compared: every token beside every slot would be T squared numbers, as slots grow with T.
+    count = lambda ids: jnp.bincount(ids, length=batch.response_ends.shape[1] + 1)[1:]  # noqa: E731
+    return jax.vmap(count)(batch.response_ids).astype(jnp.float32)
 
 
 def cosine(a: Float[Array, " D"], b: Float[Array, " D"]) -> Float[Array, ""]:

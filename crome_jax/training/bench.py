@@ -123,7 +123,7 @@ class Bench:
         """Load the backbone and place it."""
         base = load_backbone(backbone, trainable, layers)
         trained, frozen = place_params(base, trainable, mesh)
-        trunk, scorer = make_trunk(base.cfg, dtype), make_scorer(base.cfg, dtype)
+        trunk, scorer = make_trunk(base.cfg, mesh, dtype), make_scorer(base.cfg, mesh, dtype)
         return cls(base, trainable, shape, rows_at_once, mesh, dtype, trained, frozen, trunk, scorer)
 
     def read(

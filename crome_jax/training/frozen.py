@@ -25,12 +25,15 @@ from crome_jax.files import unwritable
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.decoder import trunk
 from crome_jax.models.weights import Params
-from crome_jax.training.mesh import row_shards
+from crome_jax.training.mesh import Attention, execution_on, row_shards
 
 
-def make_trunk(cfg: DecoderConfig, dtype: DTypeLike = jnp.float32) -> Callable:
-    """Build the jitted (frozen, batch) -> hidden states [B, T, D]."""
-    return jax.jit(lambda frozen, batch: trunk(frozen, batch, cfg, dtype))
+def make_trunk(
+    cfg: DecoderConfig, mesh: Mesh, dtype: DTypeLike = jnp.float32, attention: Attention = "auto"
+) -> Callable:
+    """Build the jitted (frozen, batch) -> hidden states [B, T, D], computed as the mesh does."""
+    how = execution_on(mesh, attention)
+    return jax.jit(lambda frozen, batch: trunk(frozen, batch, cfg, dtype, how))
 
 
 class KnownHidden:

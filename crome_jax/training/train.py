@@ -214,7 +214,7 @@ def train(
             trained_on = open_training_data(packed)
         if validation is not None and replay is None:
             model = RewardModel(frozen | trained, base.cfg, base.tokenizer, row_shape, devices, jnp.dtype(dtype))
-            validate, measured_on = make_validation(validation, model, quarantine if skip_bad else None)
+            validate, measured_on = make_validation(validation, model, quarantine if skip_bad else None, attention)
         deciding = {name: value for name, value in settings.items() if not MAY_CHANGE.fullmatch(name)}
         deciding |= {"seed": str(seed), "rows_per_step": str(rows_per_step)}
         deciding |= {"mixture": str(trained_on.mixture)} if trained_on.mixture else {}
@@ -250,9 +250,8 @@ def train(
         return None
     hidden = None
     if cache_frozen:
-        hidden, _ = compute_hidden(
-            trained_on.rows, frozen, make_trunk(base.cfg, jnp.dtype(dtype)), devices, base.cfg.width
-        )
+        run_trunk = make_trunk(base.cfg, devices, jnp.dtype(dtype), attention)
+        hidden, _ = compute_hidden(trained_on.rows, frozen, run_trunk, devices, base.cfg.width)
         frozen = above_trunk(frozen)
     order = {"rows_per_step": rows_per_step, "seed": seed, "mixture": trained_on.mixture}
     iterator = batches(trained_on.rows, hidden=hidden, mesh=devices, **order)

@@ -12,6 +12,7 @@ from crome_jax.evaluation.accuracy import pairwise_outcomes
 from crome_jax.evaluation.pair_scoring import BOTH, gather_pairs, pack_pairs
 from crome_jax.evaluation.scoring import RewardModel, gather_rewards, make_scorer, pack_for_scoring, score_rows
 from crome_jax.models.weights import Params
+from crome_jax.training.mesh import Attention
 from crome_jax.training.progress import Progress
 
 SIGN = {"accuracy": 1.0, "loss": -1.0}
@@ -19,7 +20,7 @@ SIGN = {"accuracy": 1.0, "loss": -1.0}
 
 
 def make_validation(
-    path: str, model: RewardModel, quarantine: Quarantine | None
+    path: str, model: RewardModel, quarantine: Quarantine | None, attention: Attention = "auto"
 ) -> tuple[Callable[[Params, Callable[[], bool]], dict[str, float] | None], str]:
     """Read and pack what a run is measured on.
 
@@ -27,6 +28,7 @@ def make_validation(
         path: groups or preference records, as `train` reads them; every process reads them whole.
         model: as it is before training; the trained parameters are given to what is returned.
         quarantine: where records go that cannot be used; None makes the first one an error.
+        attention: which implementation; the run's.
 
     Returns:
         A function of the trained parameters, and of what tells after each batch whether to give up; it then returns
@@ -44,7 +46,7 @@ def make_validation(
         raise CromeError(f"{path}: holds no comparison with a preferred side; give train.validation other data")
     pack, gather = (pack_pairs, gather_pairs) if model.pairwise else (pack_for_scoring, gather_rewards)
     rows = pack(groups, model.tokenizer, model.shape, name=path)
-    scorer = make_scorer(model.cfg, model.dtype)
+    scorer = make_scorer(model.cfg, model.mesh, model.dtype, attention)
 
     def measure(trained: Params, give_up: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
         progress = _Unless(give_up, rows.batch.tokens.size)

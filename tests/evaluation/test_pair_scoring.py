@@ -114,7 +114,7 @@ def test_only_what_is_compared_is_scored_and_a_prompt_and_a_pair_are_encoded_onc
 def test_a_study_packs_and_gathers_the_same():
     on = model()
     rows = pack_pairs(GROUPS, WordTokenizer(), SHAPE, name="toy")
-    values = score_rows(make_scorer(CFG), on.params, rows, on.mesh)
+    values = score_rows(make_scorer(CFG, on.mesh), on.params, rows, on.mesh)
     check(gather_pairs(rows, values, GROUPS), GROUPS, every=False)
 
 

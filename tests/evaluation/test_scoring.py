@@ -42,7 +42,7 @@ def expected() -> list[np.ndarray]:
         for r, response in enumerate(group.responses)
     ]
     rows, of = pack_for_scoring(alone, WordTokenizer(), SHAPE), model()
-    scores = iter(gather_rewards(rows, score_rows(make_scorer(CFG), of.params, rows, of.mesh), alone))
+    scores = iter(gather_rewards(rows, score_rows(make_scorer(CFG, of.mesh), of.params, rows, of.mesh), alone))
     return [np.concatenate([next(scores) for _ in group.responses]) for group in GROUPS]
 
 
@@ -101,7 +101,7 @@ def test_what_all_prompts_begin_with_is_encoded_once_for_each_row():
     ]
     shape = RowShape(128, 16, 8)
     rows, of = pack_for_scoring(taught, WordTokenizer(), shape), model(shape=shape)
-    plain = gather_rewards(rows, score_rows(make_scorer(CFG), of.params, rows, of.mesh), taught)
+    plain = gather_rewards(rows, score_rows(make_scorer(CFG, of.mesh), of.params, rows, of.mesh), taught)
     scores = score_groups(of, taught, rows_at_once=1)
     assert_close(scores.rewards, plain)
     assert np.ptp(np.concatenate(plain)) > 1.0
@@ -202,8 +202,10 @@ def test_a_prompt_without_room_is_an_error_naming_its_group():
 
 
 def test_a_scorer_is_compiled_once_however_often_it_is_asked_for():
-    assert make_scorer(CFG) is make_scorer(dataclasses.replace(CFG))
-    assert make_scorer(CFG) is not make_scorer(dataclasses.replace(CFG, norm_eps=1e-5))
+    scorer = make_scorer(CFG, mesh_of(*ONE))
+    assert scorer is make_scorer(dataclasses.replace(CFG), mesh_of(*ONE))
+    assert scorer is not make_scorer(dataclasses.replace(CFG, norm_eps=1e-5), mesh_of(*ONE))
+    assert scorer is not make_scorer(CFG, mesh_of(2, 1, 1))
 
 
 def test_what_all_responses_begin_with_is_encoded_once():

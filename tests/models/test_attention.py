@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crome_jax.batch import HEAD
-from crome_jax.models.attention import attend, attend_all, attend_in_blocks
+from crome_jax.models.attention import attend, attend_all, attend_in_blocks, attend_some_in_blocks
 from crome_jax.models.attention_gpu import attend_gpu
 from crome_jax.models.attention_tpu import attend_tpu
 from crome_jax.models.masks import Places, mask_to_bias, may_attend, may_meet, visits_of
@@ -86,6 +86,23 @@ def expected(name: str) -> tuple:
 def test_every_way_gives_what_the_whole_mask_gives(way, shape):
     for ours, theirs in zip(result(shape, WAYS[way]), expected(shape), strict=True):
         # float32, sums over at most 300 keys in another order; measured 7e-7.
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_some_tokens_in_any_order_attend_in_blocks_as_with_their_whole_mask(shape):
+    at = jnp.asarray(np.random.default_rng(2).integers(0, TOKENS, (2, 70)))  # No multiple of the block, some twice.
+    asks = Places(*(jnp.take_along_axis(ids, at, axis=1) for ids in PLACES))
+    asking = lambda q: jnp.take_along_axis(q, at[:, :, None, None], axis=1)  # noqa: E731
+    back = lambda y: jnp.pad(y, ((0, 0), (0, TOKENS - at.shape[1]), (0, 0), (0, 0)))  # noqa: E731
+
+    def in_blocks(q, k, v, places, window, cap):
+        return back(attend_some_in_blocks(asking(q), k, v, asks, places, window, cap, block=32))
+
+    def whole(q, k, v, places, window, cap):
+        return back(attend(asking(q), k, v, mask_to_bias(may_attend(asks, places, window)), cap))
+
+    for ours, theirs in zip(result(shape, in_blocks), result(shape, whole), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * float(jnp.abs(theirs).max()))
 
 

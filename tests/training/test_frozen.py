@@ -20,7 +20,7 @@ from crome_jax.weights.backbones import Backbone
 
 
 def ahead(mesh, frozen, **options) -> np.ndarray:
-    return precompute_hidden(ROWS, frozen, make_trunk(CFG), mesh, width=CFG.width, **options)[0]
+    return precompute_hidden(ROWS, frozen, make_trunk(CFG, mesh), mesh, width=CFG.width, **options)[0]
 
 
 def assert_close(ours, theirs):
@@ -34,7 +34,7 @@ def test_rewards_and_training_are_the_same():
     given, _ = start(mesh)
     hidden = ahead(mesh, frozen)
     above = above_trunk(frozen)
-    scorer = make_scorer(CFG)
+    scorer = make_scorer(CFG, mesh)
     expected = score_rows(scorer, {**frozen, **computed.trained}, ROWS, mesh)
     assert_close(score_rows(scorer, {**above, **given.trained}, ROWS, mesh, hidden=hidden), expected)
     for number in range(3):
@@ -58,7 +58,7 @@ def test_any_number_of_rows_at_once_on_any_mesh_gives_the_same():
 def test_texts_that_were_encoded_before_are_not_encoded_again_in_whatever_row_they_stand():
     mesh = mesh_of(*ONE)
     _, frozen = start(mesh)
-    known, trunk = KnownHidden(), make_trunk(CFG)
+    known, trunk = KnownHidden(), make_trunk(CFG, mesh)
     encode = functools.partial(precompute_hidden, frozen=frozen, run_trunk=trunk, mesh=mesh, width=CFG.width)
     _, computed = encode(ROWS, known=known)
     assert computed == ROWS.real_tokens
@@ -93,7 +93,7 @@ class Stores:
         return HiddenStore(self.folder, base, trainable, dtype, self.limit)
 
     def encode(self, rows, known):
-        trunk = make_trunk(CFG)
+        trunk = make_trunk(CFG, mesh)
         return precompute_hidden(rows, self.frozen, trunk, self.mesh, width=CFG.width, known=known)
 
     def bytes(self):
@@ -126,7 +126,8 @@ def test_a_store_that_was_cut_off_or_damaged_computes_what_is_missing(tmp_path, 
         if done > 8:
             raise KeyboardInterrupt
 
-    encode = functools.partial(precompute_hidden, ROWS, stores.frozen, make_trunk(CFG), stores.mesh, width=CFG.width)
+    trunk = make_trunk(CFG, stores.mesh)
+    encode = functools.partial(precompute_hidden, ROWS, stores.frozen, trunk, stores.mesh, width=CFG.width)
     with pytest.raises(KeyboardInterrupt):
         encode(known=stores.open(), on_progress=stop)
     _, computed = encode(known=stores.open())

@@ -118,6 +118,29 @@ def test_metrics_are_averaged_from_line_to_line():
     assert logged(0, 3, log_every=1) == {1: 1.0, 2: 2.0, 3: 3.0}
 
 
+def test_a_steps_metrics_are_read_only_when_the_next_step_is_dispatched():
+    told, step = [], counting_step()
+
+    class Metric:
+        """A number on a device: told is when the host reads it."""
+
+        def __init__(self, number, value):
+            self.number, self.value = number, value
+
+        def __array__(self, dtype=None, copy=None):
+            told.append(f"read {self.number}")
+            return np.asarray(self.value, dtype)
+
+    def dispatch(state, frozen, batch):
+        state, metrics = step(state, frozen, batch)
+        number = int(state.step)
+        told.append(f"dispatched {number}")
+        return state, metrics | {"loss": Metric(number, metrics["loss"])}
+
+    train(0, 3, dispatch, log_every=1)
+    assert told == ["dispatched 1", "dispatched 2", "read 1", "dispatched 3", "read 2", "read 3"]
+
+
 @pytest.mark.parametrize("done", [2, 3, 5])
 def test_a_resumed_run_writes_its_lines_at_the_same_steps(done):
     whole = logged(0, 12, log_every=3)
