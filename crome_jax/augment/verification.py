@@ -14,8 +14,9 @@ from crome_jax.augment.growth import Growth, without
 from crome_jax.augment.languages import language
 from crome_jax.augment.oracles.base import NO_ATTRIBUTE, Declined, Direction, Judgement, Reply, Rewrite, Verdict
 from crome_jax.augment.oracles.offline.refusals import only_some_decline
+from crome_jax.augment.reading import spoken
 from crome_jax.augment.rubrics import Rubric
-from crome_jax.augment.words import SHORT, WORD, is_english
+from crome_jax.augment.words import SHORT, count_words, is_english
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind, Origin, PreferenceGroup
 
@@ -39,8 +40,6 @@ _REFUSES_TO_REWRITE = re.compile(
     r"[^.!?\n]{0,60}\b(?:rewrit\w*|degrad\w*|modif\w*|alter\w*|edit\w*|this (?:task|request|edit))\b",
     re.IGNORECASE,
 )
-# A sign between numbers is content, as "3 - 1" is not "3 + 1"; elsewhere it is layout.
-_SPOKEN = re.compile(rf"{WORD.pattern}|(?<=\d)[ \t]?[-+*/=<>^][ \t]?(?=\d)|[%$€£]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ABOUT_DECLINING = re.compile(r"refus|complian|declin|safe|harm|ethic|legal|respons", re.IGNORECASE)
 
@@ -102,16 +101,9 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
 def _in_another_language(source: str, text: str) -> bool:
     if script(text) != script(source):
         return True
-    if len(spoken(source)) >= SHORT and is_english(source):  # Then any language that we do not know is another, too.
+    if count_words(source) >= SHORT and is_english(source):  # Then any language that we do not know is another, too.
         return not is_english(text)
     return None not in (languages := {language(source), language(text)}) and len(languages) == 2
-
-
-@functools.lru_cache(maxsize=2048)  # Each answer of a group is compared with those that come after it.
-def spoken(text: str) -> tuple[str, ...]:
-    """Return the words of a text in order, without case, punctuation and layout: what reading it aloud would give."""
-    normal = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    return tuple(match.strip() for match in _SPOKEN.findall(normal))
 
 
 def _changes(before: Sequence[str], after: Sequence[str]) -> set[tuple[str, str, str]]:

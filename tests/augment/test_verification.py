@@ -9,7 +9,7 @@ from crome_jax.augment.growth import Growth, without
 from crome_jax.augment.oracles import Declined, Direction, Rewrite
 from crome_jax.augment.oracles.base import Judgement, Verdict
 from crome_jax.augment.recipe import Recipe
-from crome_jax.augment.verification import drop_sure, script, spoken, unusable
+from crome_jax.augment.verification import drop_sure, script, unusable
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Origin, Response, build_group
 
@@ -37,6 +37,7 @@ def check(text, direction=Direction.DEGRADE, attribute="factuality", made=(), fr
     [
         (SOURCE.replace("100", "900"), None),
         (SOURCE.replace("100", "900").replace("cold", "warm"), None),
+        (SOURCE.replace("100", "-100"), None),
         ("", "empty text"),
         (" \n", "empty text"),
         ("No idea.", "equals another answer"),
@@ -73,10 +74,7 @@ def test_an_edit_by_rule_is_not_second_guessed():
     assert check("No idea.", freely=False) == "equals another answer"
 
 
-def test_reading_aloud_hears_numbers_and_signs_but_no_layout():
-    assert spoken("**3 + 1** = 4%") == ("3", "+", "1", "4", "%")
-    assert spoken("3 + 1") != spoken("3 - 1")
-    assert spoken("- one\n- two") == spoken("one, two")
+def test_the_writing_system_is_that_of_most_letters():
     assert script("да нет yes") == "CYRILLIC"
     assert script("これは日本語") == script("日本語") == "CJK"
     assert script("123") == ""
