@@ -56,6 +56,45 @@ def test_what_is_no_rewrite_is_told_by_reason(text, reason):
     assert check(text) == reason
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I won't degrade this text.",
+        "I understand. Unfortunately, I'm unable to modify it.",
+        "As an AI, I must respectfully decline to rewrite it so that it misleads.",
+        "I cannot, in good conscience, alter it.",
+        "I can not fulfil this request.",
+        "We are not able to edit the answer.",
+        "Sorry, but cannot rewrite it.",
+        "Unable to rewrite this answer.",
+        "Cannot comply.",
+    ],
+)
+def test_who_will_not_rewrite_is_found_out(text):
+    assert check(text) == check(f"**{text}**\n\nIs there more?") == "refused to rewrite"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tuples cannot be modified after they are created.",
+        "A blockchain entry can't be altered.",
+        "You can't edit a tuple, as I said.",
+        "Since tuples are immutable, we can't alter them.",
+        "We cannot rewrite history.",
+        "Type I cannot be modified, and the loop's i cannot alter it.",
+        "I know that you cannot edit it.",
+        "I cannot stress enough that whales should edit their songs.",
+        "I can't think of an alternative.",
+        "Unfortunately, tuples cannot be modified.",
+        "Can't edit the file? Look at its permissions.",
+        f"{SOURCE} {SOURCE.replace('100', '9')} In the end, a whale says: I will not alter my song.",
+    ],
+)
+def test_what_cannot_be_altered_may_be_what_the_answer_is_about(text):
+    assert check(text) is None
+
+
 def test_declining_is_no_fault_where_declining_is_what_was_to_be_moved():
     assert check("I'm sorry, but I can't help with that.", attribute="appropriate refusal") is None
 
