@@ -31,6 +31,7 @@ from crome_jax.sweeps.jobs import digest_files
 from crome_jax.training.trace import Trace
 from crome_jax.verbs.evaluate import data_set
 from crome_jax.weights.backbones import load_backbone
+from crome_jax.weights.runs import fingerprint_run
 
 GOOD = [{"id": f"g{n}", "prompt": f"Why {n}?", "chosen": "good", "rejected": f"bad {n}"} for n in range(5)]
 LINES = b"".join(json.dumps(record).encode() + b"\n" for record in GOOD)
@@ -310,3 +311,11 @@ def test_files_of_a_bucket_have_the_digest_of_the_same_ones_here(bucket, tmp_pat
         copy_bytes(tmp_path / "here" / name, place(f"{bucket}/here/{name}"))
     assert digest_files(f"{bucket}/here") == digest_files(str(tmp_path / "here"))
     assert digest_files(f"{bucket}/here/a.jsonl") == digest_files(str(tmp_path / "here" / "a.jsonl"))
+
+
+def test_a_run_in_a_bucket_has_the_fingerprint_of_the_same_one_here(bucket, tmp_path):
+    for name, text in (("model.json", "card"), ("checkpoints/3/state/head", "1"), ("checkpoints/3/state/d/0", "2")):
+        (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / name).write_text(text)
+        copy_bytes(tmp_path / "here" / name, place(f"{bucket}/here/{name}"))
+    assert fingerprint_run(place(f"{bucket}/here"), 3) == fingerprint_run(tmp_path / "here", 3)

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from crome_jax.augment.attribute_rows import bound, shown
 from crome_jax.augment.oracles.base import Direction
 from crome_jax.groups import PreferenceGroup
 
@@ -47,13 +48,15 @@ class Account:
         self.comparisons.update(comparison.kind.name.lower() for comparison in group.comparisons)
 
     def merge(self, other: "Account") -> None:
-        """Add what another account counted."""
+        """Add what another account counted; of too many attributes the names go (`attribute_rows.bound`)."""
         for field in dataclasses.fields(self):
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if isinstance(mine, collections.Counter):
                 mine.update(theirs)
             else:
                 setattr(self, field.name, mine + theirs)
+        for counts in (self.made, self.dropped):
+            bound(counts)
 
     def state(self) -> dict[str, Any]:
         """Return the counts as plain JSON types; `from_state` is its inverse."""
@@ -75,17 +78,17 @@ class Account:
         return account
 
     def __str__(self) -> str:
-        """Return the counts as lines, largest first."""
+        """Return the counts as lines, largest first, of attributes those of the card."""
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.comparisons.items()))
         lines = [f"{self.groups} groups with {kinds or 'no'} comparisons"]
-        lines += _rows("made", ((key, count) for key, count in self.made.items() if key[0] not in _TIES))
+        lines += _rows("made", shown({key: count for key, count in self.made.items() if key[0] not in _TIES}))
         borrowed = {f"{kind} pairs": count for kind, count in self.neutrals.items()}
         tied = {name: sum(n for key, n in self.made.items() if key[0] == made) for made, name in _TIES.items()}
         neutrals = borrowed | tied
         lines += _rows("neutral from", (((source,), count) for source, count in neutrals.items()))
         lines += _rows("implied by", [(("alignment",), self.implied)])
         lines += _rows("from permutations:", (((side,), count) for side, count in self.permuted.items()))
-        lines += _rows("dropped", self.dropped.items())
+        lines += _rows("dropped", shown(self.dropped))
         lines += _rows("wanted and not made:", (((direction,), count) for direction, count in self.short.items()))
         return "\n".join(lines)
 

@@ -1,14 +1,13 @@
 """The card of an augmented data set: what is in it, what interventions did besides, what was dropped, what it cost."""
 
 import collections
-import dataclasses
 import heapq
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from crome_jax.augment.account import Account
-from crome_jax.augment.oracles.offline.band import formatting
+from crome_jax.augment.attribute_rows import OTHERS, SHOWN, AttributeRows, bound, most_frequent, shown
+from crome_jax.augment.drift import Drift
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.augment.words import count_words
 from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response, from_dict, to_dict
@@ -16,73 +15,19 @@ from crome_jax.groups import Comparison, Kind, Origin, PreferenceGroup, Response
 SAMPLED = 48
 """Groups kept to draw pairs to read from."""
 
+ALL = "all attributes"
+"""The attribute's name in the row of an intervention as a whole."""
+
 _COUNTERS = ("_kinds", "_origins", "_recipes", "_longer")
 
 _MADE = (Origin.DEGRADED, Origin.UPGRADED, Origin.ALIGNED, Origin.PARAPHRASED)
 
 
-@dataclasses.dataclass
-class Drift:
-    """What an intervention did to length and format, over all answers that it made.
-
-    Args:
-        count: answers.
-        length, length_squared: sums of ln(words after / words before) and of its square.
-        longer, shorter: answers that became so.
-        reformatted: answers of which any mark of formatting occurs more or less often than before.
-        marks: mark -> sum of (after - before).
-    """
-
-    count: int = 0
-    length: float = 0.0
-    length_squared: float = 0.0
-    longer: int = 0
-    shorter: int = 0
-    reformatted: int = 0
-    marks: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-
-    def add(self, before: str, after: str) -> None:
-        """Count one rewrite."""
-        change = math.log(max(count_words(after), 1) / max(count_words(before), 1))
-        self.count += 1
-        self.length += change
-        self.length_squared += change * change
-        self.longer += change > 0
-        self.shorter += change < 0
-        old, new = formatting(before), formatting(after)
-        self.reformatted += old != new
-        for mark, count in new.items():
-            self.marks[mark] += count - old[mark]
-
-    def merge(self, other: "Drift") -> None:
-        """Add what another one summed."""
-        for field in dataclasses.fields(self):
-            if field.name == "marks":
-                self.marks.update(other.marks)
-            else:
-                setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
-
-    def figures(self) -> dict[str, Any]:
-        """Return means with what they are means of; `length` as the mean ratio of words, `leak` in standard errors.
-
-        A mean that is far from none, in standard errors, is a leak: with this attribute goes length, too.
-        """
-        mean = self.length / self.count
-        deviation = math.sqrt(max(self.length_squared / self.count - mean * mean, 0.0))
-        error = deviation / math.sqrt(self.count)
-        return {
-            "answers": self.count,
-            "length": round(math.exp(mean), 4),
-            "length_leak": round(mean / error, 2) if error > 1e-9 else None,
-            "longer": round(self.longer / self.count, 4),
-            "shorter": round(self.shorter / self.count, 4),
-            "reformatted": round(self.reformatted / self.count, 4),
-            "marks": {mark: round(total / self.count, 4) for mark, total in sorted(self.marks.items()) if total},
-        }
-
-
 class Card:
-    """Counts that are filled in as groups go by; what is held does not grow with their number.
+    """Counts that are filled in as groups go by; what is held does not grow with their number, nor the attributes'.
+
+    Figures are sums of whole numbers: they depend neither on the order of the groups nor on how the cards of parts of
+    them were merged.
 
     Args:
         account: that augmentation fills in.
@@ -93,20 +38,22 @@ class Card:
         self.account = account
         self._seed = seed
         self._groups = 0
-        self._kinds: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._kinds: collections.Counter[tuple[str]] = collections.Counter()
         self._origins: collections.Counter[tuple[str]] = collections.Counter()
         self._recipes: collections.Counter[tuple[str]] = collections.Counter()
-        self._drift: dict[tuple[str, str], Drift] = collections.defaultdict(Drift)
+        self._drift: dict[str, Drift] = collections.defaultdict(Drift)
+        self._by_attribute = AttributeRows(seed)
         self._longer: collections.Counter[tuple[str, bool]] = collections.Counter()
         self._sample: list[tuple[int, str, PreferenceGroup]] = []
 
     def add(self, group: PreferenceGroup) -> None:
         """Count a finished group."""
         self._groups += 1
-        for response in group.responses:
-            self._add_response(group, response)
+        rewrites = [rewrite for response in group.responses for rewrite in self._add_response(group, response)]
         for comparison in group.comparisons:
             self._add_comparison(group, comparison)
+        kinds = ((c.kind.name.lower(), c.attribute or "none") for c in group.comparisons)
+        self._by_attribute.add(group.id, rewrites, kinds)
         if any(response.origin is not Origin.ORIGINAL for response in group.responses):
             self._keep(self._ranked(group))
 
@@ -125,20 +72,18 @@ class Card:
         return {
             "crome_jax": "data card",
             "groups": self._groups,
-            "comparisons": _table(self._kinds, ("kind", "attribute")),
+            "comparisons": self._comparison_rows(),
             "responses": _table(self._origins, ("origin",)),
             "recipes": _table(self._recipes, ("recipe",)),
-            "drift": [
-                {"made": made, "attribute": attribute, **drift.figures()}
-                for (made, attribute), drift in sorted(self._drift.items())
-            ],
+            "drift": self._drift_rows(),
+            "rows_by_attribute": {"most_shown": SHOWN, "of_share_of_groups": self._by_attribute.share},
             "preferred_is_longer": [
                 {"kind": kind, "comparisons": total, "share": round(self._longer[kind, True] / total, 4)}
                 for kind in sorted({kind for kind, _ in self._longer})
                 if (total := self._longer[kind, True] + self._longer[kind, False])
             ],
-            "made": _table(self.account.made, ("by", "attribute")),
-            "dropped": _table(self.account.dropped, ("by", "attribute", "reason")),
+            "made": _bounded_table(self.account.made, ("by", "attribute")),
+            "dropped": _bounded_table(self.account.dropped, ("by", "attribute", "reason")),
             "wanted_and_not_made": _table({(by,): n for by, n in self.account.short.items()}, ("by",)),
             "oracle": dict(oracle),
             "making": dict(making),
@@ -149,8 +94,9 @@ class Card:
         self._groups += other._groups
         for name in _COUNTERS:
             getattr(self, name).update(getattr(other, name))
-        for key, drift in other._drift.items():
-            self._drift[key].merge(drift)
+        for made, drift in other._drift.items():
+            self._drift[made].merge(drift)
+        self._by_attribute.merge(other._by_attribute)
         for row in other._sample:
             self._keep(row)
         self.account.merge(other.account)
@@ -160,7 +106,8 @@ class Card:
         return {
             "groups": self._groups,
             **{name: [[*key, n] for key, n in getattr(self, name).items()] for name in _COUNTERS},
-            "drift": [[*key, vars(drift)] for key, drift in self._drift.items()],
+            "drift": {made: drift.state() for made, drift in self._drift.items()},
+            "by_attribute": self._by_attribute.state(),
             "sample": [to_dict(group) for _, _, group in self._sample],
             "account": self.account.state(),
         }
@@ -172,8 +119,8 @@ class Card:
         card._groups = state["groups"]
         for name in _COUNTERS:
             getattr(card, name).update({tuple(key): n for *key, n in state[name]})
-        for *key, sums in state["drift"]:
-            card._drift[tuple(key)] = Drift(**{**sums, "marks": collections.Counter(sums["marks"])})
+        card._drift.update({made: Drift.from_state(sums) for made, sums in state["drift"].items()})
+        card._by_attribute = AttributeRows.from_state(state["by_attribute"], seed)
         for group in state["sample"]:
             card._keep(card._ranked(from_dict(group)))
         return card
@@ -187,25 +134,58 @@ class Card:
         elif ranked[:2] > self._sample[0][:2]:
             heapq.heapreplace(self._sample, ranked)
 
-    def _add_response(self, group: PreferenceGroup, response: Response) -> None:
+    def _add_response(self, group: PreferenceGroup, response: Response) -> Iterator[tuple[tuple[str, str], Drift]]:
         self._origins[response.origin.value,] += 1
-        recipe = response.metadata.get("recipe")
+        recipe = response.metadata.get("recipe") if response.origin is not Origin.ORIGINAL else None
         if isinstance(recipe, str):
             self._recipes[recipe,] += 1
         if response.origin in _MADE and response.parent is not None:
-            name = f"{response.origin.value}, {recipe}" if isinstance(recipe, str) else response.origin.value
-            drift = self._drift[name, response.attribute or "none"]
-            drift.add(group.responses[response.parent].text, response.text)
+            made = f"{response.origin.value}, {recipe}" if isinstance(recipe, str) else response.origin.value
+            drift = Drift.of(group.responses[response.parent].text, response.text)
+            self._drift[made].merge(drift)
+            yield (made, response.attribute or "none"), drift
+
+    def _drift_rows(self) -> list[dict[str, Any]]:
+        by_attribute = self._by_attribute.drift()
+        first, rest = most_frequent({key: drift.count for key, drift in by_attribute.items()})
+        others: dict[str, Drift] = collections.defaultdict(Drift)
+        for key in rest:
+            others[key[0]].merge(by_attribute[key])
+        rows = [
+            *((made, ALL, drift) for made, drift in sorted(self._drift.items())),
+            *((*key, by_attribute[key]) for key in first),
+            *((made, OTHERS, drift) for made, drift in sorted(others.items())),
+        ]
+        return [{"made": made, "attribute": attribute, **drift.figures()} for made, attribute, drift in rows]
+
+    def _comparison_rows(self) -> list[dict[str, Any]]:
+        counts = self._by_attribute.comparisons()
+        counted: collections.Counter[str] = collections.Counter()
+        for (kind, _), n in counts.items():
+            counted[kind] += n
+        # Each kind's number is exact; where rows are of a share of the groups, its rows are that number's parts.
+        rows = {key: counts[key] * self._kinds[key[0],] // counted[key[0]] for key in most_frequent(counts)[0]}
+        others = self._kinds.copy()
+        for (kind, _), n in rows.items():
+            others[kind,] -= n
+        rows |= {(kind, OTHERS): n for (kind,), n in others.items()}
+        return _table(rows, ("kind", "attribute"))
 
     def _add_comparison(self, group: PreferenceGroup, comparison: Comparison) -> None:
         kind = comparison.kind.name.lower()
-        self._kinds[kind, comparison.attribute or "none"] += 1
+        self._kinds[kind,] += 1
         if comparison.target == 0.5 or comparison.kind is Kind.NEUTRAL:
             return
         left, right = (count_words(group.responses[side].text) for side in (comparison.left, comparison.right))
         if left != right:
             preferred, other = (left, right) if comparison.target > 0.5 else (right, left)
             self._longer[kind, preferred > other] += 1
+
+
+def _bounded_table(counts: collections.Counter[tuple[str, ...]], columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    bounded = counts.copy()
+    bound(bounded)
+    return [{**dict(zip(columns, key, strict=True)), "count": n} for key, n in shown(bounded)]
 
 
 def _table(counts: Mapping[tuple[str, ...], int], columns: tuple[str, ...]) -> list[dict[str, Any]]:

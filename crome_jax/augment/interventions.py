@@ -123,7 +123,7 @@ def _grow(
     growth = Growth(group)
     pairs = _pairs(group, recipe.max_pairs_per_group, seed)
     if not pairs:
-        return growth.build()
+        return growth.build(provenance)
     freely = provenance is not None
     involved = tuple(group.responses[r].text for r in sorted(set(itertools.chain(*pairs))))
     [named] = yield [Question(group.prompt, involved, recipe.rubrics_per_prompt)]

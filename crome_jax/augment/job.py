@@ -1,7 +1,6 @@
 """What the Beam graph works on: a job, its ranges, and the folder where their shards gather until all are there."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ from typing import Any
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
 from crome_jax.data.writers import DESCRIPTION, describe_shards
 from crome_jax.errors import CromeError
-from crome_jax.files import absolute, is_remote, is_taken, place, resolved, whole_output
+from crome_jax.files import absolute, digest_files, is_remote, is_taken, place, read_json_object, resolved, whole_output
 
 _NAME, _SPLIT = "preference_groups", "train"
 
@@ -109,29 +108,40 @@ def check_absent(job: Job) -> None:
 
 
 def start_job(job: Job, shards: Sequence[Shard]) -> None:
-    """Make the folder of the work, or see that the one that is there is of this very job."""
+    """Make the folder of the work, or see that the one that is there is of this very job.
+
+    The input is read for that, once a start and by who starts, as is the baseline's checkpoint: about a second for each
+    GB, half a minute for ten million groups.
+
+    Raises:
+        CromeError: where it is another's, saying in what they differ, or the baseline is no run.
+    """
     said = {
         "data": str(resolved(place(job.data))),
+        "contents of the data": digest_files(job.data, hidden=False),
         "split": job.split,
         "groups": shards[-1].stop,
-        "groups_per_shard": job.groups_per_shard,
+        "groups per shard": job.groups_per_shard,
         "seed": job.seed,
         "recipe": dataclasses.asdict(job.chosen.recipe),
         "oracle": job.chosen.oracle,
-        "model": _model(job.chosen),
+        "model or prompts": _model(job.chosen),
         "baseline": job.chosen.baseline,
-        "unsure": [job.chosen.unsure, *job.chosen.unsure_kinds],
+        "contents of the baseline": _digest_baseline(job.chosen.baseline),
+        "threshold of the baseline": [job.chosen.unsure, *job.chosen.unsure_kinds],
     }
-    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    said = json.loads(json.dumps(said))
     plan = job.work / "plan.json"
-    if plan.is_file() and json.loads(plan.read_text())["key"] != key:
-        raise CromeError(
-            f"{job.work}: is an unfinished run with another input, seed, recipe, oracle or baseline; run that one "
-            "to its end, or move the folder away"
-        )
-    if not plan.is_file():
+    if plan.is_file():
+        found = read_json_object(plan, "move its folder away")
+        if differing := [name for name, value in said.items() if found.get(name) != value]:
+            raise CromeError(
+                f"{job.work}: is an unfinished run that differs from this one in {', '.join(differing)}; run that one "
+                "to its end, or move the folder away"
+            )
+    else:
         with whole_output(plan) as partial:
-            partial.write_text(json.dumps({"key": key, **said}, indent=1))
+            partial.write_text(json.dumps(said, indent=1))
     for folder in (job.shards, job.made, job.work / "accounts"):
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -140,8 +150,22 @@ def _model(chosen: Augmentation) -> dict[str, Any] | None:
     """Return what a model's replies depend on; how fast and for how much it is asked may change between runs."""
     if chosen.oracle == OFFLINE:
         return None
-    fields = ("model", "prompts", "structured", "temperature", "seed", "max_reply_tokens", "resamples", "extra")
-    return {name: getattr(chosen.chat, name) for name in fields}
+    from crome_jax.augment.oracles.chat.prompts import Prompts
+
+    fields = ("model", "structured", "temperature", "seed", "max_reply_tokens", "resamples", "extra")
+    said = {name: getattr(chosen.chat, name) for name in fields}
+    return {**said, "prompts": Prompts(chosen.chat.prompts).version}
+
+
+def _digest_baseline(run: str | None) -> str | None:
+    if run is None:
+        return None
+    # Here, as JAX takes seconds to import.
+    from crome_jax.training.run_cards import read_card
+    from crome_jax.weights.runs import fingerprint_newest
+
+    read_card(run)  # Says what is wrong where it is no run.
+    return fingerprint_newest(place(run))
 
 
 def finish_job(job: Job, made: Mapping[str, tuple[str, int]], report: Callable[[], None]) -> None:

@@ -13,9 +13,10 @@ from crome_jax.augment.asking import Plan
 from crome_jax.augment.growth import Growth, without
 from crome_jax.augment.languages import language
 from crome_jax.augment.oracles.base import NO_ATTRIBUTE, Declined, Direction, Judgement, Reply, Rewrite, Verdict
-from crome_jax.augment.oracles.offline.refusals import only_some_decline
+from crome_jax.augment.oracles.offline.refusals import OPENING, only_some_decline
+from crome_jax.augment.reading import spoken
 from crome_jax.augment.rubrics import Rubric
-from crome_jax.augment.words import SHORT, WORD, is_english
+from crome_jax.augment.words import SHORT, count_words, is_english
 from crome_jax.errors import CromeError
 from crome_jax.groups import Kind, Origin, PreferenceGroup
 
@@ -34,13 +35,20 @@ QUALITY = Rubric(
 )
 """What the two answers of a tie are compared in."""
 
+_UNABLE = r"(?:can(?:no|['’]?)t|can not|unable to|not able to|won['’]t|will not|decline to|refuse to)(?! be\b)"
+_CHANGE = r"(?:rewrit\w*|degrad\w*|modif\w*|alter(?:s|ed|ing)?\b|edit(?:s|ed|ing)?\b)"
+_GAP = r"(?:[^\w.!?\n]+\w+){0,4}?[^\w.!?\n]+"
+# Who cannot is the speaker, no "tuples" and no "you"; the "we" of a lesson cannot alter a tuple, "this answer" is ours.
 _REFUSES_TO_REWRITE = re.compile(
-    r"\b(?:can(?:no|['’]?)t|can not|unable to|not able to|won['’]t|will not|decline to|must refuse to)\b"
-    r"[^.!?\n]{0,60}\b(?:rewrit\w*|degrad\w*|modif\w*|alter\w*|edit\w*|this (?:task|request|edit))\b",
+    rf"\b(?-i:I)(?:['’]m|\s+(?:am|must|have to|do|just|also|still|therefore|\w+ly))*\s+{_UNABLE}"
+    rf"{_GAP}(?:{_CHANGE}|this (?:task|request))"
+    rf"|\bwe\b(?:['’]re|\s+(?:are|must|have to))?\s+{_UNABLE}"
+    rf"{_GAP}(?:{_CHANGE}\s+(?:this|that|the|your)\s+(?:answer|response|reply|text)|this (?:task|request))"
+    rf"|\bsorry\b[^.!?\n]{{0,40}}\b{_UNABLE}{_GAP}{_CHANGE}"
+    rf"|^\W*(?:cannot|unable to|not able to)\s+(?:rewrite|degrade|comply)",
     re.IGNORECASE,
 )
-# A sign between numbers is content, as "3 - 1" is not "3 + 1"; elsewhere it is layout.
-_SPOKEN = re.compile(rf"{WORD.pattern}|(?<=\d)[ \t]?[-+*/=<>^][ \t]?(?=\d)|[%$€£]")
+_SENTENCE_END = re.compile(r"(?<=[.!?\n])\s+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ABOUT_DECLINING = re.compile(r"refus|complian|declin|safe|harm|ethic|legal|respons", re.IGNORECASE)
 
@@ -80,7 +88,7 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
     words = spoken(text)
     if words == spoken(source):
         return "nothing would change"
-    if _REFUSES_TO_REWRITE.search(text) and not _REFUSES_TO_REWRITE.search(source):
+    if _refuses_to_rewrite(text) and not _refuses_to_rewrite(source):
         return "refused to rewrite"
     # An answer that became a refusal was not moved along one attribute, unless that attribute is what declining is for.
     if not _ABOUT_DECLINING.search(attribute) and only_some_decline((source, text)):
@@ -99,19 +107,18 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
     return None
 
 
+@functools.lru_cache(maxsize=2048)
+def _refuses_to_rewrite(text: str) -> bool:
+    opening = _SENTENCE_END.split(text.lstrip(), OPENING)[:OPENING]
+    return any(map(_REFUSES_TO_REWRITE.search, opening))
+
+
 def _in_another_language(source: str, text: str) -> bool:
     if script(text) != script(source):
         return True
-    if len(spoken(source)) >= SHORT and is_english(source):  # Then any language that we do not know is another, too.
+    if count_words(source) >= SHORT and is_english(source):  # Then any language that we do not know is another, too.
         return not is_english(text)
     return None not in (languages := {language(source), language(text)}) and len(languages) == 2
-
-
-@functools.lru_cache(maxsize=2048)  # Each answer of a group is compared with those that come after it.
-def spoken(text: str) -> tuple[str, ...]:
-    """Return the words of a text in order, without case, punctuation and layout: what reading it aloud would give."""
-    normal = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    return tuple(match.strip() for match in _SPOKEN.findall(normal))
 
 
 def _changes(before: Sequence[str], after: Sequence[str]) -> set[tuple[str, str, str]]:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
@@ -22,6 +22,21 @@ FUNCTION_WORDS = frozenset(
         """
     )
 )
+
+# What is written without spaces is cut into runs of neighbouring characters. Of Chinese and Japanese those of two, as
+# most words have two, between characters that are mostly grammar, as hiragana are; katakana spell a word from end to
+# end. Of Thai and its like, an alphabet, those of four: of two a seventh of unrelated prompts have too many in common.
+_HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff々]+")
+_HAN_GRAMMAR = re.compile(
+    "[的了是在和与或及而且但请我你您他她它们这那哪什么怎样吗呢吧啊也都就很还又把被让给为如何其之一个些不没有可以要帮與請們這麼樣嗎還讓給為個沒幫]"
+)
+_KATAKANA = re.compile("[\u30a1-\u30ff]+")
+_THAI = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]+")  # And Lao, Burmese and Khmer.
+_THAI_GRAMMAR = re.compile(
+    "อย่างไร|อะไร|เกี่ยวกับ|สำหรับ|ด้วย|ต้อง|ช่วย|หน่อย|และ|หรือ|ของ|ที่|ใน|เป็น|คือ|การ|ความ|ได้|ไม่|ให้|มี|จะ|ว่า|กับ|ทำไม|ทำ|วิธี|ฉัน|ผม|คุณ|นี้|นั้น"
+    "|จาก|โดย|แต่|ถ้า|เพื่อ|ถึง|จึง|ก็|แล้ว|อยู่|กว่า|มาก|ไหน|ไหม|ครับ|ค่ะ|บ้าง|กัน|ผู้|ซึ่ง|เหตุใด|ยัง"
+)
+_UNSPACED = re.compile(f"(?:{_HAN.pattern}|[\u3040-\u309f]+|{_KATAKANA.pattern}|{_THAI.pattern})+")
 
 ENGLISH_SHARE = 0.12
 """Least share of function words in running English; lists of names and telegraphic calculations stay above it."""
@@ -48,9 +63,25 @@ def stem(word: str) -> str:
 
 @functools.lru_cache(maxsize=8192)
 def content_words(text: str) -> frozenset[str]:
-    """Return the stems of the words that carry content: no function words, no single letters."""
-    words = set(WORD.findall(text.lower().replace("’", "'"))) - FUNCTION_WORDS
-    return frozenset(stem(word) for word in words if len(word) > 1 or word.isdigit())
+    """Return the stems of the words that carry content: no function words, no single letters.
+
+    Of a language that is written without spaces they are runs of its characters.
+    """
+    spaced = text.lower().replace("’", "'")
+    runs: set[str] = set()
+    if not text.isascii():
+        runs.update(run for part in _UNSPACED.findall(spaced) for run in _runs(part))
+        spaced = _UNSPACED.sub(" ", spaced)
+    words = set(WORD.findall(spaced)) - FUNCTION_WORDS
+    return frozenset(stem(word) for word in words if len(word) > 1 or word.isdigit()) | runs
+
+
+def _runs(unspaced: str) -> Iterator[str]:
+    for script, grammar, length in ((_HAN, _HAN_GRAMMAR, 2), (_THAI, _THAI_GRAMMAR, 4)):
+        for part in (part for run in script.findall(unspaced) for part in grammar.split(run)):
+            if len(part) >= length // 2:
+                yield from (part[k : k + length] for k in range(max(1, len(part) - length + 1)))
+    yield from _KATAKANA.findall(unspaced)
 
 
 def overlap(words: Set[str], others: Set[str]) -> float:

@@ -45,7 +45,14 @@ def render_card(figures: Mapping[str, Any], sample: Sequence[PreferenceGroup], n
         groups=figures["groups"],
         tables=tables,
         drift=figures["drift"],
+        note=_note(figures["rows_by_attribute"]),
         oracle=figures["oracle"],
         making=figures["making"],
         pairs=pairs,
     )
+
+
+def _note(rows: Mapping[str, Any]) -> str:
+    shown = f"Of rows by attribute the {rows['most_shown']} most frequent are shown, and the others as one."
+    share = rows["of_share_of_groups"]
+    return shown if share == 1 else f"{shown} They are of one group in {round(1 / share)}: there are too many names."

@@ -1,7 +1,8 @@
 """A sample of counterfactual pairs to read: what was edited, both texts, both rewards."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,9 @@ def sample_counterfactuals(
     characters: int = 4000,
     seed: int = 0,
 ) -> list[Counterfactual]:
-    """Draw causal and neutral comparisons, as evenly over kinds and attributes as there are any.
+    """Draw causal and neutral comparisons, as evenly over kinds and origins as there are any, in each over attributes.
+
+    Kinds and origins come first, as there may be more attributes than pairs: then each has its share all the same.
 
     Args:
         groups: augmented groups.
@@ -109,37 +112,53 @@ def sample_counterfactuals(
         CromeError: where rewards do not fit the groups or are not finite.
     """
     checked = {method: check_rewards(groups, scored) for method, scored in rewards.items()}
-    buckets: dict[tuple[Kind, str], list[tuple[int, Comparison]]] = {}
+    strata: dict[tuple[Kind, str], dict[str, list[tuple[int, int]]]] = {}
     for g, group in enumerate(groups):
-        for comparison in group.comparisons:
+        for c, comparison in enumerate(group.comparisons):
             if comparison.kind != Kind.HUMAN:
-                key = comparison.kind, comparison.attribute or ""
-                buckets.setdefault(key, []).append((g, comparison))
+                origin = group.responses[_in_order(group, comparison)[1]].origin.value
+                attributes = strata.setdefault((comparison.kind, origin), {})
+                attributes.setdefault(comparison.attribute or "", []).append((g, c))
     rng = np.random.default_rng(seed)
-    orders = {key: list(rng.permutation(len(buckets[key]))) for key in sorted(buckets)}
-    drawn: dict[tuple[Kind, str], list[int]] = {key: [] for key in orders}
-    while sum(map(len, drawn.values())) < pairs and any(orders.values()):
-        for key in [key for key, order in orders.items() if order]:
-            if sum(map(len, drawn.values())) < pairs:
-                drawn[key].append(orders[key].pop())
+    turns = _in_turn([_in_turn(_shuffled(strata[stratum], rng)) for stratum in sorted(strata)])
+    drawn = [(groups[g].comparisons[c], g, c) for g, c in itertools.islice(turns, pairs)]
     sample = []
-    for key, rows in drawn.items():
-        for row in sorted(rows):
-            g, comparison = buckets[key][row]
-            scored = {method: reward[g] for method, reward in checked.items()}
-            sample.append(_counterfactual(groups[g], comparison, scored, characters))
+    for comparison, g, _ in sorted(drawn, key=lambda row: (row[0].kind, row[0].attribute or "", *row[1:])):
+        scored = {method: reward[g] for method, reward in checked.items()}
+        sample.append(_counterfactual(groups[g], comparison, scored, characters))
     return sample
+
+
+def _shuffled(rows: Mapping[str, Sequence[tuple[int, int]]], rng: np.random.Generator) -> list[list[tuple[int, int]]]:
+    """Return the rows of each attribute, attributes and rows in an order that is drawn."""
+    names = [sorted(rows)[i] for i in rng.permutation(len(rows))]
+    return [[rows[name][i] for i in rng.permutation(len(rows[name]))] for name in names]
+
+
+def _in_turn(given: Sequence[Iterable[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+    """Yield the first of each, the second of each, and so on; those that are used up are passed over."""
+    ends = object()
+    for row in itertools.zip_longest(*given, fillvalue=ends):
+        yield from (one for one in row if one is not ends)
+
+
+def _in_order(group: PreferenceGroup, comparison: Comparison) -> tuple[int, int]:
+    """Return the responses before and after the edit."""
+    first, last = comparison.left, comparison.right
+    related = _related(group, first, last)
+    edited_first = group.responses[first].origin != Origin.ORIGINAL == group.responses[last].origin
+    return (last, first) if group.responses[first].parent == last or (not related and edited_first) else (first, last)
+
+
+def _related(group: PreferenceGroup, first: int, last: int) -> bool:
+    return group.responses[first].parent == last or group.responses[last].parent == first
 
 
 def _counterfactual(
     group: PreferenceGroup, comparison: Comparison, rewards: Mapping[str, np.ndarray], characters: int
 ) -> Counterfactual:
-    first, last = comparison.left, comparison.right
-    related = group.responses[first].parent == last or group.responses[last].parent == first
-    made_from_last = group.responses[first].parent == last
-    edited_first = group.responses[first].origin != Origin.ORIGINAL == group.responses[last].origin
-    if made_from_last or (not related and edited_first):
-        first, last = last, first
+    first, last = _in_order(group, comparison)
+    related = _related(group, first, last)
     last_preferred = comparison.target if last == comparison.left else 1 - comparison.target
     expected = "stay" if last_preferred == 0.5 else "rise" if last_preferred > 0.5 else "fall"
     after = group.responses[last]

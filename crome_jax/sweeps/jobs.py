@@ -14,18 +14,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from crome_jax import files
 from crome_jax.configuration import configure, find_unread
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.rewards_files import rewards_path, write_rewards
-from crome_jax.files import place, sha256_of, whole_output
+from crome_jax.files import sha256_of, whole_output
 from crome_jax.groups import PreferenceGroup
 from crome_jax.sweeps.plan import Job
-from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.method import Method, check_method
 from crome_jax.training.study import study
 from crome_jax.weights.backbones import TINY, backbone_path
 from crome_jax.weights.packages import BACKBONES
-from crome_jax.weights.runs import fingerprint_run, is_run
+from crome_jax.weights.runs import fingerprint_newest, is_run
 
 DONE = "done.json"
 """Written into a job's folder once its runs are trained."""
@@ -152,35 +152,8 @@ def run_job(prepared: Prepared, tests: Mapping[str, Sequence[PreferenceGroup]], 
             write_rewards(run, tests[name], scores.rewards)
 
 
-@functools.cache
-def digest_files(path: str, hidden: bool = True) -> str:
-    """Return the sha256 of a file, or of the names and contents of a folder's files; of hidden ones only where asked.
-
-    Raises:
-        CromeError: where there is nothing.
-    """
-    whole, digest = place(path), hashlib.sha256()
-    files = sorted(_files(whole)) if whole.is_dir() else [whole]
-    if not hidden:
-        files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(whole).parts)]
-    for file in files:
-        try:
-            inside = sha256_of(file)
-        except FileNotFoundError:
-            raise CromeError(f"{path}: does not exist; give data that does") from None
-        except OSError as e:
-            raise CromeError(f"{file}: cannot be read ({e.strerror}); check it") from None
-        digest.update(f"{file.relative_to(whole)} {inside}\n".encode())
-    return digest.hexdigest()
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    # By hand: of a bucket a pattern does not go into folders.
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from _files(path)
-        else:
-            yield path
+digest_files = functools.cache(files.digest_files)
+"""Read once: the jobs of a sweep have the same data, which do not change while it is planned."""
 
 
 @functools.cache
@@ -202,7 +175,7 @@ def _digest_backbone(name: str) -> str | None:
         return None
     path = backbone_path(name)
     if is_run(path):
-        return fingerprint_run(path, Checkpoints(path, read_only=True).newest())
+        return fingerprint_newest(path)
     return digest_files(str(path), hidden=False)  # Downloads leave time stamps in hidden folders.
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from crome_jax.files import sha256_of
+from crome_jax.files import files_below, sha256_of
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.lora import product
 from crome_jax.models.quantized import dequantize, is_quantized, quantize
@@ -88,6 +88,17 @@ def fingerprint_run(folder: Path, step: int) -> str:
     """Return the SHA-256 of what a run's checkpoint holds and of the card that it is read by, in hexadecimal."""
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes())
     saved = folder / "checkpoints" / str(step) / "state"
-    for path in sorted(path for path in saved.rglob("*") if path.is_file()):
+    for path in sorted(files_below(saved)):
         digest.update(f"{path.relative_to(saved)} {sha256_of(path)}\n".encode())
     return digest.hexdigest()
+
+
+def fingerprint_newest(folder: Path) -> str:
+    """Return the `fingerprint_run` of a run's newest checkpoint.
+
+    Raises:
+        CromeError: where it has none.
+    """
+    from crome_jax.training.checkpoints import Checkpoints  # Here, as Orbax takes seconds to import.
+
+    return fingerprint_run(folder, Checkpoints(folder, read_only=True).newest())

@@ -138,3 +138,11 @@ def test_directions_are_told_apart():
     oracle = ScriptedOracle()
     run(oracle, align_per_pair=1, paraphrase_per_pair=1)
     assert oracle.counted() == {"Question": 1, **{str(direction): 1 for direction in Direction}}
+
+
+@pytest.mark.parametrize("comparisons", [[Comparison(0, 1)], [Comparison(0, 1, target=0.5)], []])
+def test_every_record_says_which_model_and_prompts_it_went_by_also_where_nothing_was_to_ask(comparisons):
+    group = build_group(id="g", prompt="Why?", responses=["a", "b"], comparisons=comparisons, metadata={"kept": 1})
+    oracle = ScriptedOracle()
+    assert run(oracle, group=group).metadata == {"kept": 1, **oracle.provenance}
+    assert run(OfflineEditor.of([group]), group=group).metadata == {"kept": 1}

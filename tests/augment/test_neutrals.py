@@ -1,8 +1,9 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crome_jax.augment import Account, add_neutrals
-from crome_jax.augment.neutrals import ANSWER_OVERLAP, PROMPT_OVERLAP
+from crome_jax.augment.neutrals import ANSWER_OVERLAP, LEAST_WORDS, PROMPT_OVERLAP, unrelated
 from crome_jax.augment.words import content_words, overlap
 from crome_jax.groups import Comparison, Kind, Message, Origin, Response, build_group, prompt_text
 
@@ -95,6 +96,63 @@ def test_related_prompts_are_passed_over_and_counted():
     assert list(add_neutrals(groups, account=account)) == groups
     assert account.dropped == {("neutral", "donor", "related prompt"): 2}
     assert account.short["neutral"] == 4
+
+
+UNSPACED = {
+    "Chinese": (
+        "请解释量子力学的基本原理。",
+        "量子力学中的测不准原理是什么意思？",
+        "如何做一道好吃的西红柿炒鸡蛋？ 帮我写一首关于春天的诗 怎样用Python读取CSV文件？ 为什么天空会呈现蓝色？",
+    ),
+    "Japanese": (
+        "量子力学の基本原理を教えてください。",
+        "量子力学の不確定性原理とは何ですか？",
+        "美味しいチキンカレーの作り方は？ 経済学の本を推薦してください 英語の会話力を高めるには？ 世界大戦の原因は何？",
+    ),
+    "Thai": (
+        "อธิบายหลักการพื้นฐานของกลศาสตร์ควอนตัม",
+        "หลักความไม่แน่นอนในกลศาสตร์ควอนตัมหมายความว่าอะไร",
+        "ทำต้มยำกุ้งอย่างไรให้อร่อย แมวของฉันไม่ยอมกินอาหาร สาเหตุของสงครามโลกครั้งที่สอง แปลประโยคนี้เป็นภาษาฝรั่งเศส",
+    ),
+}
+"""A prompt, one that is related to it, and four that are not."""
+
+
+@pytest.mark.parametrize("language", UNSPACED)
+def test_prompts_without_spaces_are_hosts_and_related_ones_are_told_from_others(language):
+    host, related, others = UNSPACED[language]
+    others = others.split()
+    topic = content_words(host)
+    assert len(topic) >= LEAST_WORDS
+    assert not unrelated(topic, content_words(related))
+    assert all(unrelated(topic, content_words(other)) for other in others)
+    # What serves the host stands under no neutral, what serves another may.
+    groups = [
+        build_group(id=f"g{k}", prompt=prompt, responses=[f"{prompt}!", f"{prompt}?"], comparisons=[PAIR])
+        for k, prompt in enumerate((host, related, *others))
+    ]
+    account = Account()
+    out = next(add_neutrals(groups, neutrals_per_group=4, account=account))
+    donors = {out.responses[c.left].metadata["donor"] for c in neutrals(out)}
+    assert donors == {"g2", "g3", "g4", "g5"}
+    assert account.dropped["neutral", "host", "too few content words in the prompt"] == 0
+
+
+@pytest.mark.parametrize("prompt", ["继续", "为什么？", "はい", "どうすればいいですか", "ครับ", "ทำอย่างไร"])
+def test_what_has_only_grammar_has_no_topic_without_spaces_either(prompt):
+    assert len(content_words(prompt)) < LEAST_WORDS
+
+
+def test_words_between_what_has_no_spaces_are_words():
+    assert content_words("GPT模型は3つ。Naïve cafés’ models, 안녕") == {
+        "gpt",
+        "模型",
+        "3",
+        "naïve",
+        "café",
+        "model",
+        "안녕",
+    }
 
 
 def test_an_answer_that_serves_the_host_is_no_neutral():

@@ -13,7 +13,7 @@ import time
 import pytest
 from cloud import be_gs
 from fake_endpoint import Answer, FakeEndpoint
-from toy import text_groups
+from toy import CFG, text_groups
 
 pytest.importorskip("apache_beam", reason="apache-beam is not installed: ./launch/setup.sh beam")
 
@@ -25,6 +25,7 @@ from crome_jax.augment.baseline import keep_unsure
 from crome_jax.augment.card import Card
 from crome_jax.augment.job import Job, account_path, start_job
 from crome_jax.augment.oracles import OfflineEditor
+from crome_jax.augment.oracles.chat.prompts import FOLDER
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.augment.oracles.choice import Augmentation
 from crome_jax.augment.pipeline import estimate_pipeline, plan_shards, run_pipeline
@@ -35,7 +36,8 @@ from crome_jax.data.readers import read_groups
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import locked
-from crome_jax.groups import Comparison, build_group, to_json
+from crome_jax.groups import Comparison, build_group, from_json, to_json
+from crome_jax.training.run_cards import ModelCard, write_card
 
 TOPICS = ("whales sing", "bread rises", "stars shine", "glaciers move", "clocks tick", "bridges hold", "rivers bend")
 GROUPS = [
@@ -125,7 +127,7 @@ def test_an_error_of_the_oracle_is_said_as_it_is_and_what_was_done_is_kept(data,
         assert not (tmp_path / "out").exists()
         assert list((job.work / "accounts").glob("*.json"))
     other = Job(str(data), "train", str(tmp_path / "out"), Augmentation(Recipe(), "chat", settings), 1, 5)
-    with pytest.raises(CromeError, match="unfinished run with another input, seed, recipe, oracle or baseline"):
+    with pytest.raises(CromeError, match="unfinished run that differs from this one in seed; run that one"):
         run_pipeline(other)
 
 
@@ -165,7 +167,8 @@ def test_a_baseline_is_loaded_once_a_process_and_drops_what_it_is_sure_of_range_
     write_groups(tmp_path / "data", groups)
     loaded = []
     monkeypatch.setattr("crome_jax.training.train.load_run", lambda run: loaded.append(run) or model())
-    chosen = Augmentation(Recipe(permutations=2, neutrals_per_group=0), baseline="runs/x", unsure_kinds=())
+    trained = {name: trained_run(tmp_path / name) for name in ("x", "y")}
+    chosen = Augmentation(Recipe(permutations=2, neutrals_per_group=0), baseline=trained["x"], unsure_kinds=())
     job = Job(str(tmp_path / "data"), "train", str(tmp_path / "out"), chosen, 3, 5)
     card, _ = run_pipeline(job)
     assert loaded == [job.chosen.baseline]
@@ -178,15 +181,62 @@ def test_a_baseline_is_loaded_once_a_process_and_drops_what_it_is_sure_of_range_
     assert [to_json(group) for group in read_groups(tmp_path / "out")] == expected
     assert card.account == account
     assert sum(n for (by, _, _), n in account.dropped.items() if by == "baseline") > 0
-    other = dataclasses.replace(chosen, baseline="runs/y")
+    again = dataclasses.replace(job, out=f"{job.out}-2")
     with pytest.raises(KeyboardInterrupt):
-        run_pipeline(dataclasses.replace(job, out=f"{job.out}-2"), report=lambda card, facts: interrupt())
-    with pytest.raises(CromeError, match="recipe, oracle or baseline"):
-        run_pipeline(dataclasses.replace(job, out=f"{job.out}-2", chosen=other))
+        run_pipeline(again, report=interrupt)
+    with pytest.raises(CromeError, match="differs from this one in baseline; run that one"):
+        run_pipeline(dataclasses.replace(again, chosen=dataclasses.replace(chosen, baseline=trained["y"])))
+    # The same folder, trained once more.
+    (tmp_path / "x" / "checkpoints" / "7" / "state" / "head").write_text("other weights")
+    with pytest.raises(CromeError, match="differs from this one in contents of the baseline; run that one"):
+        run_pipeline(again)
 
 
-def interrupt():
+def trained_run(folder):
+    """Write what tells a run from every other: its card, and a checkpoint."""
+    decoder = dataclasses.asdict(CFG)
+    rows = {"row_tokens": 48, "row_responses": 8, "row_comparisons": 8}
+    prints = {f"{what}_fingerprint": "1f" for what in ("backbone", "tokenizer", "data")}
+    said = {"method": "bradley_terry", "dtype": "float32", "settings": {}}
+    write_card(folder, ModelCard(backbone="tiny", decoder=decoder, trainable=1, **rows, **prints, **said))
+    state = folder / "checkpoints" / "7" / "state"
+    state.mkdir(parents=True)
+    (state / "head").write_text("weights")
+    return str(folder)
+
+
+def interrupt(card, facts):
     raise KeyboardInterrupt
+
+
+def test_a_run_goes_on_only_with_the_input_and_the_prompts_that_it_began_with(tmp_path):
+    data = tmp_path / "data"
+    write_groups(data, GROUPS[:3], groups_per_shard=2)
+    shutil.copytree(FOLDER / "crome-1", tmp_path / "prompts")
+    with FakeEndpoint() as endpoint:
+        settings = ChatSettings(
+            "model-x", endpoint.url, cache=str(tmp_path / "cache"), prompts=str(tmp_path / "prompts")
+        )
+        job = Job(str(data), "train", str(tmp_path / "out"), Augmentation(oracle="chat", chat=settings), 0, 2)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(job, report=interrupt)
+        sent = len(endpoint.requests)
+        # A mended converter writes as many groups to the same place: their shards would stand beside the old ones'.
+        first = to_json(GROUPS[0])
+        write_groups(
+            data, [from_json(first.replace("good", "better")), *GROUPS[1:3]], groups_per_shard=2, overwrite=True
+        )
+        with pytest.raises(CromeError, match="differs from this one in contents of the data; run that one to its end"):
+            run_pipeline(job)
+        write_groups(data, GROUPS[:3], groups_per_shard=2, overwrite=True)
+        asked = (tmp_path / "prompts" / "degrade.txt").read_text()
+        (tmp_path / "prompts" / "degrade.txt").write_text(f"{asked}\nBe brief.\n")
+        with pytest.raises(CromeError, match="differs from this one in model or prompts; run that one"):
+            run_pipeline(job)
+        (tmp_path / "prompts" / "degrade.txt").write_text(asked)
+        (data / ".DS_Store").write_text("a file manager's")
+        run_pipeline(job)
+        assert len(endpoint.requests) == sent
 
 
 def test_a_shard_that_two_workers_write_is_the_first_ones_with_its_account(data, tmp_path):

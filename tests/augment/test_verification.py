@@ -9,7 +9,7 @@ from crome_jax.augment.growth import Growth, without
 from crome_jax.augment.oracles import Declined, Direction, Rewrite
 from crome_jax.augment.oracles.base import Judgement, Verdict
 from crome_jax.augment.recipe import Recipe
-from crome_jax.augment.verification import drop_sure, script, spoken, unusable
+from crome_jax.augment.verification import drop_sure, script, unusable
 from crome_jax.errors import CromeError
 from crome_jax.groups import Comparison, Kind, Origin, Response, build_group
 
@@ -37,6 +37,7 @@ def check(text, direction=Direction.DEGRADE, attribute="factuality", made=(), fr
     [
         (SOURCE.replace("100", "900"), None),
         (SOURCE.replace("100", "900").replace("cold", "warm"), None),
+        (SOURCE.replace("100", "-100"), None),
         ("", "empty text"),
         (" \n", "empty text"),
         ("No idea.", "equals another answer"),
@@ -53,6 +54,45 @@ def check(text, direction=Direction.DEGRADE, attribute="factuality", made=(), fr
 )
 def test_what_is_no_rewrite_is_told_by_reason(text, reason):
     assert check(text) == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I won't degrade this text.",
+        "I understand. Unfortunately, I'm unable to modify it.",
+        "As an AI, I must respectfully decline to rewrite it so that it misleads.",
+        "I cannot, in good conscience, alter it.",
+        "I can not fulfil this request.",
+        "We are not able to edit the answer.",
+        "Sorry, but cannot rewrite it.",
+        "Unable to rewrite this answer.",
+        "Cannot comply.",
+    ],
+)
+def test_who_will_not_rewrite_is_found_out(text):
+    assert check(text) == check(f"**{text}**\n\nIs there more?") == "refused to rewrite"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tuples cannot be modified after they are created.",
+        "A blockchain entry can't be altered.",
+        "You can't edit a tuple, as I said.",
+        "Since tuples are immutable, we can't alter them.",
+        "We cannot rewrite history.",
+        "Type I cannot be modified, and the loop's i cannot alter it.",
+        "I know that you cannot edit it.",
+        "I cannot stress enough that whales should edit their songs.",
+        "I can't think of an alternative.",
+        "Unfortunately, tuples cannot be modified.",
+        "Can't edit the file? Look at its permissions.",
+        f"{SOURCE} {SOURCE.replace('100', '9')} In the end, a whale says: I will not alter my song.",
+    ],
+)
+def test_what_cannot_be_altered_may_be_what_the_answer_is_about(text):
+    assert check(text) is None
 
 
 def test_declining_is_no_fault_where_declining_is_what_was_to_be_moved():
@@ -73,10 +113,7 @@ def test_an_edit_by_rule_is_not_second_guessed():
     assert check("No idea.", freely=False) == "equals another answer"
 
 
-def test_reading_aloud_hears_numbers_and_signs_but_no_layout():
-    assert spoken("**3 + 1** = 4%") == ("3", "+", "1", "4", "%")
-    assert spoken("3 + 1") != spoken("3 - 1")
-    assert spoken("- one\n- two") == spoken("one, two")
+def test_the_writing_system_is_that_of_most_letters():
     assert script("да нет yes") == "CYRILLIC"
     assert script("これは日本語") == script("日本語") == "CJK"
     assert script("123") == ""

@@ -68,6 +68,28 @@ def test_a_sample_is_even_over_kinds_and_attributes():
     assert len(sample_counterfactuals(groups, rewards, pairs=1000)) == 90
 
 
+def test_every_kind_and_origin_has_its_share_however_many_attributes_there_are():
+    groups = []
+    for k in range(100):
+        edits = [(origin, f"{origin} {k}") for origin in (Origin.DEGRADED, Origin.UPGRADED, Origin.PARAPHRASED)]
+        responses = ["original", *(Response(text, origin, parent=0) for origin, text in edits)]
+        causal = [
+            Comparison(0, r, target=target, kind=Kind.CAUSAL, attribute=f"name {k}") for r, target in ((1, 1), (2, 0))
+        ]
+        ties = [Comparison(0, 3, target=0.5, kind=Kind.NEUTRAL)]
+        groups.append(build_group(id=f"g{k}", prompt="why?", responses=responses, comparisons=[*causal, *ties]))
+    pairs = sample_counterfactuals(groups, {})
+    assert Counter((pair.kind, pair.origin) for pair in pairs) == {
+        ("causal", "degraded"): 20,
+        ("causal", "upgraded"): 20,
+        ("neutral", "paraphrased"): 20,
+    }
+    names = [pair.attribute for pair in pairs if pair.origin == "degraded"]
+    assert len(set(names)) == 20
+    assert names != sorted(f"name {k}" for k in range(100))[:20]  # Not the first of the alphabet.
+    assert pairs == sample_counterfactuals(groups, {})
+
+
 def test_long_texts_are_cut_round_the_edit():
     start, end = "word " * 5000, " tail" * 5000
     pairs = sample_counterfactuals([_augmented("g", f"{start}blue{end}", f"{start}green{end}")], {}, characters=1000)

@@ -151,7 +151,8 @@ class SubmittingOracle(Protocol):
     What it writes is free text, not an edit by rule: every rewrite is checked as `verification.py` does.
 
     Args:
-        provenance: facts that the metadata of every group it worked on record (which model, which prompts).
+        provenance: facts that the metadata of every group record, be there something to ask about it or not (which
+            model, which prompts).
     """
 
     name: str
