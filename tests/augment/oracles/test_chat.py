@@ -179,6 +179,36 @@ def test_an_endpoint_that_stays_down_stops_the_run_and_the_next_run_goes_on_from
         assert oracle.traffic.cached == 40
 
 
+def test_an_endpoint_that_dies_while_many_requests_wait_for_their_turn_loses_none_of_them(tmp_path):
+    """As with crome.gin: rewrites wait in line while questions are answered, and the endpoint is gone for all of them.
+
+    What was under way when it died comes in after the first of the others has failed.
+    """
+
+    def behave(number, body):
+        if number < 150 - 64:
+            return None
+        return Answer(latency_s=0.3) if number < 150 else Answer(status=503)
+
+    groups = [
+        build_group(
+            id=f"g{k}",
+            prompt=f"How many rivers are there in country {k}?",
+            responses=[f"There are {k} of them here.", f"There are none at all, {k}."],
+            comparisons=[Comparison(0, 1)],
+        )
+        for k in range(45)
+    ]
+    recipe = Recipe(
+        rubrics_per_prompt=5, degrade_per_pair=5, upgrade_per_pair=5, align_per_pair=0, neutrals_per_group=0
+    )
+    with FakeEndpoint(behave) as endpoint:
+        chosen = settings(endpoint, tmp_path, attempts=3, concurrency=64)
+        with pytest.raises(CromeError, match="failed 3 times, at last with HTTP 503"):
+            augment(chosen, groups, recipe)
+        assert endpoint.answered == 150
+
+
 def test_further_fields_are_sent_and_a_temperature_of_none_is_not(tmp_path):
     with FakeEndpoint() as endpoint:
         extra = {"reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": False}}
@@ -296,8 +326,8 @@ def test_a_request_that_always_fails_while_others_are_answered_is_declined_and_t
         return Answer(status=500) if "poison" in body["messages"][1]["content"] else None
 
     with FakeEndpoint(behave) as endpoint:
-        requests = [intervention(f"Text {k} is {'poison' if k == 5 else 'here'}.") for k in range(300)]
-        replies, oracle = ask(endpoint, requests, attempts=3, concurrency=4, backoff_s=0.4, longest_wait_s=0.4)
+        requests = [intervention(f"Text {k} is {'poison' if k == 5 else 'here'}.") for k in range(80)]
+        replies, oracle = ask(endpoint, requests, attempts=3, concurrency=4)
         assert replies[5] == Declined("failed 3 times, at last with HTTP 500")
         assert all(isinstance(reply, Rewrite) for k, reply in enumerate(replies) if k != 5)
         assert oracle.traffic.failed == {"HTTP 500": 3}

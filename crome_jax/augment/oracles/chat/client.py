@@ -32,7 +32,7 @@ _FIRST_REFUSED = 8
 """So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
 
 _ANSWERED_MEANWHILE = 32
-"""Replies to others from which a request that fails every time is at fault, and not the endpoint."""
+"""Replies to others, beyond those that were under way, from which a request that fails every time is at fault."""
 
 LONGEST_RETRY_AFTER_S = 600.0
 
@@ -170,7 +170,7 @@ class ChatClient:
         settings = self._settings
         most = (estimate_prompt(body), settings.max_reply_tokens)
         reason = ""
-        answered = self.traffic.answered
+        answered = 0  # Replies to others when it first failed: those before that say nothing of the endpoint since.
         for attempt in range(settings.attempts):
             async with self._slots:
                 self._check()
@@ -186,6 +186,7 @@ class ChatClient:
                     return self._keep(key, text, completion, held)
                 except _Failed as e:
                     reason, retry_after = e.reason, e.retry_after
+                    answered = answered if attempt else self.traffic.answered
                     self._count_failed(reason, held, most[0] if e.sent else 0)
                 finally:
                     self.budget.release(held)
@@ -194,7 +195,8 @@ class ChatClient:
                 self._limits.pause(retry_after)
             if attempt + 1 < settings.attempts:
                 await asleep(max(wait, retry_after), self._stopping)
-        if self.traffic.answered - answered >= _ANSWERED_MEANWHILE:
+        # Those that were under way may have come in although the endpoint takes no further ones.
+        if self.traffic.answered - answered >= settings.concurrency + _ANSWERED_MEANWHILE:
             # The endpoint is well: it is this request that it cannot answer, and every other waits for no mending.
             return Declined(f"failed {settings.attempts} times, at last with {reason}")
         raise self._stop(
