@@ -321,6 +321,40 @@ def test_a_budget_of_tokens_stops_the_run_before_it_is_passed_and_a_higher_one_g
         assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
 
 
+def test_a_limit_on_the_rate_costs_no_request_however_often_it_is_met():
+    """More often than a request may fail, and while others are answered."""
+    turned_away = collections.Counter()
+
+    def behave(number, body):
+        text = body["messages"][1]["content"]
+        turned_away[text] += "unlucky" in text
+        return Answer(status=429) if 0 < turned_away[text] <= 5 else None
+
+    with FakeEndpoint(behave) as endpoint:
+        requests = [intervention(f"Text {k} is {'unlucky' if k % 10 == 0 else 'here'}.") for k in range(80)]
+        replies, oracle = ask(endpoint, requests, attempts=2, concurrency=2)
+        assert all(isinstance(reply, Rewrite) for reply in replies)
+        assert oracle.traffic.failed == {"HTTP 429": 40}
+
+
+def test_where_nothing_but_429_comes_for_long_the_run_stops_and_says_what_the_endpoint_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("crome_jax.augment.oracles.chat.client.LONGEST_LIMITED_S", 0.2)
+    body = json.dumps({"error": {"message": "Quota exceeded for requests per day"}}).encode()
+    with FakeEndpoint(lambda number, _: Answer(status=429, body=body) if number >= 5 else None) as endpoint:
+        with pytest.raises(CromeError, match=r"no request was answered, at last with HTTP 429: .*per day.* is kept"):
+            ask(endpoint, [intervention(f"Text {k}.") for k in range(20)], tmp_path, attempts=2)
+        assert endpoint.answered == 5
+
+
+def test_a_quota_that_is_used_up_stops_the_run_at_once():
+    said = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
+    body = json.dumps({"error": said}).encode()
+    with FakeEndpoint(lambda number, _: Answer(status=429, body=body)) as endpoint:
+        with pytest.raises(CromeError, match=r"exceeded your current quota.*raise the quota of the account"):
+            ask(endpoint, [intervention(f"Text {k}.") for k in range(20)], concurrency=2)
+        assert len(endpoint.requests) <= 2
+
+
 def test_a_request_that_always_fails_while_others_are_answered_is_declined_and_the_run_goes_on():
     def behave(number, body):
         return Answer(status=500) if "poison" in body["messages"][1]["content"] else None

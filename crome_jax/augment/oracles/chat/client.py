@@ -4,6 +4,7 @@ import asyncio
 import collections
 import dataclasses
 import email.utils
+import itertools
 import json
 import os
 import random
@@ -27,7 +28,8 @@ from crome_jax.errors import CromeError
 
 _OPENAI = "https://api.openai.com/v1"
 _REFUSED_REQUEST = (400, 413, 415, 422)
-_AGAIN = (408, 409, 425, 429)
+_LIMITED = 429
+_AGAIN = (408, 409, 425, _LIMITED)
 _FIRST_REFUSED = 8
 """So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
 
@@ -35,6 +37,9 @@ _ANSWERED_MEANWHILE = 32
 """Replies to others, beyond those that were under way, from which a request that fails every time is at fault."""
 
 LONGEST_RETRY_AFTER_S = 600.0
+
+LONGEST_LIMITED_S = 1800.0
+"""Seconds without any reply after which a limit on the rate is taken for a quota that is used up."""
 
 
 @dataclasses.dataclass
@@ -64,19 +69,20 @@ class Traffic:
 class _Failed(Exception):
     """An attempt that brought no reply and may be made again."""
 
-    def __init__(self, reason: str, retry_after: float = 0.0, *, sent: bool = False):
+    def __init__(self, reason: str, retry_after: float = 0.0, *, sent: bool = False, limited: str | None = None):
         self.reason, self.retry_after = reason, retry_after
+        self.limited = limited  # What the endpoint says of its limit on the rate: no fault of this request.
         self.sent = sent  # It may be billed although nothing came.
 
 
 class ChatClient:
     """Sends requests, concurrently and within limits, and keeps what comes back.
 
-    All of it runs in one event loop. A request that fails in passing (429, 5xx, time-outs, connections that break) is
-    sent again after a while, and Declined where that never helps while others are answered; one that the endpoint
-    refuses for what it is (400, 413, 422) is Declined at once; what no further attempt can mend (a wrong key, no such
-    model, a spent budget, an endpoint that stays down) stops the client: no further request is sent, those under way
-    come in and are kept, and nobody sleeps on.
+    All of it runs in one event loop. A request that fails in passing (5xx, time-outs, connections that break) is sent
+    again after a while, and Declined where that never helps while others are answered; one that comes too early (429)
+    is sent again until its time has come; one that the endpoint refuses for what it is (400, 413, 422) is Declined at
+    once; what no further attempt can mend (a wrong key, no such model, a spent budget or quota, an endpoint that stays
+    down) stops the client: no further request is sent, those under way come in and are kept, and nobody sleeps on.
 
     Args:
         settings: see there.
@@ -120,6 +126,7 @@ class ChatClient:
         self._under_way: dict[str, asyncio.Task[Completion | Declined]] = {}
         self._stopped: CromeError | None = None
         self._stopping = asyncio.Event()
+        self._limited_since: float | None = None  # The first 429 since a reply came.
         self._jitter = random.Random()
         self.budget = Budget(settings, self._database, run)
         self.traffic = Traffic()
@@ -169,9 +176,9 @@ class ChatClient:
     async def _fetch(self, key: str, text: str, body: dict[str, Any]) -> Completion | Declined:
         settings = self._settings
         most = (estimate_prompt(body), settings.max_reply_tokens)
-        reason = ""
+        failed = 0
         answered = 0  # Replies to others when it first failed: those before that say nothing of the endpoint since.
-        for attempt in range(settings.attempts):
+        for attempt in itertools.count():
             async with self._slots:
                 self._check()
                 await self._limits.wait(sum(most), self._stopping)
@@ -185,26 +192,42 @@ class ChatClient:
                     completion = await self._attempt(body, most[0])
                     return self._keep(key, text, completion, held)
                 except _Failed as e:
-                    reason, retry_after = e.reason, e.retry_after
-                    answered = answered if attempt else self.traffic.answered
-                    self._count_failed(reason, held, most[0] if e.sent else 0)
+                    failure = e
+                    answered = answered if failed else self.traffic.answered
+                    self._count_failed(e.reason, held, most[0] if e.sent else 0)
                 finally:
                     self.budget.release(held)
-            wait = min(settings.backoff_s * 2**attempt, settings.longest_wait_s) * self._jitter.uniform(0.5, 1.0)
-            if retry_after:
-                self._limits.pause(retry_after)
-            if attempt + 1 < settings.attempts:
-                await asleep(max(wait, retry_after), self._stopping)
+            if failure.limited is not None:
+                self._check_limited(failure.limited)
+            elif (failed := failed + 1) == settings.attempts:
+                break
+            if failure.retry_after:
+                self._limits.pause(failure.retry_after)
+            longest = min(settings.backoff_s * 2 ** min(attempt, 60), settings.longest_wait_s)
+            await asleep(max(longest * self._jitter.uniform(0.5, 1.0), failure.retry_after), self._stopping)
         # Those that were under way may have come in although the endpoint takes no further ones.
         if self.traffic.answered - answered >= settings.concurrency + _ANSWERED_MEANWHILE:
             # The endpoint is well: it is this request that it cannot answer, and every other waits for no mending.
-            return Declined(f"failed {settings.attempts} times, at last with {reason}")
+            return Declined(f"failed {settings.attempts} times, at last with {failure.reason}")
         raise self._stop(
             CromeError(
-                f"{self._place}: a request failed {settings.attempts} times, at last with {reason}; what came is kept: "
-                "run the same command again when the endpoint is well, or raise ChatSettings.attempts"
+                f"{self._place}: a request failed {settings.attempts} times, at last with {failure.reason}; what came "
+                "is kept: run the same command again when the endpoint is well, or raise ChatSettings.attempts"
             )
         )
+
+    def _check_limited(self, said: str) -> None:
+        """Stop where for long no request was answered, and the last was turned away for the rate."""
+        now = time.monotonic()
+        self._limited_since = now if self._limited_since is None else self._limited_since
+        if now - self._limited_since >= LONGEST_LIMITED_S:
+            raise self._stop(
+                CromeError(
+                    f"{self._place}: in {LONGEST_LIMITED_S / 60:.0f} minutes no request was answered, at last with "
+                    f"{said}; what came is kept: run the same command again when the quota allows, or ask more slowly "
+                    "(ChatSettings.requests_per_minute, tokens_per_minute, concurrency)"
+                )
+            )
 
     def _keep(self, key: str, text: str, completion: Completion | Declined, held: int | None) -> Completion | Declined:
         """Keep a reply and count what it cost, both or neither."""
@@ -220,6 +243,7 @@ class ChatClient:
                 self.budget.count(held, answered=1, prompt=prompt, reply=reply)
         except CromeError as e:
             raise self._stop(e) from None
+        self._limited_since = None
         self.traffic.answered += 1
         self.traffic.prompt_tokens += prompt
         self.traffic.reply_tokens += reply
@@ -258,19 +282,21 @@ class ChatClient:
     def _refused(self, error: openai.APIStatusError) -> Declined:
         """Tell an error that passes from one of this request and from one of every request."""
         status = error.status_code
-        if (status in _AGAIN or status >= 500) and error.code != "insufficient_quota":
-            raise _Failed(f"HTTP {status}", retry_after(error.response.headers))
         said = f"HTTP {status}: {self._scrub(error.message)[:300]}"
+        spent = "insufficient_quota" in (error.code, error.type)  # OpenAI's 429 that never ends.
+        if (status in _AGAIN or status >= 500) and not spent:
+            limited = said if status == _LIMITED else None
+            raise _Failed(f"HTTP {status}", retry_after(error.response.headers), limited=limited)
         self._count_failed(f"HTTP {status}")
         if status in _REFUSED_REQUEST:
             refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
             if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
                 return Declined(f"the endpoint refuses it (HTTP {status})")
-        fix = "check ChatSettings"
+        fix = "raise the quota of the account; what came is kept: run the same command again" if spent else ""
         if status in (401, 403):
             variable = self._settings.key_variable
             fix = f"check the key in {variable}" if variable else "name the key's variable in ChatSettings.api_key_env"
-        raise self._stop(CromeError(f"{self._place}: {said}; {fix}"))
+        raise self._stop(CromeError(f"{self._place}: {said}; {fix or 'check ChatSettings'}"))
 
     @property
     def _place(self) -> str:

@@ -38,7 +38,8 @@ class ChatSettings:
             those of the prompt, estimated, and `max_reply_tokens`. All processes of a machine that have the same cache
             keep them together; of several machines each is to be given its part.
         timeout_s: seconds from sending a request to the end of its reply.
-        attempts: times a request is sent before the run is stopped.
+        attempts: times that a request fails before it is declined or, where no others are answered, the run is stopped.
+            HTTP 429 is no failure: it is waited for, however often it comes.
         backoff_s, longest_wait_s: seconds waited before the second attempt, doubled for each further one, and at most;
             of each a random half or more. Retry-After is honoured beyond that.
         extra: further fields of every request, as {"reasoning_effort": "low"}; JSON, none that a setting writes, and no
