@@ -34,12 +34,12 @@ def prefs(tmp_path):
     return path
 
 
-def run(prefs, out, endpoint, *arguments, oracle="chat"):
+def run(prefs, out, endpoint, *arguments, oracle="chat", key=None):
     settings = {
         "base_url": endpoint if isinstance(endpoint, str) else endpoint.url,
         "cache": str(prefs.parent / "cache"),
         "backoff_s": 0.01,
-        "api_key_env": "NO_SUCH_KEY",
+        "api_key_env": key,
     }
     gin = [f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items()]
     flags = ["--data", prefs, "--out", out, "--gin.MODEL='model-x'", *gin, *arguments]
@@ -183,6 +183,27 @@ def test_one_flag_is_enough_for_a_model_of_this_machine(prefs, capsys):
     assert " requests to smollm2-135m, " in capsys.readouterr().out
     # As many at a time as a laptop serves: the context of each takes memory.
     assert configured("local").chat.concurrency == 2
+
+
+def test_the_papers_recipe_without_its_key_is_refused_and_its_dry_run_is_not(prefs, monkeypatch, capsys):
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint() as endpoint:
+        how = {"oracle": None, "key": "GEMINI_API_KEY"}
+        assert run(prefs, out, endpoint, "--gin_file=gin/augment/crome.gin", "--dry-run", **how) == 0
+        assert run(prefs, out, endpoint, "--gin_file=gin/augment/crome.gin", **how) == 2
+        assert "GEMINI_API_KEY is not set" in capsys.readouterr().err
+        assert endpoint.requests == []
+    assert not out.exists()
+
+
+def test_a_run_all_of_whose_requests_are_refused_leaves_no_output(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint(lambda number, body: Answer(status=400)) as endpoint:
+        assert run(prefs, out, endpoint) == 2
+    said = capsys.readouterr().err
+    assert f"all of the {2 * len(PAIRS)} requests were refused" in said  # A question and an alignment for each.
+    assert not out.exists()
 
 
 def test_a_model_must_be_named(prefs, capsys):

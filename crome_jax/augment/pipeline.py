@@ -212,6 +212,8 @@ class _Augment(beam.DoFn):
             for group in shared.unsure(made, account):
                 card.add(group)
                 out.append(group)
+            if shared.oracle is not None:
+                shared.oracle.check()
             facts = spent_since(process_facts(oracle), before)
         yield shard, out, {"groups": len(out), "card": card.state(), "oracle": facts}
 

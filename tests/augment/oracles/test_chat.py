@@ -153,6 +153,42 @@ def test_a_request_the_endpoint_refuses_is_declined_and_a_configuration_it_refus
             ask(endpoint, requests[1:])
 
 
+def test_many_requests_refused_in_a_row_stop_the_run_although_others_were_answered_before(tmp_path):
+    requests = [intervention(f"Text {k}.") for k in range(60)]
+    with FakeEndpoint(lambda number, body: Answer(status=400) if number >= 20 else None) as endpoint:
+        with pytest.raises(CromeError, match=r"so were the 32 requests before, .* ChatSettings\.unanswered"):
+            ask(endpoint, requests, tmp_path, concurrency=1)
+        assert len(endpoint.requests) == 20 + 33
+        with pytest.raises(CromeError, match="so were the 32 requests before"):  # Replies that are kept are no sign.
+            ask(endpoint, requests, tmp_path, concurrency=1)
+        replies, _ = ask(endpoint, requests, tmp_path, concurrency=1, unanswered=40)
+        assert sum(isinstance(reply, Rewrite) for reply in replies) == 20
+
+
+def test_a_run_all_of_whose_requests_are_refused_fails_however_few_they_are(tmp_path):
+    def behave(number, body):
+        return Answer(status=422) if "bad" in body["messages"][1]["content"] else None
+
+    bad = intervention("This is bad.")
+    with FakeEndpoint(behave) as endpoint:
+        with pytest.raises(CromeError, match=r"HTTP 422: .* all of the 1 requests were refused"):
+            ask(endpoint, [bad, bad], tmp_path)
+        (declined,), _ = ask(endpoint, [bad], tmp_path, unanswered=1)
+        assert declined == Declined("the endpoint refuses it (HTTP 422)")
+        ask(endpoint, [intervention(), bad], tmp_path)
+        (_, again), _ = ask(endpoint, [intervention(), bad], tmp_path)  # The first is kept.
+        assert again == declined
+
+
+def test_a_request_that_fails_alone_may_be_allowed_for():
+    """It may be the last one, and the endpoint well: no other reply can show it."""
+    with FakeEndpoint(lambda number, body: Answer(status=500)) as endpoint:
+        (reply,), _ = ask(endpoint, [intervention()], attempts=2, unanswered=1)
+        assert reply == Declined("failed 2 times, at last with HTTP 500")
+        with pytest.raises(CromeError, match=r"failed 2 times.* allow for it by ChatSettings\.unanswered=1"):
+            ask(endpoint, [intervention("This."), intervention("That.")], attempts=2, unanswered=1)
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "check the key in MY_KEY"), (403, "check the key"), (404, "check ChatSettings")]
 )

@@ -30,8 +30,11 @@ _OPENAI = "https://api.openai.com/v1"
 _REFUSED_REQUEST = (400, 413, 415, 422)
 _LIMITED = 429
 _AGAIN = (408, 409, 425, _LIMITED)
-_FIRST_REFUSED = 8
-"""So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
+_REFUSED_IN_A_ROW = 32
+"""So many requests refused since one was answered: it is the configuration that is wrong, not the requests."""
+
+_BAD_KEY = re.compile(r"API[ _]key[ _](?:not valid|invalid|expired)", re.IGNORECASE)
+"""What Gemini says of a key with HTTP 400, as of a request that is wrong."""
 
 _ANSWERED_MEANWHILE = 32
 """Replies to others, beyond those that were under way, from which a request that fails every time is at fault."""
@@ -99,8 +102,11 @@ class ChatClient:
                 f"the environment variable {variable} holds characters that no key has, such as a line break or a "
                 "letter with an accent; export the API key in it again"
             )
-        if not key and settings.base_url is None:
-            raise CromeError(f"the environment variable {variable} is not set; export the API key in it")
+        if not key and variable:
+            fix = "export the API key in it"
+            if settings.base_url is not None:
+                fix += ", or set ChatSettings.api_key_env to None where the endpoint wants none"
+            raise CromeError(f"the environment variable {variable} is not set; {fix}")
         if key and key in json.dumps(dict(settings.extra or {}), ensure_ascii=False):
             raise CromeError(f"ChatSettings.extra holds the key of {variable}, which would be kept; take it out")
         self._secret = key
@@ -127,6 +133,9 @@ class ChatClient:
         self._stopped: CromeError | None = None
         self._stopping = asyncio.Event()
         self._limited_since: float | None = None  # The first 429 since a reply came.
+        self._refusals, self._refusal = 0, ""  # Requests refused since a reply came, and what was said of the last.
+        self._failed_alone = 0
+        self._replied = False
         self._jitter = random.Random()
         self.budget = Budget(settings, self._database, run)
         self.traffic = Traffic()
@@ -154,6 +163,13 @@ class ChatClient:
         # Whoever asked may go away; what is sent is paid for, and comes in.
         return await asyncio.shield(task)
 
+    def check(self) -> None:
+        """Raise CromeError where every request was refused, however few they were."""
+        if self._refusal and not self._replied and self._refusals > self._settings.unanswered:
+            raise CromeError(
+                f"{self._place}: {self._refusal}; all of the {self._refusals} requests were refused, check ChatSettings"
+            )
+
     async def close(self) -> None:
         """Send nothing more, wait for what is under way, and close the connections."""
         self._stop(CromeError("the oracle is closed"))
@@ -169,9 +185,11 @@ class ChatClient:
     def _find(self, key: str) -> Found | None:
         self._check()
         try:
-            return self._cache.get(key)
+            found = self._cache.get(key)
         except CromeError as e:
             raise self._stop(e) from None
+        self._replied = self._replied or found is not None
+        return found
 
     async def _fetch(self, key: str, text: str, body: dict[str, Any]) -> Completion | Declined:
         settings = self._settings
@@ -205,14 +223,19 @@ class ChatClient:
                 self._limits.pause(failure.retry_after)
             longest = min(settings.backoff_s * 2 ** min(attempt, 60), settings.longest_wait_s)
             await asleep(max(longest * self._jitter.uniform(0.5, 1.0), failure.retry_after), self._stopping)
+        reason = f"failed {settings.attempts} times, at last with {failure.reason}"
         # Those that were under way may have come in although the endpoint takes no further ones.
         if self.traffic.answered - answered >= settings.concurrency + _ANSWERED_MEANWHILE:
             # The endpoint is well: it is this request that it cannot answer, and every other waits for no mending.
-            return Declined(f"failed {settings.attempts} times, at last with {failure.reason}")
+            return Declined(reason)
+        self._failed_alone += 1
+        if self._failed_alone <= settings.unanswered:
+            return Declined(reason)
         raise self._stop(
             CromeError(
-                f"{self._place}: a request failed {settings.attempts} times, at last with {failure.reason}; what came "
-                "is kept: run the same command again when the endpoint is well, or raise ChatSettings.attempts"
+                f"{self._place}: a request {reason}; what came is kept: run the same command again when the endpoint "
+                "is well, or raise ChatSettings.attempts; where it is well, and only this request fails, allow for it "
+                "by ChatSettings.unanswered=1"
             )
         )
 
@@ -243,7 +266,7 @@ class ChatClient:
                 self.budget.count(held, answered=1, prompt=prompt, reply=reply)
         except CromeError as e:
             raise self._stop(e) from None
-        self._limited_since = None
+        self._limited_since, self._refusals, self._replied = None, 0, True
         self.traffic.answered += 1
         self.traffic.prompt_tokens += prompt
         self.traffic.reply_tokens += reply
@@ -282,21 +305,28 @@ class ChatClient:
     def _refused(self, error: openai.APIStatusError) -> Declined:
         """Tell an error that passes from one of this request and from one of every request."""
         status = error.status_code
-        said = f"HTTP {status}: {self._scrub(error.message)[:300]}"
+        text = _error_text(error)
+        said = f"HTTP {status}: {self._scrub(text)[:300]}"
         spent = "insufficient_quota" in (error.code, error.type)  # OpenAI's 429 that never ends.
         if (status in _AGAIN or status >= 500) and not spent:
             limited = said if status == _LIMITED else None
             raise _Failed(f"HTTP {status}", retry_after(error.response.headers), limited=limited)
         self._count_failed(f"HTTP {status}")
-        if status in _REFUSED_REQUEST:
-            refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
-            if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
+        bad_key = status in (401, 403) or bool(_BAD_KEY.search(text))
+        if status in _REFUSED_REQUEST and not bad_key:
+            self._refusals, self._refusal = self._refusals + 1, said
+            if self._refusals <= max(_REFUSED_IN_A_ROW, self._settings.unanswered):
                 return Declined(f"the endpoint refuses it (HTTP {status})")
-        fix = "raise the quota of the account; what came is kept: run the same command again" if spent else ""
-        if status in (401, 403):
+            said += f"; so were the {self._refusals - 1} requests before, and none was answered meanwhile"
+        fix = "check ChatSettings"
+        if spent:
+            fix = "raise the quota of the account; what came is kept: run the same command again"
+        elif bad_key:
             variable = self._settings.key_variable
             fix = f"check the key in {variable}" if variable else "name the key's variable in ChatSettings.api_key_env"
-        raise self._stop(CromeError(f"{self._place}: {said}; {fix or 'check ChatSettings'}"))
+        elif status in _REFUSED_REQUEST:
+            fix = "check ChatSettings, or allow for so many by ChatSettings.unanswered"
+        raise self._stop(CromeError(f"{self._place}: {said}; {fix}"))
 
     @property
     def _place(self) -> str:
@@ -337,6 +367,15 @@ async def exchange(client: openai.AsyncOpenAI, body: dict[str, Any], most: int) 
             if len(content) > most:
                 return None
     return bytes(content)
+
+
+def _error_text(error: openai.APIStatusError) -> str:
+    """Return what an endpoint says of an error; Gemini says it in a list, of which the client makes nothing."""
+    body = error.body[0] if isinstance(error.body, list) and error.body else error.body
+    if isinstance(body, dict):
+        body = body.get("error", body)
+        body = body.get("message") if isinstance(body, dict) else body
+    return " ".join(body.split()) if isinstance(body, str) and body.strip() else error.message
 
 
 def _read(content: bytes, prompt_tokens: int) -> Completion:

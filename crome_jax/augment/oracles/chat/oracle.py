@@ -24,11 +24,15 @@ class Completer(Protocol):
 
     async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined: ...
 
+    def check(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
 class ChatOracle:
-    """Names attributes, rewrites and judges by asking a model; a context manager, whose end awaits what is under way.
+    """Names attributes, rewrites and judges by asking a model.
+
+    A context manager, whose end checks what came and awaits what is under way.
 
     An event loop in a thread of its own does the asking, so that whoever submits requests need not know of it.
 
@@ -61,8 +65,16 @@ class ChatOracle:
     def __enter__(self) -> "ChatOracle":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception) -> None:
+        try:
+            if kind is None:
+                self.check()
+        finally:
+            self.close()
+
+    def check(self) -> None:
+        """Raise CromeError where so many requests got no reply that what was made is not what was asked for."""
+        self._completer.check()
 
     def close(self) -> None:
         """Send nothing more, wait for what is under way, end the thread."""

@@ -44,5 +44,8 @@ class Replay:
         self.traffic.kept += 1
         return found.completion
 
+    def check(self) -> None:
+        """Do nothing."""
+
     async def close(self) -> None:
         """Do nothing: nothing is open."""
