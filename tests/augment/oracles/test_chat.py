@@ -1,6 +1,7 @@
 """The chat oracle against an endpoint that misbehaves: nothing lost, nothing doubled, every failure counted."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import random
@@ -589,6 +590,24 @@ def test_a_dry_run_of_a_run_that_was_stopped_counts_what_is_still_to_be_sent(tmp
         assert left.kept == before  # The malformed reply and the one after it among them.
         assert left.requests - left.kept == endpoint.answered - before
     assert f"{left.requests - left.kept:,} to be sent" in str(left)
+
+
+@pytest.mark.parametrize("judged_before", [True, False])
+def test_a_dry_run_counts_the_judgements_of_rewrites_that_are_there_already(judged_before, tmp_path):
+    """Of a run with a judge that was stopped, and of a finished one without, to which a judge is added."""
+    few = GROUPS[:6]
+    judging = Recipe(rubrics_per_prompt=2, chain_steps=2, paraphrase_per_pair=1, judge=True)
+    with FakeEndpoint(lambda number, body: Answer(status=401) if number == 70 and judged_before else None) as endpoint:
+        chosen = settings(endpoint, tmp_path, concurrency=2)
+        recipe = judging if judged_before else dataclasses.replace(judging, judge=False)
+        with pytest.raises(CromeError) if judged_before else contextlib.nullcontext():
+            augment(chosen, few, recipe)
+        before = endpoint.answered
+        left = Estimate(chosen)
+        list(augment_groups(few, oracle=left, recipe=judging))
+        augment(chosen, few, judging)
+        assert left.kept == before
+        assert left.requests - left.kept == endpoint.answered - before > 20
 
 
 def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):
