@@ -118,8 +118,12 @@ def test_a_spent_budget_leaves_no_output_and_the_same_command_with_more_goes_on(
         assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
         whole = out.read_bytes()
         assert run(prefs, out, "http://127.0.0.1:9/v1", small[1], "--overwrite", oracle="replay") == 0
-    assert out.read_bytes() == whole
-    assert card(out)["oracle"]["requests sent"] == 0
+        assert out.read_bytes() == whole
+        assert card(out)["oracle"]["requests sent"] == 0
+        warmer = (small[1], "--gin.ChatSettings.temperature=0.9", "--overwrite")
+        assert run(prefs, out, "http://127.0.0.1:9/v1", *warmer, oracle="replay") == 2
+        assert "replies are not recorded there (model-x, temperature 0.9, " in capsys.readouterr().err
+        assert out.read_bytes() == whole
 
 
 @pytest.mark.parametrize("how", [[], ["--beam", "direct", "--groups-per-shard", "2"]], ids=["process", "beam"])

@@ -545,8 +545,9 @@ def test_recorded_replies_give_the_same_groups_without_any_endpoint(tmp_path):
     lines, again, oracle = augment(away, completer=Replay)
     assert (lines, again) == (expected, account)
     assert oracle.traffic.sent == 0
-    _, account, oracle = augment(dataclasses.replace(away, model="never asked"), completer=Replay)
-    assert account.dropped["rubrics", "every attribute", "no recorded reply"] == len(GROUPS)
+    other = dataclasses.replace(away, model="never asked", unanswered=10**6)
+    with pytest.raises(CromeError, match=r"42 of 42 replies are not recorded there \(never asked, .* recorded$"):
+        augment(other, completer=Replay)
     with pytest.raises(CromeError, match="no such folder"):
         augment(dataclasses.replace(away, cache=str(tmp_path / "elsewhere")), completer=Replay)
 
@@ -590,6 +591,19 @@ def test_a_dry_run_of_a_run_that_was_stopped_counts_what_is_still_to_be_sent(tmp
         assert left.kept == before  # The malformed reply and the one after it among them.
         assert left.requests - left.kept == endpoint.answered - before
     assert f"{left.requests - left.kept:,} to be sent" in str(left)
+
+
+def test_a_replay_lacks_no_reply_unless_that_is_allowed(tmp_path):
+    with FakeEndpoint() as endpoint:
+        recorded = settings(endpoint, tmp_path)
+        ask(endpoint, [intervention("This was asked.")], tmp_path)
+    asked = [intervention("This was asked."), intervention("This was not."), intervention("Nor was this.")]
+    for allowed in (0, 1, 2):
+        chosen = dataclasses.replace(recorded, unanswered=allowed)
+        said = pytest.raises(CromeError, match=r"2 of 3 replies are not recorded there .*ChatSettings\.unanswered=2")
+        with contextlib.nullcontext() if allowed == 2 else said, ChatOracle(chosen, Replay) as oracle:
+            replies = [oracle.submit(request).result() for request in asked]
+        assert replies[1:] == [Declined("no recorded reply")] * 2
 
 
 @pytest.mark.parametrize("judged_before", [True, False])

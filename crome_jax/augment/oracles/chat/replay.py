@@ -10,7 +10,9 @@ from crome_jax.errors import CromeError
 
 
 class Replay:
-    """Answers from a cache that an earlier run filled, with the same settings; what is not there is Declined.
+    """Answers from a cache that an earlier run filled, with the same settings.
+
+    What is not there is Declined, so that it can be counted; `check` raises where the settings do not allow for it.
 
     Args:
         settings: `cache` is the record; model, sampling parameters and prompts must be those of the recorded run, as a
@@ -45,7 +47,16 @@ class Replay:
         return found.completion
 
     def check(self) -> None:
-        """Do nothing."""
+        """Raise CromeError where more replies are missing than may be, or no reply was there at all."""
+        missing, found = self.traffic.failed.total(), self.traffic.cached
+        if not missing or (found and missing <= self._settings.unanswered):
+            return
+        how = f"{self._settings.model}, temperature {self._settings.temperature}, prompts {self._prompts}"
+        said = f"{self._settings.cache}: {missing} of {missing + found} replies are not recorded there ({how})"
+        fix = "give the model, sampling and prompts of the run that was recorded"
+        if found:
+            fix += f", or, where that run got no more either, allow for it by ChatSettings.unanswered={missing}"
+        raise CromeError(f"{said}; {fix}")
 
     async def close(self) -> None:
         """Do nothing: nothing is open."""

@@ -41,7 +41,8 @@ class ChatSettings:
         attempts: times that a request fails before it is declined or, where no others are answered, the run is stopped.
             HTTP 429 is no failure: it is waited for, however often it comes.
         unanswered: requests that may go without a reply though nothing shows that they are at fault: they failed, or
-            were refused, while no others were answered. They are dropped and counted; with one more the run fails.
+            were refused, while no others were answered. They are dropped and counted; with one more the run fails. In a
+            replay those that were not recorded.
         backoff_s, longest_wait_s: seconds waited before the second attempt, doubled for each further one, and at most;
             of each a random half or more. Retry-After is honoured beyond that.
         extra: further fields of every request, as {"reasoning_effort": "low"}; JSON, none that a setting writes, and no
