@@ -62,7 +62,6 @@ class Immediate(ChatClient):
     """The client without the endpoint: a reply is there at once, and is kept like any other."""
 
     async def _attempt(self, body, prompt_tokens):
-        self.traffic.sent += 1
         text = '{"declined": false, "text": "' + "this is the word " * (REPLY_WORDS // 4) + '", "edit": "as asked"}'
         return Completion(text, "stop", 500, 200)
 

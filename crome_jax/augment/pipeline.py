@@ -39,8 +39,9 @@ from crome_jax.augment.interventions import add_interventions
 from crome_jax.augment.job import Job, Shard, account_path, check_absent, finish_job, start_job
 from crome_jax.augment.oracles.base import Oracle, SubmittingOracle
 from crome_jax.augment.oracles.chat.estimate import Estimate
+from crome_jax.augment.oracles.chat.traffic import counted_apart
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
-from crome_jax.augment.oracles.facts import add_facts, process_facts, spent_since
+from crome_jax.augment.oracles.facts import add_facts, traffic_facts
 from crome_jax.data.features import group_features, parse_group, serialize_group
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import locked, whole_output
@@ -207,13 +208,12 @@ class _Augment(beam.DoFn):
         account = Account()
         card = Card(account, job.seed)
         out = []
-        with shared.lent(groups) as oracle:
-            before = process_facts(oracle)
+        with shared.lent(groups) as oracle, counted_apart() as traffic:
             made = augment_groups(groups, oracle=oracle, recipe=job.chosen.recipe, seed=job.seed, account=account)
             for group in shared.unsure(made, account):
                 card.add(group)
                 out.append(group)
-            facts = spent_since(process_facts(oracle), before)
+            facts = traffic_facts(oracle, traffic)
         yield shard, out, {"groups": len(out), "card": card.state(), "oracle": facts}
 
 

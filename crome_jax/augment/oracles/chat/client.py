@@ -1,7 +1,6 @@
 """One request to an OpenAI-compatible endpoint and its reply, whatever happens on the way."""
 
 import asyncio
-import collections
 import dataclasses
 import email.utils
 import itertools
@@ -24,6 +23,7 @@ from crome_jax.augment.oracles.chat.database import Database
 from crome_jax.augment.oracles.chat.limits import Limits, asleep
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
+from crome_jax.augment.oracles.chat.traffic import Traffic
 from crome_jax.errors import CromeError
 
 _OPENAI = "https://api.openai.com/v1"
@@ -43,30 +43,6 @@ LONGEST_RETRY_AFTER_S = 600.0
 
 LONGEST_LIMITED_S = 1800.0
 """Seconds without any reply after which a limit on the rate is taken for a quota that is used up."""
-
-
-@dataclasses.dataclass
-class Traffic:
-    """What went over the wire of this process, since it began.
-
-    Args:
-        sent: attempts.
-        answered: replies that came.
-        cached: replies found on disk, or under way already.
-        kept: of these, replies that another run had paid for.
-        prompt_tokens, reply_tokens: as `Budget` counts them.
-        failed: reason -> attempts that brought no reply.
-        malformed: reason -> replies that could not be used.
-    """
-
-    sent: int = 0
-    answered: int = 0
-    cached: int = 0
-    kept: int = 0
-    prompt_tokens: int = 0
-    reply_tokens: int = 0
-    failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    malformed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
 class _Failed(Exception):
@@ -151,15 +127,14 @@ class ChatClient:
         key = request_key(text)
         task = self._under_way.get(key)
         if task is None and self._cache is not None and (found := self._find(key)) is not None:
-            self.traffic.cached += 1
-            self.traffic.kept += found.run != self.budget.run
+            self.traffic.count(cached=1, kept=found.run != self.budget.run)
             return found.completion
         if task is None:
             task = asyncio.get_running_loop().create_task(self._fetch(key, text, body))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._finished(key, done))
         else:
-            self.traffic.cached += 1
+            self.traffic.count(cached=1)
         # Whoever asked may go away; what is sent is paid for, and comes in.
         return await asyncio.shield(task)
 
@@ -207,6 +182,7 @@ class ChatClient:
                     raise self._stop(e) from None
                 try:
                     self._check()
+                    self.traffic.count(sent=1)
                     completion = await self._attempt(body, most[0])
                     return self._keep(key, text, completion, held)
                 except _Failed as e:
@@ -267,9 +243,7 @@ class ChatClient:
         except CromeError as e:
             raise self._stop(e) from None
         self._limited_since, self._refusals, self._replied = None, 0, True
-        self.traffic.answered += 1
-        self.traffic.prompt_tokens += prompt
-        self.traffic.reply_tokens += reply
+        self.traffic.count(answered=1, prompt_tokens=prompt, reply_tokens=reply)
         return completion
 
     def _count_failed(self, reason: str, held: int | None = None, prompt_tokens: int = 0) -> None:
@@ -277,11 +251,9 @@ class ChatClient:
             self.budget.count(held, prompt=prompt_tokens, failed=reason)
         except CromeError as e:
             raise self._stop(e) from None
-        self.traffic.failed[reason] += 1
-        self.traffic.prompt_tokens += prompt_tokens
+        self.traffic.count(failed=reason, prompt_tokens=prompt_tokens)
 
     async def _attempt(self, body: dict[str, Any], prompt_tokens: int) -> Completion | Declined:
-        self.traffic.sent += 1
         refusal = None
         try:
             async with asyncio.timeout(self._settings.timeout_s):

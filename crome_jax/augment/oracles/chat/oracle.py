@@ -10,9 +10,10 @@ from crome_jax.augment.oracles.base import Declined, Intervention, Question, Rep
 from crome_jax.augment.oracles.chat import replies
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Completion
-from crome_jax.augment.oracles.chat.client import ChatClient, Traffic
+from crome_jax.augment.oracles.chat.client import ChatClient
 from crome_jax.augment.oracles.chat.prompts import Prompts, Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.oracles.chat.traffic import Traffic
 from crome_jax.groups import Message
 
 
@@ -113,7 +114,7 @@ class ChatOracle:
             reply = completion if isinstance(completion, Declined) else replies.parse(request, rendered, completion)
             if reply not in replies.MALFORMED:
                 break
-            self.traffic.malformed[reply.reason] += 1
+            self.traffic.count(malformed=reply.reason)
         return reply
 
     def _run(self, coroutine):

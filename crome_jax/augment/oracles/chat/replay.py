@@ -3,9 +3,9 @@
 from crome_jax.augment.oracles.base import Declined
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Cache, Completion, request_key, request_text
-from crome_jax.augment.oracles.chat.client import Traffic
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.oracles.chat.traffic import Traffic
 from crome_jax.errors import CromeError
 
 
@@ -40,10 +40,9 @@ class Replay:
         body = self._settings.body(rendered, sample)
         found = self._cache.get(request_key(request_text(body, self._prompts, sample)))
         if found is None:
-            self.traffic.failed["no recorded reply"] += 1
+            self.traffic.count(failed="no recorded reply")
             return Declined("no recorded reply")
-        self.traffic.cached += 1
-        self.traffic.kept += 1
+        self.traffic.count(cached=1, kept=1)
         return found.completion
 
     def check(self) -> None:
