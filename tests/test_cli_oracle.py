@@ -210,6 +210,36 @@ def test_a_run_all_of_whose_requests_are_refused_leaves_no_output(prefs, capsys)
     assert not out.exists()
 
 
+@pytest.mark.parametrize("how", [[], ["--beam", "direct"]], ids=["process", "beam"])
+def test_requests_that_never_got_a_reply_are_the_last_that_is_said(how, prefs, capsys):
+    data, out = prefs, prefs.with_name("groups")
+    if how:
+        pytest.importorskip("apache_beam")
+        data = prefs.with_name("data")
+        none = [f"--{name}-per-pair=0" for name in ("degrade", "upgrade", "align")]
+        assert main(["augment", "--data", str(prefs), "--out", str(data), *none, "--neutrals-per-group=0"]) == 0
+
+    def behave(number, body):
+        user = body["messages"][1]["content"]
+        if body["response_format"]["json_schema"]["name"] == "align":
+            return Answer(status=500) if "violins" in user else Answer(status=422) if "rivers" in user else None
+
+    with FakeEndpoint(behave) as endpoint:
+        settings = ("--gin.ChatSettings.attempts=2", "--gin.ChatSettings.unanswered=1")
+        assert run(prefs, out, endpoint, *how, *settings, "--data", data, "--groups-per-shard", 3) == 0
+        asked = len(endpoint.requests) - 1  # One was sent twice.
+    said = capsys.readouterr().out
+    assert "(failed: 1 HTTP 422, 2 HTTP 500), " in said
+    assert said.splitlines()[-3:] == [
+        f"2 of {asked} answers never came ({2 / asked:.1%}), and what they were for is missing:",
+        "       1 failed 2 times, at last with HTTP 500",
+        "       1 the endpoint refuses it (HTTP 422)",
+    ]
+    figures = card(out)["oracle"]
+    assert figures["requests in all"] == asked
+    assert sum(figures["requests without a reply"].values()) == 2
+
+
 def test_a_model_must_be_named(prefs, capsys):
     out = prefs.with_name("groups.jsonl")
     assert main(["augment", "--oracle", "chat", "--data", str(prefs), "--out", str(out)]) == 2

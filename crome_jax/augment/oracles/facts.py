@@ -18,6 +18,8 @@ def traffic_facts(oracle: Any, traffic: Any) -> dict[str, Any]:
         return facts
     return {
         **facts,
+        "requests in all": traffic.asked,
+        "requests without a reply": dict(sorted(traffic.unanswered.items())),
         "replies kept from before": traffic.kept,
         "malformed replies": dict(sorted(traffic.malformed.items())),
         **spent_facts(traffic, oracle.settings),

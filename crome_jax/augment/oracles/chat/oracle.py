@@ -115,6 +115,7 @@ class ChatOracle:
             if reply not in replies.MALFORMED:
                 break
             self.traffic.count(malformed=reply.reason)
+        self.traffic.count(asked=1, unanswered=completion.reason if isinstance(completion, Declined) else None)
         return reply
 
     def _run(self, coroutine):

@@ -12,6 +12,7 @@ class Traffic:
     """Counts of one oracle since it began, or of what was asked inside `counted_apart`.
 
     Args:
+        asked: requests that were to be answered, each once, however often it was sent.
         sent: attempts.
         answered: replies that came.
         cached: replies found on disk, or under way already.
@@ -19,8 +20,10 @@ class Traffic:
         prompt_tokens, reply_tokens: as `Budget` counts them.
         failed: reason -> attempts that brought no reply.
         malformed: reason -> replies that could not be used.
+        unanswered: reason -> requests that never got a reply, to be used or not.
     """
 
+    asked: int = 0
     sent: int = 0
     answered: int = 0
     cached: int = 0
@@ -29,14 +32,22 @@ class Traffic:
     reply_tokens: int = 0
     failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     malformed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    unanswered: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
-    def count(self, *, failed: str | None = None, malformed: str | None = None, **counts: int) -> None:
-        """Add counts, here and to the part of the work that they are of."""
+    def count(
+        self,
+        *,
+        failed: str | None = None,
+        malformed: str | None = None,
+        unanswered: str | None = None,
+        **counts: int,
+    ) -> None:
+        """Add counts, here and to the part of the work that they are of; of one thing that came to pass, its reason."""
         part = _PART.get()
         for traffic in (self, *([] if part is None else [part])):
             for name, count in counts.items():
                 setattr(traffic, name, getattr(traffic, name) + count)
-            for name, reason in {"failed": failed, "malformed": malformed}.items():
+            for name, reason in {"failed": failed, "malformed": malformed, "unanswered": unanswered}.items():
                 if reason is not None:
                     getattr(traffic, name)[reason] += 1
 
