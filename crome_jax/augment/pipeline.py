@@ -253,7 +253,8 @@ class _Open:
             oracle = self._oracle
         try:
             yield oracle
-            oracle.check()
+            if hasattr(oracle, "check"):  # As a model's has.
+                oracle.check()
         except BaseException:
             with self._lock:
                 if self._oracle is oracle:
