@@ -21,7 +21,8 @@ def test_the_page_has_every_figure(tmp_path, monkeypatch):
     assert rows["requests"] == "128"
     assert 0 < float(rows["of the ideal rate"].split("%")[0]) <= 101
     alone = ("the openai client alone", "the same by its `create` over httpx")
-    for name in ("all of it", *alone, "all but the client", "of a reply found in the cache"):
+    ours = "all of ours in one run: engine and client, no endpoint"
+    for name in ("all of it", *alone, "all but the client", ours, "of a reply found in the cache"):
         assert 0 < float(rows[f"CPU, {name}"].split(" ")[0]) < 100
     # A group of this plan takes one request for its attributes and one rewrite.
     assert rows["planning 40 groups"].startswith("80 requests, ")

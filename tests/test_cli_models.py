@@ -617,7 +617,7 @@ def test_every_response_of_groups_is_scored_in_order(place, tmp_path, capsys, na
 def test_the_papers_recipe_with_a_baseline_keeps_the_causal_pairs_that_it_gets_wrong_or_is_unsure_of(place, tmp_path):
     """Without one it keeps them all: `test_cli_oracle` has that run."""
     with FakeEndpoint() as endpoint:
-        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "api_key_env": "NO_SUCH_KEY"}
+        settings = {"base_url": endpoint.url, "cache": str(tmp_path / "cache"), "api_key_env": None}
         gin = ["--gin_file=gin/augment/crome.gin", *(f"--gin.ChatSettings.{k}={v!r}" for k, v in settings.items())]
         command = ["augment", *gin, "--data", place / "prefs.jsonl", "--out"]
         assert run(*command, tmp_path / "whole") == 0

@@ -34,12 +34,12 @@ def prefs(tmp_path):
     return path
 
 
-def run(prefs, out, endpoint, *arguments, oracle="chat"):
+def run(prefs, out, endpoint, *arguments, oracle="chat", key=None):
     settings = {
         "base_url": endpoint if isinstance(endpoint, str) else endpoint.url,
         "cache": str(prefs.parent / "cache"),
         "backoff_s": 0.01,
-        "api_key_env": "NO_SUCH_KEY",
+        "api_key_env": key,
     }
     gin = [f"--gin.ChatSettings.{name}={value!r}" for name, value in settings.items()]
     flags = ["--data", prefs, "--out", out, "--gin.MODEL='model-x'", *gin, *arguments]
@@ -118,8 +118,12 @@ def test_a_spent_budget_leaves_no_output_and_the_same_command_with_more_goes_on(
         assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
         whole = out.read_bytes()
         assert run(prefs, out, "http://127.0.0.1:9/v1", small[1], "--overwrite", oracle="replay") == 0
-    assert out.read_bytes() == whole
-    assert card(out)["oracle"]["requests sent"] == 0
+        assert out.read_bytes() == whole
+        assert card(out)["oracle"]["requests sent"] == 0
+        warmer = (small[1], "--gin.ChatSettings.temperature=0.9", "--overwrite")
+        assert run(prefs, out, "http://127.0.0.1:9/v1", *warmer, oracle="replay") == 2
+        assert "replies are not recorded there (model-x, temperature 0.9, " in capsys.readouterr().err
+        assert out.read_bytes() == whole
 
 
 @pytest.mark.parametrize("how", [[], ["--beam", "direct", "--groups-per-shard", "2"]], ids=["process", "beam"])
@@ -183,6 +187,57 @@ def test_one_flag_is_enough_for_a_model_of_this_machine(prefs, capsys):
     assert " requests to smollm2-135m, " in capsys.readouterr().out
     # As many at a time as a laptop serves: the context of each takes memory.
     assert configured("local").chat.concurrency == 2
+
+
+def test_the_papers_recipe_without_its_key_is_refused_and_its_dry_run_is_not(prefs, monkeypatch, capsys):
+    monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint() as endpoint:
+        how = {"oracle": None, "key": "GEMINI_API_KEY"}
+        assert run(prefs, out, endpoint, "--gin_file=gin/augment/crome.gin", "--dry-run", **how) == 0
+        assert run(prefs, out, endpoint, "--gin_file=gin/augment/crome.gin", **how) == 2
+        assert "GEMINI_API_KEY is not set" in capsys.readouterr().err
+        assert endpoint.requests == []
+    assert not out.exists()
+
+
+def test_a_run_all_of_whose_requests_are_refused_leaves_no_output(prefs, capsys):
+    out = prefs.with_name("groups.jsonl")
+    with FakeEndpoint(lambda number, body: Answer(status=400)) as endpoint:
+        assert run(prefs, out, endpoint) == 2
+    said = capsys.readouterr().err
+    assert f"all of the {2 * len(PAIRS)} requests were refused" in said  # A question and an alignment for each.
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("how", [[], ["--beam", "direct"]], ids=["process", "beam"])
+def test_requests_that_never_got_a_reply_are_the_last_that_is_said(how, prefs, capsys):
+    data, out = prefs, prefs.with_name("groups")
+    if how:
+        pytest.importorskip("apache_beam")
+        data = prefs.with_name("data")
+        none = [f"--{name}-per-pair=0" for name in ("degrade", "upgrade", "align")]
+        assert main(["augment", "--data", str(prefs), "--out", str(data), *none, "--neutrals-per-group=0"]) == 0
+
+    def behave(number, body):
+        user = body["messages"][1]["content"]
+        if body["response_format"]["json_schema"]["name"] == "align":
+            return Answer(status=500) if "violins" in user else Answer(status=422) if "rivers" in user else None
+
+    with FakeEndpoint(behave) as endpoint:
+        settings = ("--gin.ChatSettings.attempts=2", "--gin.ChatSettings.unanswered=1")
+        assert run(prefs, out, endpoint, *how, *settings, "--data", data, "--groups-per-shard", 3) == 0
+        asked = len(endpoint.requests) - 1  # One was sent twice.
+    said = capsys.readouterr().out
+    assert "(failed: 1 HTTP 422, 2 HTTP 500), " in said
+    assert said.splitlines()[-3:] == [
+        f"2 of {asked} answers never came ({2 / asked:.1%}), and what they were for is missing:",
+        "       1 failed 2 times, at last with HTTP 500",
+        "       1 the endpoint refuses it (HTTP 422)",
+    ]
+    figures = card(out)["oracle"]
+    assert figures["requests in all"] == asked
+    assert sum(figures["requests without a reply"].values()) == 2
 
 
 def test_a_model_must_be_named(prefs, capsys):

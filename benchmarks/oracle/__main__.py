@@ -3,16 +3,18 @@
   python -m benchmarks.oracle
 
 Against an endpoint on this machine that answers after 200 ms, 64 requests at a time: the rate against the ideal one,
-and CPU time a request of the whole, of the openai client alone (as it is used, and by its `create` over httpx), and of
-all that is not the client. Then the dry run of a Beam graph over synthetic records, of two sizes. Writes the table,
-whatever it says.
+and CPU time a request of the whole, of the openai client alone (as it is used, and by its `create` over httpx), of all
+that is not the client, and of a whole recipe whose replies are there at once: all of ours in one sum. Then the dry run
+of a Beam graph over synthetic records, of two sizes. Writes the table, whatever it says.
 """
 
 import argparse
 import asyncio
 import datetime
+import json
 import os
 import platform
+import random
 import resource
 import subprocess
 import sys
@@ -49,6 +51,10 @@ CONCURRENCY = 64
 SHARD = 2048
 """Groups of one range of the planned data."""
 
+_WORDS = ("the", "answer", "is", "of", "many", "words", "and", "it", "has", "what", "you", "want", "in", "a", "few")
+_SAID = random.Random(0).choices(_WORDS, k=99_991)
+"""What rewrites are made of: drawn beforehand, so that it is none of the time that is measured."""
+
 
 def requests(count: int) -> Iterator[Intervention]:
     """Yield requests about answers as long as UltraFeedback's, no two alike."""
@@ -62,9 +68,24 @@ class Immediate(ChatClient):
     """The client without the endpoint: a reply is there at once, and is kept like any other."""
 
     async def _attempt(self, body, prompt_tokens):
-        self.traffic.sent += 1
         text = '{"declined": false, "text": "' + "this is the word " * (REPLY_WORDS // 4) + '", "edit": "as asked"}'
         return Completion(text, "stop", 500, 200)
+
+
+class Obliging(Immediate):
+    """Likewise, with a reply to whatever the engine asks: attributes, a judgement, or a rewrite like no other one."""
+
+    async def _attempt(self, body, prompt_tokens):
+        kind = body["response_format"]["json_schema"]["name"]
+        if kind == "rubrics":
+            named = [{"name": name, "definition": "It has it."} for name in ("accuracy", "depth", "clarity")]
+            return Completion(json.dumps({"attributes": named}), "stop", 500, 40)
+        if kind == "judge":
+            better = ("first", "second", "neither")[self.traffic.sent % 3]
+            return Completion(json.dumps({"better": better, "otherwise_equal": True}), "stop", 500, 12)
+        start = REPLY_WORDS * self.traffic.sent % (len(_SAID) - REPLY_WORDS)
+        text = " ".join(_SAID[start : start + REPLY_WORDS])
+        return Completion(json.dumps({"declined": False, "text": text, "edit": "as asked"}), "stop", 500, 200)
 
 
 def ask(settings: ChatSettings, count: int, completer: Callable = ChatClient) -> tuple[float, float]:
@@ -83,11 +104,15 @@ def ask(settings: ChatSettings, count: int, completer: Callable = ChatClient) ->
         return time.monotonic() - started, time.process_time() - cpu
 
 
-def plan_engine(settings: ChatSettings, count: int) -> tuple[int, float]:
-    """Return requests and CPU seconds of all that is made of so many groups, rendered and verified but not sent."""
+def everything() -> Recipe:
+    """Return the recipe of all that is made by asking."""
     few = dict.fromkeys(("align_per_pair", "chain_steps", "joint_per_pair", "rewritten_twice_per_pair"), 1)
-    recipe = Recipe(rubrics_per_prompt=3, judge=True, paraphrase_per_pair=1, neutrals_per_group=0, **few)
-    groups = [
+    return Recipe(rubrics_per_prompt=3, judge=True, paraphrase_per_pair=1, neutrals_per_group=0, **few)
+
+
+def pairs(count: int) -> list[PreferenceGroup]:
+    """Return groups of two such answers."""
+    return [
         build_group(
             id=f"g{request.text[:12]}",
             prompt=request.prompt,
@@ -96,11 +121,27 @@ def plan_engine(settings: ChatSettings, count: int) -> tuple[int, float]:
         )
         for request in requests(count)
     ]
-    estimate = Estimate(settings)
+
+
+def plan_engine(settings: ChatSettings, count: int) -> tuple[int, float]:
+    """Return requests and CPU seconds of all that is made of so many groups, rendered and verified but not sent."""
+    groups, estimate = pairs(count), Estimate(settings)
     started = time.process_time()
-    for _ in add_interventions(groups, oracle=estimate, recipe=recipe):
+    for _ in add_interventions(groups, oracle=estimate, recipe=everything()):
         pass
     return estimate.requests, time.process_time() - started
+
+
+def run_engine(settings: ChatSettings, count: int) -> tuple[int, float]:
+    """Return the same of all but the endpoint and its client: planned, rendered, kept, counted, parsed and verified."""
+    groups = pairs(count + CONCURRENCY)
+    with ChatOracle(settings, Obliging) as oracle:
+        for _ in add_interventions(groups[count:], oracle=oracle, recipe=everything()):
+            pass
+        before, started = oracle.traffic.sent, time.process_time()
+        for _ in add_interventions(groups[:count], oracle=oracle, recipe=everything()):
+            pass
+        return oracle.traffic.sent - before, time.process_time() - started
 
 
 def ask_plainly(url: str, settings: ChatSettings, count: int, *, create: bool = False) -> tuple[float, float]:
@@ -199,6 +240,8 @@ def run(argv: Sequence[str]) -> None:
         _, outside = ask(immediate, args.requests, Immediate)
         _, again = ask(immediate, args.requests, Immediate)
         planned, engine = plan_engine(immediate, args.requests // 8)
+        whole = ChatSettings("m", url, cache=str(work / "whole"), concurrency=CONCURRENCY)
+        made, ours = run_engine(whole, args.requests // 8)
         plans = [(count, *measure_plan(count, work)) for count in args.groups]
     ideal = CONCURRENCY / args.latency
     rows = [
@@ -210,6 +253,7 @@ def run(argv: Sequence[str]) -> None:
         ("CPU, the same by its `create` over httpx", f"{1e3 * created / args.requests:.2f} ms a request"),
         ("CPU, all but the client", f"{1e3 * outside / args.requests:.2f} ms a request"),
         ("CPU, the engine with rendering and verification", f"{1e3 * engine / planned:.2f} ms a request"),
+        ("CPU, all of ours in one run: engine and client, no endpoint", f"{1e3 * ours / made:.2f} ms a request"),
         ("CPU, of a reply found in the cache", f"{1e3 * again / args.requests:.2f} ms a request"),
         *(
             (f"planning {count:,} groups", f"{wanted:,} requests, {peak:.2f} GB at the most, {taken:.0f} s")

@@ -33,7 +33,8 @@ def run_plans(plans: Iterable[Plan[T]], oracle: Oracle | SubmittingOracle, windo
     """Run plans to their ends and yield what they return, in order; at most `window` are held at a time.
 
     Raises:
-        CromeError: what a plan or the oracle raises; what was under way has then been finished or given up.
+        CromeError: what a plan or the oracle raises; nobody waits then for what was under way but whoever closes the
+            oracle.
     """
     if isinstance(oracle, SubmittingOracle):
         yield from _run_submitting(iter(plans), oracle, window)
@@ -124,7 +125,8 @@ def _run_submitting(plans: Iterator[Plan[T]], oracle: SubmittingOracle, window: 
             else:  # The plans ran out, and all that came of them was yielded.
                 return
     finally:
-        # What was sent is paid for: let it come in, whatever went wrong.
+        # An oracle of threads finishes what it has begun. One of an event loop lets go at once of who asked: what it
+        # has sent comes in while it is closed.
         for _, futures in running.values():
             for future in futures:
                 _ = future.cancel() or future.exception()

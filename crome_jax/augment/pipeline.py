@@ -23,6 +23,7 @@ import json
 import os
 import socket
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -38,9 +39,11 @@ from crome_jax.augment.augmentation import augment_groups
 from crome_jax.augment.card import Card
 from crome_jax.augment.interventions import add_interventions
 from crome_jax.augment.job import Job, Shard, account_path, check_absent, finish_job, start_job
+from crome_jax.augment.oracles.base import Oracle, SubmittingOracle
 from crome_jax.augment.oracles.chat.estimate import Estimate
+from crome_jax.augment.oracles.chat.traffic import counted_apart
 from crome_jax.augment.oracles.choice import OFFLINE, Augmentation
-from crome_jax.augment.oracles.facts import add_facts, process_facts, spent_since
+from crome_jax.augment.oracles.facts import add_facts, traffic_facts
 from crome_jax.augment.source import Source
 from crome_jax.data.features import parse_group, serialize_group
 from crome_jax.data.readers import check_shards
@@ -196,19 +199,17 @@ class _Augment(beam.DoFn):
     ) -> Iterator[tuple[Shard, list[PreferenceGroup], dict[str, Any]]]:
         shard, groups = element
         job = self._job
-        with contextlib.ExitStack() as stack:
-            # One for all shards of a process: its connections, its models.
-            shared = self._shared.acquire(lambda: _Open(job, self._apart))
-            oracle = shared.oracle or stack.enter_context(job.chosen.open(groups))
-            before = process_facts(oracle)
-            account = Account()
-            card = Card(account, job.seed)
-            out = []
+        # One for all shards of a process: its connections, its models.
+        shared = self._shared.acquire(lambda: _Open(job, self._apart))
+        account = Account()
+        card = Card(account, job.seed)
+        out = []
+        with shared.lent(groups) as oracle, counted_apart() as traffic:
             made = augment_groups(groups, oracle=oracle, recipe=job.chosen.recipe, seed=job.seed, account=account)
             for group in shared.unsure(made, account):
                 card.add(group)
                 out.append(group)
-            facts = spent_since(process_facts(oracle), before)
+            facts = traffic_facts(oracle, traffic)
         yield shard, out, {"groups": len(out), "card": card.state(), "oracle": facts}
 
 
@@ -217,20 +218,44 @@ class _Open:
 
     Args:
         apart: whether the machine may be one of several, and keeps its replies apart from theirs.
-
-    Attributes:
-        oracle: None of the offline editor, which is another for every shard.
     """
 
     def __init__(self, job: Job, apart: bool):
-        self._chosen, self.oracle, self._baseline = job.chosen, None, None
+        self._job, self._apart = job, apart
+        self._baseline = None
+        self._oracle: Oracle | SubmittingOracle | None = None
         self._stack = contextlib.ExitStack()
+        self._lock = threading.Lock()
         if job.chosen.baseline is not None:
             from crome_jax.training.train import load_run
 
             self._baseline = load_run(job.chosen.baseline)
-        if job.chosen.oracle != OFFLINE:
-            self.oracle = self._stack.enter_context(_placed(job.chosen, apart).open((), job.run))
+
+    @contextlib.contextmanager
+    def lent(self, groups: Sequence[PreferenceGroup]) -> Iterator[Oracle | SubmittingOracle]:
+        """Yield the oracle for a shard: the process's, or one of its own where it learns from the groups.
+
+        Where the shard fails the process's is closed, and the next shard opens another: what was sent is paid for, so
+        it comes in and is kept before anybody asks for it again, or the process ends.
+        """
+        if self._job.chosen.oracle == OFFLINE:
+            with self._job.chosen.open(groups) as oracle:
+                yield oracle
+            return
+        with self._lock:
+            if self._oracle is None:
+                opened = _placed(self._job.chosen, self._apart).open((), self._job.run)
+                self._oracle = self._stack.enter_context(opened)
+            oracle = self._oracle
+        try:
+            yield oracle
+            if hasattr(oracle, "check"):  # As a model's has.
+                oracle.check()
+        except BaseException:
+            with self._lock:
+                if self._oracle is oracle:
+                    self._close()
+            raise
 
     def unsure(self, groups: Iterator[PreferenceGroup], account: Account) -> Iterator[PreferenceGroup]:
         """Drop what the baseline is sure of, where there is one."""
@@ -238,11 +263,18 @@ class _Open:
             return groups
         from crome_jax.augment.baseline import keep_unsure
 
-        chosen = self._chosen
+        chosen = self._job.chosen
         return keep_unsure(groups, self._baseline, account=account, unsure=chosen.unsure, kinds=chosen.unsure_kinds)
 
+    def _close(self) -> None:
+        self._oracle = None
+        try:  # noqa: SIM105 (contextlib is gone when a process ends)
+            self._stack.close()
+        except CromeError:
+            pass  # Of what came of its requests, which every shard checks for itself.
+
     def __del__(self):
-        self._stack.close()
+        self._close()
 
 
 def _placed(chosen: Augmentation, apart: bool) -> Augmentation:

@@ -257,8 +257,15 @@ def _report(out: Path, card: "Card", facts: dict[str, Any]) -> None:
     say(card.account)
     if "requests sent" in facts:
         cost = f"${facts['dollars']:,.4f}" if "dollars" in facts else "no price given"
-        say(f"{facts['requests sent']:,} requests, {facts['tokens']:,} tokens, {cost}")
+        failed = ", ".join(f"{count:,} {reason}" for reason, count in facts["attempts that failed"].items())
+        failed = f" (failed: {failed})" if failed else ""
+        say(f"{facts['requests sent']:,} requests{failed}, {facts['tokens']:,} tokens, {cost}")
     say(f"written to {out}, its card to {card_path(out, 'html')}")
+    if lost := facts.get("requests without a reply"):
+        # Last, where it is read: nothing else tells a gap in the data from what the oracle would not do.
+        count, wanted = sum(lost.values()), facts["requests in all"]
+        say(f"{count:,} of {wanted:,} answers never came ({count / wanted:.1%}), and what they were for is missing:")
+        say("\n".join(f"{n:8d} {reason}" for reason, n in sorted(lost.items(), key=lambda row: (-row[1], row[0]))))
 
 
 def _chosen(args: argparse.Namespace) -> Augmentation:

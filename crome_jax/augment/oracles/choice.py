@@ -45,7 +45,8 @@ def _local(groups: Sequence[PreferenceGroup], chat, run: str | None) -> Iterator
     model = chat.model or MODEL
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(serve(model, concurrency=chat.concurrency))
-        yield stack.enter_context(ChatOracle(dataclasses.replace(chat, model=model, base_url=url), run=run))
+        here = dataclasses.replace(chat, model=model, base_url=url, api_key_env=None)
+        yield stack.enter_context(ChatOracle(here, run=run))
 
 
 ORACLES: Mapping[str, Callable[..., contextlib.AbstractContextManager[Oracle | SubmittingOracle]]] = {

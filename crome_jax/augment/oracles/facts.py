@@ -6,18 +6,20 @@ from typing import Any
 
 def oracle_facts(oracle: Any) -> dict[str, Any]:
     """Return facts of the whole run as plain JSON types; of an oracle that is no model, its name alone."""
-    facts = process_facts(oracle)
-    return {**facts, **spent_facts(oracle.budget.spent(), oracle.settings)} if hasattr(oracle, "traffic") else facts
+    if not hasattr(oracle, "traffic"):
+        return traffic_facts(oracle, None)
+    return {**traffic_facts(oracle, oracle.traffic), **spent_facts(oracle.budget.spent(), oracle.settings)}
 
 
-def process_facts(oracle: Any) -> dict[str, Any]:
-    """Return the same of what this process did since it began."""
+def traffic_facts(oracle: Any, traffic: Any) -> dict[str, Any]:
+    """Return the same of a `Traffic`: that of this process, or of a part of its work."""
     facts: dict[str, Any] = {"oracle": oracle.name, **getattr(oracle, "provenance", {})}
     if not hasattr(oracle, "traffic"):
         return facts
-    traffic = oracle.traffic
     return {
         **facts,
+        "requests in all": traffic.asked,
+        "requests without a reply": dict(sorted(traffic.unanswered.items())),
         "replies kept from before": traffic.kept,
         "malformed replies": dict(sorted(traffic.malformed.items())),
         **spent_facts(traffic, oracle.settings),
@@ -25,7 +27,7 @@ def process_facts(oracle: Any) -> dict[str, Any]:
 
 
 def spent_facts(spent: Any, settings: Any) -> dict[str, Any]:
-    """Return facts about what was sent and spent: a `Spent`, or the `Traffic` of a process."""
+    """Return facts about what was sent and spent: a `Spent`, or a `Traffic`."""
     dollars = settings.cost(spent.prompt_tokens, spent.reply_tokens)
     return {
         "requests sent": spent.sent,
@@ -38,11 +40,6 @@ def spent_facts(spent: Any, settings: Any) -> dict[str, Any]:
     }
 
 
-def spent_since(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts with counts of what came between two looks at one oracle."""
-    return {name: _difference(value, before.get(name)) for name, value in now.items()}
-
-
 def add_facts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Add counts to counts, in place; names stay."""
     for name, value in more.items():
@@ -53,10 +50,3 @@ def add_facts(total: dict[str, Any], more: Mapping[str, Any]) -> None:
             total[name] = round(total.get(name, 0) + value, 6)
         else:
             total[name] = value
-
-
-def _difference(now: Any, before: Any) -> Any:
-    if isinstance(now, Mapping):
-        changed = {name: _difference(value, (before or {}).get(name, 0)) for name, value in now.items()}
-        return {name: value for name, value in changed.items() if value}
-    return round(now - (before or 0), 6) if isinstance(now, int | float) else now

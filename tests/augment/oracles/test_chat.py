@@ -1,6 +1,7 @@
 """The chat oracle against an endpoint that misbehaves: nothing lost, nothing doubled, every failure counted."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import random
@@ -153,6 +154,42 @@ def test_a_request_the_endpoint_refuses_is_declined_and_a_configuration_it_refus
             ask(endpoint, requests[1:])
 
 
+def test_many_requests_refused_in_a_row_stop_the_run_although_others_were_answered_before(tmp_path):
+    requests = [intervention(f"Text {k}.") for k in range(60)]
+    with FakeEndpoint(lambda number, body: Answer(status=400) if number >= 20 else None) as endpoint:
+        with pytest.raises(CromeError, match=r"so were the 32 requests before, .* ChatSettings\.unanswered"):
+            ask(endpoint, requests, tmp_path, concurrency=1)
+        assert len(endpoint.requests) == 20 + 33
+        with pytest.raises(CromeError, match="so were the 32 requests before"):  # Replies that are kept are no sign.
+            ask(endpoint, requests, tmp_path, concurrency=1)
+        replies, _ = ask(endpoint, requests, tmp_path, concurrency=1, unanswered=40)
+        assert sum(isinstance(reply, Rewrite) for reply in replies) == 20
+
+
+def test_a_run_all_of_whose_requests_are_refused_fails_however_few_they_are(tmp_path):
+    def behave(number, body):
+        return Answer(status=422) if "bad" in body["messages"][1]["content"] else None
+
+    bad = intervention("This is bad.")
+    with FakeEndpoint(behave) as endpoint:
+        with pytest.raises(CromeError, match=r"HTTP 422: .* all of the 1 requests were refused"):
+            ask(endpoint, [bad, bad], tmp_path)
+        (declined,), _ = ask(endpoint, [bad], tmp_path, unanswered=1)
+        assert declined == Declined("the endpoint refuses it (HTTP 422)")
+        ask(endpoint, [intervention(), bad], tmp_path)
+        (_, again), _ = ask(endpoint, [intervention(), bad], tmp_path)  # The first is kept.
+        assert again == declined
+
+
+def test_a_request_that_fails_alone_may_be_allowed_for():
+    """It may be the last one, and the endpoint well: no other reply can show it."""
+    with FakeEndpoint(lambda number, body: Answer(status=500)) as endpoint:
+        (reply,), _ = ask(endpoint, [intervention()], attempts=2, unanswered=1)
+        assert reply == Declined("failed 2 times, at last with HTTP 500")
+        with pytest.raises(CromeError, match=r"failed 2 times.* allow for it by ChatSettings\.unanswered=1"):
+            ask(endpoint, [intervention("This."), intervention("That.")], attempts=2, unanswered=1)
+
+
 @pytest.mark.parametrize(
     ("status", "said"), [(401, "check the key in MY_KEY"), (403, "check the key"), (404, "check ChatSettings")]
 )
@@ -177,6 +214,36 @@ def test_an_endpoint_that_stays_down_stops_the_run_and_the_next_run_goes_on_from
         assert lines == expected
         assert len(endpoint.requests) == whole - 40
         assert oracle.traffic.cached == 40
+
+
+def test_an_endpoint_that_dies_while_many_requests_wait_for_their_turn_loses_none_of_them(tmp_path):
+    """As with crome.gin: rewrites wait in line while questions are answered, and the endpoint is gone for all of them.
+
+    What was under way when it died comes in after the first of the others has failed.
+    """
+
+    def behave(number, body):
+        if number < 150 - 64:
+            return None
+        return Answer(latency_s=0.3) if number < 150 else Answer(status=503)
+
+    groups = [
+        build_group(
+            id=f"g{k}",
+            prompt=f"How many rivers are there in country {k}?",
+            responses=[f"There are {k} of them here.", f"There are none at all, {k}."],
+            comparisons=[Comparison(0, 1)],
+        )
+        for k in range(45)
+    ]
+    recipe = Recipe(
+        rubrics_per_prompt=5, degrade_per_pair=5, upgrade_per_pair=5, align_per_pair=0, neutrals_per_group=0
+    )
+    with FakeEndpoint(behave) as endpoint:
+        chosen = settings(endpoint, tmp_path, attempts=3, concurrency=64)
+        with pytest.raises(CromeError, match="failed 3 times, at last with HTTP 503"):
+            augment(chosen, groups, recipe)
+        assert endpoint.answered == 150
 
 
 def test_further_fields_are_sent_and_a_temperature_of_none_is_not(tmp_path):
@@ -291,13 +358,47 @@ def test_a_budget_of_tokens_stops_the_run_before_it_is_passed_and_a_higher_one_g
         assert len({json.dumps(body) for body in endpoint.requests}) == len(endpoint.requests)
 
 
+def test_a_limit_on_the_rate_costs_no_request_however_often_it_is_met():
+    """More often than a request may fail, and while others are answered."""
+    turned_away = collections.Counter()
+
+    def behave(number, body):
+        text = body["messages"][1]["content"]
+        turned_away[text] += "unlucky" in text
+        return Answer(status=429) if 0 < turned_away[text] <= 5 else None
+
+    with FakeEndpoint(behave) as endpoint:
+        requests = [intervention(f"Text {k} is {'unlucky' if k % 10 == 0 else 'here'}.") for k in range(80)]
+        replies, oracle = ask(endpoint, requests, attempts=2, concurrency=2)
+        assert all(isinstance(reply, Rewrite) for reply in replies)
+        assert oracle.traffic.failed == {"HTTP 429": 40}
+
+
+def test_where_nothing_but_429_comes_for_long_the_run_stops_and_says_what_the_endpoint_said(monkeypatch, tmp_path):
+    monkeypatch.setattr("crome_jax.augment.oracles.chat.client.LONGEST_LIMITED_S", 0.2)
+    body = json.dumps({"error": {"message": "Quota exceeded for requests per day"}}).encode()
+    with FakeEndpoint(lambda number, _: Answer(status=429, body=body) if number >= 5 else None) as endpoint:
+        with pytest.raises(CromeError, match=r"no request was answered, at last with HTTP 429: .*per day.* is kept"):
+            ask(endpoint, [intervention(f"Text {k}.") for k in range(20)], tmp_path, attempts=2)
+        assert endpoint.answered == 5
+
+
+def test_a_quota_that_is_used_up_stops_the_run_at_once():
+    said = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
+    body = json.dumps({"error": said}).encode()
+    with FakeEndpoint(lambda number, _: Answer(status=429, body=body)) as endpoint:
+        with pytest.raises(CromeError, match=r"exceeded your current quota.*raise the quota of the account"):
+            ask(endpoint, [intervention(f"Text {k}.") for k in range(20)], concurrency=2)
+        assert len(endpoint.requests) <= 2
+
+
 def test_a_request_that_always_fails_while_others_are_answered_is_declined_and_the_run_goes_on():
     def behave(number, body):
         return Answer(status=500) if "poison" in body["messages"][1]["content"] else None
 
     with FakeEndpoint(behave) as endpoint:
-        requests = [intervention(f"Text {k} is {'poison' if k == 5 else 'here'}.") for k in range(300)]
-        replies, oracle = ask(endpoint, requests, attempts=3, concurrency=4, backoff_s=0.4, longest_wait_s=0.4)
+        requests = [intervention(f"Text {k} is {'poison' if k == 5 else 'here'}.") for k in range(80)]
+        replies, oracle = ask(endpoint, requests, attempts=3, concurrency=4)
         assert replies[5] == Declined("failed 3 times, at last with HTTP 500")
         assert all(isinstance(reply, Rewrite) for k, reply in enumerate(replies) if k != 5)
         assert oracle.traffic.failed == {"HTTP 500": 3}
@@ -444,8 +545,9 @@ def test_recorded_replies_give_the_same_groups_without_any_endpoint(tmp_path):
     lines, again, oracle = augment(away, completer=Replay)
     assert (lines, again) == (expected, account)
     assert oracle.traffic.sent == 0
-    _, account, oracle = augment(dataclasses.replace(away, model="never asked"), completer=Replay)
-    assert account.dropped["rubrics", "every attribute", "no recorded reply"] == len(GROUPS)
+    other = dataclasses.replace(away, model="never asked", unanswered=10**6)
+    with pytest.raises(CromeError, match=r"42 of 42 replies are not recorded there \(never asked, .* recorded$"):
+        augment(other, completer=Replay)
     with pytest.raises(CromeError, match="no such folder"):
         augment(dataclasses.replace(away, cache=str(tmp_path / "elsewhere")), completer=Replay)
 
@@ -489,6 +591,37 @@ def test_a_dry_run_of_a_run_that_was_stopped_counts_what_is_still_to_be_sent(tmp
         assert left.kept == before  # The malformed reply and the one after it among them.
         assert left.requests - left.kept == endpoint.answered - before
     assert f"{left.requests - left.kept:,} to be sent" in str(left)
+
+
+def test_a_replay_lacks_no_reply_unless_that_is_allowed(tmp_path):
+    with FakeEndpoint() as endpoint:
+        recorded = settings(endpoint, tmp_path)
+        ask(endpoint, [intervention("This was asked.")], tmp_path)
+    asked = [intervention("This was asked."), intervention("This was not."), intervention("Nor was this.")]
+    for allowed in (0, 1, 2):
+        chosen = dataclasses.replace(recorded, unanswered=allowed)
+        said = pytest.raises(CromeError, match=r"2 of 3 replies are not recorded there .*ChatSettings\.unanswered=2")
+        with contextlib.nullcontext() if allowed == 2 else said, ChatOracle(chosen, Replay) as oracle:
+            replies = [oracle.submit(request).result() for request in asked]
+        assert replies[1:] == [Declined("no recorded reply")] * 2
+
+
+@pytest.mark.parametrize("judged_before", [True, False])
+def test_a_dry_run_counts_the_judgements_of_rewrites_that_are_there_already(judged_before, tmp_path):
+    """Of a run with a judge that was stopped, and of a finished one without, to which a judge is added."""
+    few = GROUPS[:6]
+    judging = Recipe(rubrics_per_prompt=2, chain_steps=2, paraphrase_per_pair=1, judge=True)
+    with FakeEndpoint(lambda number, body: Answer(status=401) if number == 70 and judged_before else None) as endpoint:
+        chosen = settings(endpoint, tmp_path, concurrency=2)
+        recipe = judging if judged_before else dataclasses.replace(judging, judge=False)
+        with pytest.raises(CromeError) if judged_before else contextlib.nullcontext():
+            augment(chosen, few, recipe)
+        before = endpoint.answered
+        left = Estimate(chosen)
+        list(augment_groups(few, oracle=left, recipe=judging))
+        augment(chosen, few, judging)
+        assert left.kept == before
+        assert left.requests - left.kept == endpoint.answered - before > 20
 
 
 def test_no_question_is_paid_for_once_a_pair_that_its_answer_is_in(tmp_path):

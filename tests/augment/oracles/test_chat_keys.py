@@ -7,8 +7,11 @@ import pytest
 from asking import KEY, ask, augment, intervention, settings
 from fake_endpoint import Answer, FakeEndpoint
 
+from crome_jax.augment.oracles.base import Rewrite
 from crome_jax.augment.oracles.chat.database import Database
+from crome_jax.augment.oracles.chat.estimate import Estimate
 from crome_jax.augment.oracles.chat.oracle import ChatOracle
+from crome_jax.augment.oracles.chat.replay import Replay
 from crome_jax.augment.oracles.chat.settings import ChatSettings
 from crome_jax.errors import CromeError
 
@@ -80,6 +83,32 @@ def test_without_a_key_openai_is_not_asked(monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(CromeError, match="OPENAI_API_KEY is not set"):
         ChatOracle(ChatSettings("gpt"))
+
+
+def test_without_the_key_that_is_named_for_it_no_endpoint_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", " \n")
+    with FakeEndpoint() as endpoint:
+        chosen = settings(endpoint, tmp_path, api_key_env="MY_KEY")
+        with pytest.raises(CromeError, match=r"MY_KEY is not set; export the API key in it, or set .* to None"):
+            ask(endpoint, [intervention()], tmp_path, api_key_env="MY_KEY")
+        assert endpoint.requests == []
+        Estimate(chosen).submit(intervention())  # A dry run needs none, nor does what was recorded.
+        ask(endpoint, [intervention()], tmp_path)
+        with ChatOracle(chosen, Replay) as oracle:
+            assert isinstance(oracle.submit(intervention()).result(), Rewrite)
+
+
+@pytest.mark.parametrize("said", ["API key not valid. Please pass a valid API key.", "API key expired."])
+def test_a_key_that_gemini_does_not_take_stops_the_run_although_it_says_so_as_of_a_wrong_request(
+    said, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MY_KEY", KEY)
+    body = json.dumps([{"error": {"code": 400, "message": said, "status": "INVALID_ARGUMENT"}}]).encode()
+    with FakeEndpoint(lambda number, _: Answer(status=400, body=body) if number >= 10 else None) as endpoint:
+        requests = [intervention(f"Text {k}.") for k in range(60)]
+        with pytest.raises(CromeError, match=r"HTTP 400: .*API key.*; check the key in MY_KEY"):
+            ask(endpoint, requests, tmp_path, api_key_env="MY_KEY", concurrency=2)
+        assert len(endpoint.requests) <= 12
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """One request to an OpenAI-compatible endpoint and its reply, whatever happens on the way."""
 
 import asyncio
-import collections
 import dataclasses
 import email.utils
+import itertools
 import json
 import os
 import random
@@ -23,60 +23,45 @@ from crome_jax.augment.oracles.chat.database import Database
 from crome_jax.augment.oracles.chat.limits import Limits, asleep
 from crome_jax.augment.oracles.chat.prompts import Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings, estimate_prompt, estimate_tokens
+from crome_jax.augment.oracles.chat.traffic import Traffic
 from crome_jax.errors import CromeError
 
 _OPENAI = "https://api.openai.com/v1"
 _REFUSED_REQUEST = (400, 413, 415, 422)
-_AGAIN = (408, 409, 425, 429)
-_FIRST_REFUSED = 8
-"""So many requests refused and none answered: it is the configuration that is wrong, not the requests."""
+_LIMITED = 429
+_AGAIN = (408, 409, 425, _LIMITED)
+_REFUSED_IN_A_ROW = 32
+"""So many requests refused since one was answered: it is the configuration that is wrong, not the requests."""
+
+_BAD_KEY = re.compile(r"API[ _]key[ _](?:not valid|invalid|expired)", re.IGNORECASE)
+"""What Gemini says of a key with HTTP 400, as of a request that is wrong."""
 
 _ANSWERED_MEANWHILE = 32
-"""Replies to others from which a request that fails every time is at fault, and not the endpoint."""
+"""Replies to others, beyond those that were under way, from which a request that fails every time is at fault."""
 
 LONGEST_RETRY_AFTER_S = 600.0
 
-
-@dataclasses.dataclass
-class Traffic:
-    """What went over the wire of this process, since it began.
-
-    Args:
-        sent: attempts.
-        answered: replies that came.
-        cached: replies found on disk, or under way already.
-        kept: of these, replies that another run had paid for.
-        prompt_tokens, reply_tokens: as `Budget` counts them.
-        failed: reason -> attempts that brought no reply.
-        malformed: reason -> replies that could not be used.
-    """
-
-    sent: int = 0
-    answered: int = 0
-    cached: int = 0
-    kept: int = 0
-    prompt_tokens: int = 0
-    reply_tokens: int = 0
-    failed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    malformed: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+LONGEST_LIMITED_S = 1800.0
+"""Seconds without any reply after which a limit on the rate is taken for a quota that is used up."""
 
 
 class _Failed(Exception):
     """An attempt that brought no reply and may be made again."""
 
-    def __init__(self, reason: str, retry_after: float = 0.0, *, sent: bool = False):
+    def __init__(self, reason: str, retry_after: float = 0.0, *, sent: bool = False, limited: str | None = None):
         self.reason, self.retry_after = reason, retry_after
+        self.limited = limited  # What the endpoint says of its limit on the rate: no fault of this request.
         self.sent = sent  # It may be billed although nothing came.
 
 
 class ChatClient:
     """Sends requests, concurrently and within limits, and keeps what comes back.
 
-    All of it runs in one event loop. A request that fails in passing (429, 5xx, time-outs, connections that break) is
-    sent again after a while, and Declined where that never helps while others are answered; one that the endpoint
-    refuses for what it is (400, 413, 422) is Declined at once; what no further attempt can mend (a wrong key, no such
-    model, a spent budget, an endpoint that stays down) stops the client: no further request is sent, those under way
-    come in and are kept, and nobody sleeps on.
+    All of it runs in one event loop. A request that fails in passing (5xx, time-outs, connections that break) is sent
+    again after a while, and Declined where that never helps while others are answered; one that comes too early (429)
+    is sent again until its time has come; one that the endpoint refuses for what it is (400, 413, 422) is Declined at
+    once; what no further attempt can mend (a wrong key, no such model, a spent budget or quota, an endpoint that stays
+    down) stops the client: no further request is sent, those under way come in and are kept, and nobody sleeps on.
 
     Args:
         settings: see there.
@@ -93,8 +78,11 @@ class ChatClient:
                 f"the environment variable {variable} holds characters that no key has, such as a line break or a "
                 "letter with an accent; export the API key in it again"
             )
-        if not key and settings.base_url is None:
-            raise CromeError(f"the environment variable {variable} is not set; export the API key in it")
+        if not key and variable:
+            fix = "export the API key in it"
+            if settings.base_url is not None:
+                fix += ", or set ChatSettings.api_key_env to None where the endpoint wants none"
+            raise CromeError(f"the environment variable {variable} is not set; {fix}")
         if key and key in json.dumps(dict(settings.extra or {}), ensure_ascii=False):
             raise CromeError(f"ChatSettings.extra holds the key of {variable}, which would be kept; take it out")
         self._secret = key
@@ -120,6 +108,10 @@ class ChatClient:
         self._under_way: dict[str, asyncio.Task[Completion | Declined]] = {}
         self._stopped: CromeError | None = None
         self._stopping = asyncio.Event()
+        self._limited_since: float | None = None  # The first 429 since a reply came.
+        self._refusals, self._refusal = 0, ""  # Requests refused since a reply came, and what was said of the last.
+        self._failed_alone = 0
+        self._replied = False
         self._jitter = random.Random()
         self.budget = Budget(settings, self._database, run)
         self.traffic = Traffic()
@@ -135,17 +127,23 @@ class ChatClient:
         key = request_key(text)
         task = self._under_way.get(key)
         if task is None and self._cache is not None and (found := self._find(key)) is not None:
-            self.traffic.cached += 1
-            self.traffic.kept += found.run != self.budget.run
+            self.traffic.count(cached=1, kept=found.run != self.budget.run)
             return found.completion
         if task is None:
             task = asyncio.get_running_loop().create_task(self._fetch(key, text, body))
             self._under_way[key] = task
             task.add_done_callback(lambda done: self._finished(key, done))
         else:
-            self.traffic.cached += 1
+            self.traffic.count(cached=1)
         # Whoever asked may go away; what is sent is paid for, and comes in.
         return await asyncio.shield(task)
+
+    def check(self) -> None:
+        """Raise CromeError where every request was refused, however few they were."""
+        if self._refusal and not self._replied and self._refusals > self._settings.unanswered:
+            raise CromeError(
+                f"{self._place}: {self._refusal}; all of the {self._refusals} requests were refused, check ChatSettings"
+            )
 
     async def close(self) -> None:
         """Send nothing more, wait for what is under way, and close the connections."""
@@ -162,16 +160,18 @@ class ChatClient:
     def _find(self, key: str) -> Found | None:
         self._check()
         try:
-            return self._cache.get(key)
+            found = self._cache.get(key)
         except CromeError as e:
             raise self._stop(e) from None
+        self._replied = self._replied or found is not None
+        return found
 
     async def _fetch(self, key: str, text: str, body: dict[str, Any]) -> Completion | Declined:
         settings = self._settings
         most = (estimate_prompt(body), settings.max_reply_tokens)
-        reason = ""
-        answered = self.traffic.answered
-        for attempt in range(settings.attempts):
+        failed = 0
+        answered = 0  # Replies to others when it first failed: those before that say nothing of the endpoint since.
+        for attempt in itertools.count():
             async with self._slots:
                 self._check()
                 await self._limits.wait(sum(most), self._stopping)
@@ -182,27 +182,51 @@ class ChatClient:
                     raise self._stop(e) from None
                 try:
                     self._check()
+                    self.traffic.count(sent=1)
                     completion = await self._attempt(body, most[0])
                     return self._keep(key, text, completion, held)
                 except _Failed as e:
-                    reason, retry_after = e.reason, e.retry_after
-                    self._count_failed(reason, held, most[0] if e.sent else 0)
+                    failure = e
+                    answered = answered if failed else self.traffic.answered
+                    self._count_failed(e.reason, held, most[0] if e.sent else 0)
                 finally:
                     self.budget.release(held)
-            wait = min(settings.backoff_s * 2**attempt, settings.longest_wait_s) * self._jitter.uniform(0.5, 1.0)
-            if retry_after:
-                self._limits.pause(retry_after)
-            if attempt + 1 < settings.attempts:
-                await asleep(max(wait, retry_after), self._stopping)
-        if self.traffic.answered - answered >= _ANSWERED_MEANWHILE:
+            if failure.limited is not None:
+                self._check_limited(failure.limited)
+            elif (failed := failed + 1) == settings.attempts:
+                break
+            if failure.retry_after:
+                self._limits.pause(failure.retry_after)
+            longest = min(settings.backoff_s * 2 ** min(attempt, 60), settings.longest_wait_s)
+            await asleep(max(longest * self._jitter.uniform(0.5, 1.0), failure.retry_after), self._stopping)
+        reason = f"failed {settings.attempts} times, at last with {failure.reason}"
+        # Those that were under way may have come in although the endpoint takes no further ones.
+        if self.traffic.answered - answered >= settings.concurrency + _ANSWERED_MEANWHILE:
             # The endpoint is well: it is this request that it cannot answer, and every other waits for no mending.
-            return Declined(f"failed {settings.attempts} times, at last with {reason}")
+            return Declined(reason)
+        self._failed_alone += 1
+        if self._failed_alone <= settings.unanswered:
+            return Declined(reason)
         raise self._stop(
             CromeError(
-                f"{self._place}: a request failed {settings.attempts} times, at last with {reason}; what came is kept: "
-                "run the same command again when the endpoint is well, or raise ChatSettings.attempts"
+                f"{self._place}: a request {reason}; what came is kept: run the same command again when the endpoint "
+                "is well, or raise ChatSettings.attempts; where it is well, and only this request fails, allow for it "
+                "by ChatSettings.unanswered=1"
             )
         )
+
+    def _check_limited(self, said: str) -> None:
+        """Stop where for long no request was answered, and the last was turned away for the rate."""
+        now = time.monotonic()
+        self._limited_since = now if self._limited_since is None else self._limited_since
+        if now - self._limited_since >= LONGEST_LIMITED_S:
+            raise self._stop(
+                CromeError(
+                    f"{self._place}: in {LONGEST_LIMITED_S / 60:.0f} minutes no request was answered, at last with "
+                    f"{said}; what came is kept: run the same command again when the quota allows, or ask more slowly "
+                    "(ChatSettings.requests_per_minute, tokens_per_minute, concurrency)"
+                )
+            )
 
     def _keep(self, key: str, text: str, completion: Completion | Declined, held: int | None) -> Completion | Declined:
         """Keep a reply and count what it cost, both or neither."""
@@ -218,9 +242,8 @@ class ChatClient:
                 self.budget.count(held, answered=1, prompt=prompt, reply=reply)
         except CromeError as e:
             raise self._stop(e) from None
-        self.traffic.answered += 1
-        self.traffic.prompt_tokens += prompt
-        self.traffic.reply_tokens += reply
+        self._limited_since, self._refusals, self._replied = None, 0, True
+        self.traffic.count(answered=1, prompt_tokens=prompt, reply_tokens=reply)
         return completion
 
     def _count_failed(self, reason: str, held: int | None = None, prompt_tokens: int = 0) -> None:
@@ -228,11 +251,9 @@ class ChatClient:
             self.budget.count(held, prompt=prompt_tokens, failed=reason)
         except CromeError as e:
             raise self._stop(e) from None
-        self.traffic.failed[reason] += 1
-        self.traffic.prompt_tokens += prompt_tokens
+        self.traffic.count(failed=reason, prompt_tokens=prompt_tokens)
 
     async def _attempt(self, body: dict[str, Any], prompt_tokens: int) -> Completion | Declined:
-        self.traffic.sent += 1
         refusal = None
         try:
             async with asyncio.timeout(self._settings.timeout_s):
@@ -256,18 +277,27 @@ class ChatClient:
     def _refused(self, error: openai.APIStatusError) -> Declined:
         """Tell an error that passes from one of this request and from one of every request."""
         status = error.status_code
-        if (status in _AGAIN or status >= 500) and error.code != "insufficient_quota":
-            raise _Failed(f"HTTP {status}", retry_after(error.response.headers))
-        said = f"HTTP {status}: {self._scrub(error.message)[:300]}"
+        text = _error_text(error)
+        said = f"HTTP {status}: {self._scrub(text)[:300]}"
+        spent = "insufficient_quota" in (error.code, error.type)  # OpenAI's 429 that never ends.
+        if (status in _AGAIN or status >= 500) and not spent:
+            limited = said if status == _LIMITED else None
+            raise _Failed(f"HTTP {status}", retry_after(error.response.headers), limited=limited)
         self._count_failed(f"HTTP {status}")
-        if status in _REFUSED_REQUEST:
-            refused = sum(self.traffic.failed[f"HTTP {code}"] for code in _REFUSED_REQUEST)
-            if self.traffic.answered or self.traffic.cached or refused < _FIRST_REFUSED:
+        bad_key = status in (401, 403) or bool(_BAD_KEY.search(text))
+        if status in _REFUSED_REQUEST and not bad_key:
+            self._refusals, self._refusal = self._refusals + 1, said
+            if self._refusals <= max(_REFUSED_IN_A_ROW, self._settings.unanswered):
                 return Declined(f"the endpoint refuses it (HTTP {status})")
+            said += f"; so were the {self._refusals - 1} requests before, and none was answered meanwhile"
         fix = "check ChatSettings"
-        if status in (401, 403):
+        if spent:
+            fix = "raise the quota of the account; what came is kept: run the same command again"
+        elif bad_key:
             variable = self._settings.key_variable
             fix = f"check the key in {variable}" if variable else "name the key's variable in ChatSettings.api_key_env"
+        elif status in _REFUSED_REQUEST:
+            fix = "check ChatSettings, or allow for so many by ChatSettings.unanswered"
         raise self._stop(CromeError(f"{self._place}: {said}; {fix}"))
 
     @property
@@ -309,6 +339,15 @@ async def exchange(client: openai.AsyncOpenAI, body: dict[str, Any], most: int) 
             if len(content) > most:
                 return None
     return bytes(content)
+
+
+def _error_text(error: openai.APIStatusError) -> str:
+    """Return what an endpoint says of an error; Gemini says it in a list, of which the client makes nothing."""
+    body = error.body[0] if isinstance(error.body, list) and error.body else error.body
+    if isinstance(body, dict):
+        body = body.get("error", body)
+        body = body.get("message") if isinstance(body, dict) else body
+    return " ".join(body.split()) if isinstance(body, str) and body.strip() else error.message
 
 
 def _read(content: bytes, prompt_tokens: int) -> Completion:

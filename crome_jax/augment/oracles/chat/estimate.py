@@ -5,7 +5,6 @@ from concurrent.futures import Future
 from typing import Any
 
 from crome_jax.augment.oracles.base import (
-    Direction,
     Intervention,
     Judgement,
     Question,
@@ -124,8 +123,6 @@ def _reply(request: Request, key: str) -> Reply:
     if isinstance(request, Question):
         return tuple(Rubric(f"attribute {k}", "What an answer that is good in it does.") for k in range(request.count))
     if isinstance(request, Judgement):
-        # The text says in its last word which way it went; see below.
-        moved = Direction(request.after.rpartition(" ")[2])
-        return Verdict(moved if moved in (Direction.UPGRADE, Direction.DEGRADE) else None, only=True)
+        return Verdict(None, only=True)  # A judgement is the last that is asked of a group: no request depends on it.
     assert isinstance(request, Intervention)
     return Rewrite(f"{request.text} {key[:12]} {request.direction}", "estimated")

@@ -10,9 +10,10 @@ from crome_jax.augment.oracles.base import Declined, Intervention, Question, Rep
 from crome_jax.augment.oracles.chat import replies
 from crome_jax.augment.oracles.chat.budget import Budget
 from crome_jax.augment.oracles.chat.cache import Completion
-from crome_jax.augment.oracles.chat.client import ChatClient, Traffic
+from crome_jax.augment.oracles.chat.client import ChatClient
 from crome_jax.augment.oracles.chat.prompts import Prompts, Rendered
 from crome_jax.augment.oracles.chat.settings import ChatSettings
+from crome_jax.augment.oracles.chat.traffic import Traffic
 from crome_jax.groups import Message
 
 
@@ -24,11 +25,15 @@ class Completer(Protocol):
 
     async def complete(self, rendered: Rendered, sample: int = 0) -> Completion | Declined: ...
 
+    def check(self) -> None: ...
+
     async def close(self) -> None: ...
 
 
 class ChatOracle:
-    """Names attributes, rewrites and judges by asking a model; a context manager, whose end awaits what is under way.
+    """Names attributes, rewrites and judges by asking a model.
+
+    A context manager, whose end checks what came and awaits what is under way.
 
     An event loop in a thread of its own does the asking, so that whoever submits requests need not know of it.
 
@@ -61,8 +66,16 @@ class ChatOracle:
     def __enter__(self) -> "ChatOracle":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *exception) -> None:
+        try:
+            if kind is None:
+                self.check()
+        finally:
+            self.close()
+
+    def check(self) -> None:
+        """Raise CromeError where so many requests got no reply that what was made is not what was asked for."""
+        self._completer.check()
 
     def close(self) -> None:
         """Send nothing more, wait for what is under way, end the thread."""
@@ -101,7 +114,8 @@ class ChatOracle:
             reply = completion if isinstance(completion, Declined) else replies.parse(request, rendered, completion)
             if reply not in replies.MALFORMED:
                 break
-            self.traffic.malformed[reply.reason] += 1
+            self.traffic.count(malformed=reply.reason)
+        self.traffic.count(asked=1, unanswered=completion.reason if isinstance(completion, Declined) else None)
         return reply
 
     def _run(self, coroutine):

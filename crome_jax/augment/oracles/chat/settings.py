@@ -38,7 +38,11 @@ class ChatSettings:
             those of the prompt, estimated, and `max_reply_tokens`. All processes of a machine that have the same cache
             keep them together; of several machines each is to be given its part.
         timeout_s: seconds from sending a request to the end of its reply.
-        attempts: times a request is sent before the run is stopped.
+        attempts: times that a request fails before it is declined or, where no others are answered, the run is stopped.
+            HTTP 429 is no failure: it is waited for, however often it comes.
+        unanswered: requests that may go without a reply though nothing shows that they are at fault: they failed, or
+            were refused, while no others were answered. They are dropped and counted; with one more the run fails. In a
+            replay those that were not recorded.
         backoff_s, longest_wait_s: seconds waited before the second attempt, doubled for each further one, and at most;
             of each a random half or more. Retry-After is honoured beyond that.
         extra: further fields of every request, as {"reasoning_effort": "low"}; JSON, none that a setting writes, and no
@@ -73,6 +77,7 @@ class ChatSettings:
     tokens_per_minute: float | None = None
     timeout_s: float = 120.0
     attempts: int = 10
+    unanswered: int = 0
     backoff_s: float = 1.0
     longest_wait_s: float = 60.0
     extra: Mapping[str, Any] | None = None
@@ -105,7 +110,7 @@ class ChatSettings:
             if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise CromeError(f"ChatSettings.{name} is {getattr(self, name)}, not positive; correct the value")
         not_negative = ("temperature", "resamples", "backoff_s", "longest_wait_s", "prompt_price", "reply_price")
-        for name in (*not_negative, "token_budget", "money_budget"):
+        for name in (*not_negative, "unanswered", "token_budget", "money_budget"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
                 raise CromeError(f"ChatSettings.{name} is {getattr(self, name)}, negative; correct the value")
         prices = (self.prompt_price, self.reply_price)
