@@ -2,6 +2,8 @@
 
 The softmax is summed up block by block (FlashAttention-2, arXiv 2307.08691); the gradient computes the logits again
 from their log-sum-exp. A program goes through the blocks that `visits_of` lists for its own, and through no others.
+Pallas can write for Triton on a machine without a GPU, so that the tests see this lowered; JAX 0.11 announces that it
+will go, in favour of Mosaic, which only newer GPUs have.
 """
 
 import functools
