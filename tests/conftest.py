@@ -35,6 +35,24 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as slow the cases that `slow_cases.txt` names.
+
+    Raises:
+        pytest.UsageError: where a file that was collected whole lacks a case that is named.
+    """
+    tests = Path(__file__).parent
+    lines = (tests / "slow_cases.txt").read_text().splitlines()
+    named = {line for line in lines if line and not line.startswith("#")}
+    collected = {f"{item.path.relative_to(tests)}::{item.name}": item for item in items}
+    for case in named & collected.keys():
+        collected[case].add_marker(pytest.mark.slow)
+    files = {case.partition("::")[0] for case in collected}
+    missing = [case for case in sorted(named - collected.keys()) if case.partition("::")[0] in files]
+    if missing and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"tests/slow_cases.txt names {missing[0]}, which is not there; correct it")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of real data sets beside the checkout; skip where it is absent."""

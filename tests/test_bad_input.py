@@ -20,6 +20,7 @@ import pyarrow.parquet
 import pytest
 from test_cli_models import TINY, run
 
+from crome_jax import files
 from crome_jax.data.datasets.causal_testbed import CausalTestbedConfig, generate_groups
 from crome_jax.groups import to_json
 from crome_jax.training import bench
@@ -375,6 +376,7 @@ def test_a_card_is_never_beside_other_data_than_its_own(place, tmp_path, capfd, 
     def refuse(*flags):
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
+            patch.setattr(files, "_exchange", lambda *_: False)
             assert "cannot be written (Input/output error)" in refused(capfd, *command, *flags)
 
     refuse()

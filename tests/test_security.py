@@ -112,6 +112,7 @@ def test_an_index_of_weights_names_no_file_outside_its_folder(tmp_path, elsewher
 
 ENVIRONMENT = {
     "augment/oracles/chat/client.py",  # The key, which the tests below look for.
+    "cli.py",  # For JAX and libtpu, by names that no key has.
     "training/processes.py",
     "training/topology.py",
     "weights/packages.py",

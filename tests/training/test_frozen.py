@@ -93,7 +93,7 @@ class Stores:
         return HiddenStore(self.folder, base, trainable, dtype, self.limit)
 
     def encode(self, rows, known):
-        trunk = make_trunk(CFG, mesh)
+        trunk = make_trunk(CFG, self.mesh)
         return precompute_hidden(rows, self.frozen, trunk, self.mesh, width=CFG.width, known=known)
 
     def bytes(self):
