@@ -6,17 +6,13 @@ Pallas can write for Triton on a machine without a GPU, so that the tests see th
 will go, in favour of Mosaic, which only newer GPUs have.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float
 
-from crome_jax.models.attention_tpu import NOT_SEEN, bound
-from crome_jax.models.execution import SAVED
+from crome_jax.models.attention_kernels import NOT_SEEN, attend_padded, bound, differentiable
 from crome_jax.models.masks import Places, may_meet, sees, visits_of
 from crome_jax.models.precision import precision_of
 
@@ -41,37 +37,9 @@ def attend_gpu(
             blocks would not fit into registers.
         interpret: run the kernel step by step in XLA, on any device: for tests.
     """
-    t, e = q.shape[1], q.shape[-1]
-    wide = max(16, pl.next_power_of_2(e))  # Triton's tensors have such sizes only.
+    wide = max(16, pl.next_power_of_2(q.shape[-1]))  # Triton's tensors have such sizes only.
     block = (32 if wide > 128 else 64) if block is None else block
-    fill = -t % block
-    along_heads = lambda x: jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, wide - e))).swapaxes(1, 2)  # noqa: E731
-    places = Places(*(jnp.pad(ids, ((0, 0), (0, fill))) for ids in places))  # With more padding, seen by padding alone.
-    y = _attend(along_heads(q), along_heads(k), along_heads(v), places, window, cap, block, interpret)
-    return y.swapaxes(1, 2)[:, :t, :, :e]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
-def _attend(q, k, v, places, window, cap, block, interpret):
-    return _forward(q, k, v, places, window, cap, block, interpret)[0]
-
-
-def _attend_forward(q, k, v, places, window, cap, block, interpret):
-    y, lse = (checkpoint_name(x, SAVED) for x in _forward(q, k, v, places, window, cap, block, interpret))
-    return y, (q, k, v, places, y, lse)
-
-
-def _attend_backward(window, cap, block, interpret, kept, dy):
-    q, k, v, places, y, lse = kept
-    # What the softmax takes off each logit's gradient: the same for all keys of a query.
-    drift = (y.astype(jnp.float32) * dy.astype(jnp.float32)).sum(-1)
-    options = {"window": window, "cap": cap, "block": block, "interpret": interpret}
-    dq = _query_gradient(q, k, v, dy, lse, drift, places, **options)
-    dk, dv = _key_gradients(q, k, v, dy, lse, drift, places, **options)
-    return dq, dk, dv, None
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
+    return attend_padded(_attend, q, k, v, places, window, cap, block, wide, interpret)
 
 
 def _forward(
@@ -200,6 +168,9 @@ def _key_gradients(q, k, v, dy, lse, drift, places, *, window, cap, block, inter
         outputs=[(jax.ShapeDtypeStruct(x.shape, x.dtype), of_key) for x in (k, v)],
         interpret=interpret,
     )
+
+
+_attend = differentiable(_forward, _query_gradient, _key_gradients)
 
 
 def _slopes(q, k, v, dy, lse, drift, mask, cap):

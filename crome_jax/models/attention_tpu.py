@@ -6,25 +6,21 @@ attention of JAX does for masks known in advance. Splash attention takes a mask 
 squared booleans in memory; here the ids of the tokens are enough.
 """
 
-import functools
 import math
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from crome_jax.models.execution import SAVED
+from crome_jax.models.attention_kernels import NOT_SEEN, attend_padded, bound, differentiable
 from crome_jax.models.masks import Places, Visits, may_meet, sees, visits_of
 from crome_jax.models.precision import precision_of
 
 _BLOCK = 512
 """Tokens of a block: smaller ones skip more, but leave the matrix unit waiting for its operands."""
 _LANES = 128
-NOT_SEEN = -0.7 * float(jnp.finfo(jnp.float32).max)
-"""The logit of what may not be seen: finite, so that the difference of two is 0 and never NaN."""
 
 
 def attend_tpu(
@@ -48,34 +44,7 @@ def attend_tpu(
     """
     t = q.shape[1]
     block = min(_BLOCK, _LANES * math.ceil(t / _LANES)) if block is None else block
-    fill = -t % block
-    along_heads = lambda x: jnp.pad(x, ((0, 0), (0, fill), (0, 0), (0, 0))).swapaxes(1, 2)  # noqa: E731
-    places = Places(*(jnp.pad(ids, ((0, 0), (0, fill))) for ids in places))  # With more padding, seen by padding alone.
-    y = _attend(along_heads(q), along_heads(k), along_heads(v), places, window, cap, block, interpret)
-    return y.swapaxes(1, 2)[:, :t]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
-def _attend(q, k, v, places, window, cap, block, interpret):
-    return _forward(q, k, v, places, window, cap, block, interpret)[0]
-
-
-def _attend_forward(q, k, v, places, window, cap, block, interpret):
-    y, lse = (checkpoint_name(x, SAVED) for x in _forward(q, k, v, places, window, cap, block, interpret))
-    return y, (q, k, v, places, y, lse)
-
-
-def _attend_backward(window, cap, block, interpret, kept, dy):
-    q, k, v, places, y, lse = kept
-    # What the softmax takes off each logit's gradient: the same for all keys of a query.
-    drift = (y.astype(jnp.float32) * dy.astype(jnp.float32)).sum(-1)[:, :, None]
-    options = {"window": window, "cap": cap, "block": block, "interpret": interpret}
-    dq = _query_gradient(q, k, v, dy, lse, drift, places, **options)
-    dk, dv = _key_gradients(q, k, v, dy, lse, drift, places, **options)
-    return dq, dk, dv, None
-
-
-_attend.defvjp(_attend_forward, _attend_backward)
+    return attend_padded(_attend, q, k, v, places, window, cap, block, q.shape[-1], interpret)
 
 
 def _forward(
@@ -270,20 +239,15 @@ def _key_gradients(q, k, v, dy, lse, drift, places, *, window, cap, block, inter
     )
 
 
+_attend = differentiable(_forward, _query_gradient, _key_gradients)
+
+
 def _turned_slopes(q, k, v, dy, lse, drift, mask, cap):
     """Return the weights and the gradient of the logits of a block, keys first: lse and drift are rows of lanes."""
     logits, slope = bound(_product(k, q, 1, 1), cap)
     weights = jnp.exp(jnp.where(mask, logits, NOT_SEEN) - lse)
     slopes = weights * (_product(v, dy, 1, 1) - drift)
     return weights, slopes if slope is None else slopes * slope
-
-
-def bound(logits: Float[Array, "N M"], cap: float | None) -> tuple[Float[Array, "N M"], Float[Array, "N M"] | None]:
-    """Return the softly bounded logits and by what their gradient is to be multiplied."""
-    if cap is None:
-        return logits, None
-    bent = jnp.tanh(logits / cap)
-    return cap * bent, 1.0 - bent * bent
 
 
 def _product(a: Float[Array, "N C"], b: Array, axis_a: int, axis_b: int) -> Float[Array, "N M"]:
