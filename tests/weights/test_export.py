@@ -43,6 +43,18 @@ def tokenizer(tmp_path_factory):
     return load_tokenizer(folder)
 
 
+def logits(model, reader, texts: list[str], size: int, side: str) -> list[float]:
+    """Return what transformers gives for texts, so many at once, padded at that side."""
+    found = []
+    for start in range(0, len(texts), size):
+        batch = reader(
+            texts[start : start + size], padding=True, padding_side=side, add_special_tokens=False, return_tensors="pt"
+        )
+        with torch.no_grad():
+            found += model(**batch).logits[:, 0].tolist()
+    return found
+
+
 def export(out, model, cfg, tokenizer, **options):
     params = from_torch(model.state_dict(), cfg)
     write_folder(out, params, cfg, tokenizer, context=4096, card="# A card\n", **options)
@@ -101,14 +113,7 @@ def test_rewards_through_transformers_are_ours(family, tokenizer, tmp_path):
     texts = rendered(reader, groups)[:8]
     for side in ("left", "right"):
         for size in (1, 2, 3, 8):
-            found = []
-            for start in range(0, len(texts), size):
-                batch = reader(
-                    texts[start : start + size], padding=True, padding_side=side, add_special_tokens=False,
-                    return_tensors="pt",
-                )  # fmt: skip
-                with torch.no_grad():
-                    found += model(**batch).logits[:, 0].tolist()
+            found = logits(model, reader, texts, size, side)
             # 1e-3 is what was asked for; float32 on both sides gives this.
             np.testing.assert_allclose(found, expected, atol=2e-5, rtol=2e-5)
 
@@ -292,14 +297,7 @@ def test_a_classifier_trained_elsewhere_is_scored_where_transformers_scores_it(t
     reader.pad_token = padding
     texts = rendered(reader, groups)
     for size, side in ((1, "right"), (len(texts), "left"), (len(texts), "right")):
-        theirs = []
-        for start in range(0, len(texts), size):
-            batch = reader(
-                texts[start : start + size], padding=True, padding_side=side, add_special_tokens=False,
-                return_tensors="pt",
-            )  # fmt: skip
-            with torch.no_grad():
-                theirs += model(**batch).logits[:, 0].tolist()
+        theirs = logits(model, reader, texts, size, side)
         np.testing.assert_allclose(rewards, theirs, atol=2e-5, rtol=2e-5)
 
 
