@@ -95,13 +95,15 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
         return "refused to rewrite"
     if _in_another_language(source, text):
         return "another language"
+    mine = None
     for sibling in growth.responses[len(growth.group.responses) :]:
         other = spoken(sibling.text)
         if words == other:
             return "near-duplicate of another answer"
         # Paraphrases change every word; of what is rewritten along one attribute the same change is the same edit.
         if sibling.parent == parent and direction is not Direction.PARAPHRASE:
-            mine, theirs = _changes(spoken(source), words), _changes(spoken(source), other)
+            mine = _changes(spoken(source), words) if mine is None else mine
+            theirs = _changes(spoken(source), other)
             if mine and theirs and len(mine & theirs) >= SAME_EDIT * len(mine | theirs):
                 return "near-duplicate of another answer"
     return None

@@ -1,5 +1,6 @@
 """The cache: a database that processes share, that kills leave whole, and that never says absent for unreadable."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -55,6 +56,61 @@ def test_of_two_replies_to_one_request_the_first_stays_and_both_go_on_with_it(tm
     first, second = Completion("first"), Completion("second")
     assert opened(tmp_path).put(key(0), "[]", first) == first
     assert opened(tmp_path).put(key(0), "[]", second) == first
+
+
+def test_what_is_written_at_the_same_time_is_one_transaction_and_is_kept_when_anyone_goes_on(tmp_path):
+    database, begun = Database(tmp_path), []
+    cache = Cache(tmp_path, database)
+    with database.writing() as connection:
+        connection.set_trace_callback(begun.append)  # From here on: its end is the first that is told of.
+
+    async def write(number):
+        kept = await database.written(lambda: cache.put(key(number), "[]", Completion(f"reply {number}")))
+        assert Cache(tmp_path).get(key(number)).completion == kept == Completion(f"reply {number}")
+
+    async def write_all():
+        *others, gone = [asyncio.ensure_future(write(number)) for number in range(21)]
+        await asyncio.sleep(0)
+        gone.cancel()  # Whoever waited for it is gone; it is written all the same.
+        await asyncio.gather(*others)
+
+    asyncio.run(write_all())
+    assert key(20) in Cache(tmp_path)
+    assert [line for line in begun if not line.startswith("insert")] == ["COMMIT", "begin immediate", "COMMIT"]
+
+
+def test_of_what_is_written_at_the_same_time_a_failure_keeps_nothing_and_fails_each(tmp_path):
+    database = Database(tmp_path)
+    cache = Cache(tmp_path, database)
+
+    def fail():
+        raise CromeError("no space")
+
+    async def write_all():
+        writes = [lambda: cache.put(key(0), "[]", Completion("x")), fail, lambda: None]
+        failed = await asyncio.gather(*map(database.written, writes), return_exceptions=True)
+        assert [str(error) for error in failed] == ["no space"] * 3
+        assert key(0) not in cache
+        assert await database.written(lambda: cache.put(key(0), "[]", Completion("y"))) == Completion("y")
+
+    asyncio.run(write_all())
+    assert Cache(tmp_path).get(key(0)).completion == Completion("y")
+
+
+def test_a_reply_that_is_written_holds_no_slot(tmp_path, monkeypatch):
+    waiting = asyncio.Event()
+    write = Database.written
+
+    async def late(self, function):
+        if len(endpoint.requests) < 3:
+            await waiting.wait()
+        waiting.set()
+        return await write(self, function)
+
+    with FakeEndpoint() as endpoint:
+        monkeypatch.setattr(Database, "written", late)  # Until the third request came no reply is written.
+        replies, _ = ask(endpoint, [intervention(f"Text {k}.") for k in range(3)], tmp_path, concurrency=1)
+    assert [reply.text for reply in replies] == [json.loads(sensible(body))["text"] for body in endpoint.requests]
 
 
 def test_looking_makes_nothing(tmp_path):

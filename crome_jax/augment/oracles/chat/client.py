@@ -172,25 +172,26 @@ class ChatClient:
         failed = 0
         answered = 0  # Replies to others when it first failed: those before that say nothing of the endpoint since.
         for attempt in itertools.count():
-            async with self._slots:
-                self._check()
-                await self._limits.wait(sum(most), self._stopping)
-                self._check()
-                try:
-                    held = await self.budget.reserve(*most)
-                except CromeError as e:
-                    raise self._stop(e) from None
-                try:
+            held = None
+            try:
+                async with self._slots:
+                    self._check()
+                    await self._limits.wait(sum(most), self._stopping)
+                    self._check()
+                    try:
+                        held = await self.budget.reserve(*most)
+                    except CromeError as e:
+                        raise self._stop(e) from None
                     self._check()
                     self.traffic.count(sent=1)
                     completion = await self._attempt(body, most[0])
-                    return self._keep(key, text, completion, held)
-                except _Failed as e:
-                    failure = e
-                    answered = answered if failed else self.traffic.answered
-                    self._count_failed(e.reason, held, most[0] if e.sent else 0)
-                finally:
-                    self.budget.release(held)
+                return await self._keep(key, text, completion, held)  # Its slot is another request's by then.
+            except _Failed as e:
+                failure = e
+                answered = answered if failed else self.traffic.answered
+                self._count_failed(e.reason, held, most[0] if e.sent else 0)
+            finally:
+                self.budget.release(held)
             if failure.limited is not None:
                 self._check_limited(failure.limited)
             elif (failed := failed + 1) == settings.attempts:
@@ -228,18 +229,22 @@ class ChatClient:
                 )
             )
 
-    def _keep(self, key: str, text: str, completion: Completion | Declined, held: int | None) -> Completion | Declined:
+    async def _keep(
+        self, key: str, text: str, completion: Completion | Declined, held: int | None
+    ) -> Completion | Declined:
         """Keep a reply and count what it cost, both or neither."""
         if isinstance(completion, Declined):
             return completion
         if len(self._secret) >= 8 and self._secret in completion.content:  # Some endpoint echoes what it is sent.
             completion = dataclasses.replace(completion, content=completion.content.replace(self._secret, "[key]"))
         prompt, reply = completion.prompt_tokens, completion.reply_tokens
+
+        def write() -> Completion:
+            self.budget.count(held, answered=1, prompt=prompt, reply=reply)
+            return completion if self._cache is None else self._cache.put(key, text, completion, self.budget.run)
+
         try:
-            with self._database.writing():
-                if self._cache is not None:
-                    completion = self._cache.put(key, text, completion, self.budget.run)
-                self.budget.count(held, answered=1, prompt=prompt, reply=reply)
+            completion = await self._database.written(write)
         except CromeError as e:
             raise self._stop(e) from None
         self._limited_since, self._refusals, self._replied = None, 0, True

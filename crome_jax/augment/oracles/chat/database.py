@@ -1,16 +1,19 @@
 """The SQLite database of a folder of replies, which every process of this machine that asks shares."""
 
+import asyncio
 import contextlib
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crome_jax.errors import CromeError
 from crome_jax.files import unwritable
+
+T = TypeVar("T")
 
 FILE = "replies.sqlite"
 
@@ -66,6 +69,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._depth = 0
+        self._gathered: list[tuple[Callable[[], Any], asyncio.Future]] = []
 
     def row(self, statement: str, values: Sequence[Any] = ()) -> tuple | None:
         """Return the first row of a query, None where there is none.
@@ -120,6 +124,36 @@ class Database:
                 if self._connection is not None and not self._depth and self._connection.in_transaction:
                     self._connection.rollback()  # Of a commit that failed.
                 raise self._failed("written", e) from None
+
+    async def written(self, write: Callable[[], T]) -> T:
+        """Return what a function returns that writes, called in one transaction with others that come at the same time.
+
+        A transaction takes as much CPU as what is written in it. To be awaited in one event loop only. All of them are
+        written or none: where one raises, so does each.
+
+        Raises:
+            CromeError: where the database cannot be written.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._gathered.append((write, done))
+        if len(self._gathered) == 1:
+            loop.call_soon(self._write_gathered)  # After all that is ready now; to wait for more would be to risk it.
+        return await done
+
+    def _write_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        try:
+            with self.writing():
+                results = [write() for write, _ in gathered]
+        except Exception as e:
+            for _, done in gathered:
+                if not done.done():  # Whoever waited for it may be gone.
+                    done.set_exception(e)
+            return
+        for (_, done), result in zip(gathered, results, strict=True):
+            if not done.done():
+                done.set_result(result)
 
     def close(self) -> None:
         """Let the file go, until it is needed again; what is in memory stays."""

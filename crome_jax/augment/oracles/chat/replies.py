@@ -149,4 +149,4 @@ def _sentence(text: str) -> str | None:
 
 
 def _printable(text: str) -> bool:
-    return not any(unicodedata.category(char) in ("Cc", "Cs") for char in text)
+    return text.isprintable() or not any(unicodedata.category(char) in ("Cc", "Cs") for char in text)

@@ -70,10 +70,13 @@ MOST_SUBJECTS = 3
 def refusals(document: Document) -> list[int]:
     """Return the sentences in which the speaker declines, none where the opening does not."""
     prose = [i for i, s in enumerate(document.sentences) if s.layout is not Layout.VERBATIM]
-    found = [
-        i for i in prose if any(form.search(document.sentences[i].text[:400]) for form in (_REFUSAL, _DECLINE, _SORRY))
-    ]
-    return found if found and found[0] in prose[:OPENING] else []
+
+    def declining(indices: Iterable[int]) -> list[int]:
+        forms = (_REFUSAL, _DECLINE, _SORRY)
+        return [i for i in indices if any(form.search(document.sentences[i].text[:400]) for form in forms)]
+
+    opening = declining(prose[:OPENING])
+    return opening + declining(prose[OPENING:]) if opening else []
 
 
 def only_some_decline(texts: Iterable[str]) -> bool:
