@@ -21,8 +21,9 @@ done
 
 run() { if [[ $dry ]]; then echo "+ ${*@Q}"; else "$@"; fi; }
 
-# What XLA compiled for one run of the tests serves the next: they take two thirds of the time then.
-settings=("JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1)
+# What XLA compiled for one run of the tests serves the next: they take two thirds of the time then. What Python compiled
+# serves the many commands that tests start.
+settings=("JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax" JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0.1 PYTHONDONTWRITEBYTECODE=)
 
 launch/setup.sh test ${dry:+--dry-run}
 run .venv/bin/ruff format --check .
