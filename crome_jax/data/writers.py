@@ -12,7 +12,7 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from crome_jax.data.features import encode_group, group_features, same_bytes
 from crome_jax.errors import CromeError
-from crome_jax.files import place, stamp, whole_output
+from crome_jax.files import check_no_folder, place, stamp, whole_output
 from crome_jax.groups import PreferenceGroup, to_json
 
 DESCRIPTION = "dataset_info.json"
@@ -67,6 +67,8 @@ def write_groups(
 
 def _check_replaceable(path: Path) -> None:
     # A mistyped path must not cost the user a folder of something else.
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        check_no_folder(path)
     if path.is_dir() and any(path.iterdir()) and not (path / DESCRIPTION).is_file():
         raise CromeError(f"{path}: is a folder of something else than groups; choose another name")
 

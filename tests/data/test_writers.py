@@ -82,6 +82,16 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
 
 
+def test_lines_never_replace_a_folder(tmp_path):
+    write_groups(tmp_path / "out", _groups(2))
+    (tmp_path / "out").rename(tmp_path / "out.jsonl")
+    asked = iter(_groups(1))
+    with pytest.raises(CromeError, match=r"out\.jsonl: is a folder"):
+        write_groups(tmp_path / "out.jsonl", asked, overwrite=True)
+    assert len(list(asked)) == 1  # It is said before a group is made.
+    assert len(list(read_groups(tmp_path / "out.jsonl"))) == 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("before", [0, 2])
 def test_an_error_of_the_input_changes_nothing(tmp_path, name, before):
