@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from crome_jax.data.conversations import checked_text, find_prompt, messages, with_system
 from crome_jax.data.features import decode_group, group_features
 from crome_jax.data.quarantine import Places, Quarantine
-from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
+from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, as_json, is_record_file, read_lines, read_records, stem
 from crome_jax.data.shapes import group_from_record, is_preference, no_object
 from crome_jax.data.shards import missing_shards
 from crome_jax.errors import DataError
@@ -180,8 +180,9 @@ def read_scorable(
 ) -> Iterator[Scorable]:
     """Read what is to be scored from a file or folder: the records of `read_prompt_responses` and of `read_groups`.
 
-    A record with one response stays as it is. Of any other each response, in the order they are given, becomes a
-    record `{id, index, prompt, response}`: of its group the id, its place in it, and the prompt as messages.
+    A record with one response stays as it is, in JSON's types (`records.as_json`). Of any other each response, in the
+    order they are given, becomes a record `{id, index, prompt, response}`: of its group the id, its place in it, and
+    the prompt as messages.
 
     Raises:
         DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), or a file is.
@@ -208,7 +209,8 @@ def _scorable(record: Any, default_id: str) -> PreferenceGroup | tuple[tuple[Mes
     given = {k for k, v in record.items() if v is not None} if isinstance(record, dict) else set()
     if "response" not in given and is_preference({k: record[k] for k in given}):
         return group_from_record(record, default_id)
-    return *_prompt_response(record), record
+    prompt, response = _prompt_response(record)
+    return prompt, response, as_json(record)
 
 
 class _Result(NamedTuple):
