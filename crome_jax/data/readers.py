@@ -135,6 +135,7 @@ def read_prompt_responses(
 def _prompt_response(record: Any) -> tuple[tuple[Message, ...], str]:
     if not isinstance(record, dict):
         raise no_object(record)
+    record = {name: value for name, value in record.items() if value is not None}
     if "response" in record:
         prompt, response, field = find_prompt(record), record["response"], "response"
         if isinstance(response, dict | list):

@@ -366,6 +366,20 @@ def test_what_cannot_be_scored_is_named_or_put_aside(line, field, problem):
     assert quarantine.count == 1
 
 
+@pytest.mark.parametrize("field", ["system", "history", "input", "messages", "id"])
+def test_a_field_that_is_null_is_scored_as_if_it_were_absent(field):
+    record = {"instruction": "Why?", "response": "So.", field: None}
+    [(_, prompt, response, kept)] = read_prompt_responses(io.BytesIO(_lines(record)))
+    assert (prompt, response, kept) == ((Message("user", "Why?"),), "So.", record)
+
+
+def test_a_response_that_is_null_leaves_the_messages_to_end_with_it():
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    record = {"response": None, "messages": turns, "system": None}
+    [(_, prompt, response, kept)] = read_prompt_responses(io.BytesIO(_lines(record)))
+    assert (prompt, response, kept) == ((Message("user", "Why?"),), "So.", record)
+
+
 def _scorable(path, **kwargs):
     return [response for record in read_scorable(path, **kwargs) for response in record.responses]
 
