@@ -82,7 +82,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=folder_here,
         metavar="FILE",
-        help="where they are written, whole or not at all (default: standard output, as they are scored)",
+        help="where they are written, whole or not at all; gzipped where it ends in .gz (default: standard output, as "
+        "they are scored)",
     )
     parser.add_argument(
         "--chunk",
