@@ -55,10 +55,8 @@ def read_groups(
     first: DataError | None = None
     bad_before = quarantine.count if quarantine else 0
     for file, number, raw, result in _results(path, split, max_record_bytes):
-        if isinstance(result, PreferenceGroup) and result.id in ids:
-            result = DataError(f"is {result.id!r}, the id of an earlier record", field="id")
+        result = _unless_known(result, ids)
         if isinstance(result, PreferenceGroup):
-            ids.add(result.id)
             if places is not None:
                 places[result.id] = str(file), number
             yield result
@@ -76,6 +74,16 @@ def read_groups(
             problem = f"holds no usable record; all {bad} are bad, the first because: {first}"
             raise DataError(problem, file=str(path), fix="check that this is preference data")
         raise DataError("holds no record", file=str(path), fix="check how it was made")
+
+
+def _unless_known(result: Any, ids: set[str]) -> Any:
+    """Return what became of a record: of a group whose id an earlier one has, an error. Its id is added to `ids`."""
+    if not isinstance(result, PreferenceGroup):
+        return result
+    if result.id in ids:
+        return DataError(f"is {result.id!r}, the id of an earlier record", field="id")
+    ids.add(result.id)
+    return result
 
 
 def check_shards(path: str | os.PathLike, *, split: str | None = None) -> None:
@@ -188,7 +196,9 @@ def read_scorable(
     Raises:
         DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), or a file is.
     """
+    ids: set[str] = set()
     for file, number, raw, result in _results(place(path), split, MAX_RECORD_BYTES, _scorable):
+        result = _unless_known(result, ids)
         if isinstance(result, DataError):
             error = _placed(result, file, number)
             if quarantine is None:

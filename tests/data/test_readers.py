@@ -384,6 +384,17 @@ def _scorable(path, **kwargs):
     return [response for record in read_scorable(path, **kwargs) for response in record.responses]
 
 
+def test_a_group_s_id_is_scored_once(tmp_path):
+    """It is by their group's id that the scored responses of a group are found."""
+    single = {"id": "x", "prompt": "Why?", "response": "So."}  # Of its kind several may be of one id.
+    path = _file(tmp_path, _lines(GOOD | {"id": "x"}, single, GOOD | {"id": "x", "prompt": "Who?"}, single))
+    with pytest.raises(DataError, match=r"record 3 of .*'id' is 'x', the id of an earlier record"):
+        _scorable(path)
+    with Quarantine(tmp_path / "bad.jsonl") as quarantine:
+        assert [text for text, _ in _scorable(path, quarantine=quarantine)] == ["good", "bad", "So.", "So."]
+    assert json.loads((tmp_path / "bad.jsonl").read_text())["record"] == 3
+
+
 def test_what_parquet_holds_is_scored_as_json_says_it(tmp_path):
     facts = {
         "when": datetime.datetime(2026, 1, 2, 3, 4, 5),
