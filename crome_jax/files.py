@@ -97,11 +97,11 @@ def whole_output(path: str | os.PathLike, *, overwrite: bool = False) -> Iterato
 
     Args:
         path: where the output shall be.
-        overwrite: whether an output that is there already is replaced.
+        overwrite: whether an output that is there already is replaced; a folder is only by a folder.
 
     Raises:
-        CromeError: where `path` exists and `overwrite` is false, and where it cannot be written (no permission, a full
-            disk, ...); other errors of the block pass through.
+        CromeError: where `path` exists and `overwrite` is false, where a file was made and `path` is a folder, and
+            where it cannot be written (no permission, a full disk, ...); other errors of the block pass through.
     """
     path = place(path)
     check_absent(path, overwrite)
@@ -279,6 +279,12 @@ def check_absent(path: Path, overwrite: bool) -> None:
         raise CromeError(f"{path}: exists already; choose another name or pass --overwrite")
 
 
+def check_no_folder(path: Path) -> None:
+    """Raise CromeError where a folder is in the place of a file that is to be written: none is replaced by one."""
+    if path.is_dir():
+        raise CromeError(f"{path}: is a folder, and a file is to be written there; give the name of a file")
+
+
 def check_writable(folder: Path) -> None:
     """Raise CromeError where a folder clearly cannot be made, or written to; long work need not find out at its end."""
     if is_remote(folder):
@@ -334,7 +340,8 @@ def _flush(path: Path) -> None:
 
 def _replace(finished: Path, path: Path, displaced: Path) -> None:
     # rename(2) replaces a file by a file at once, but a folder only when it is empty.
-    if finished.is_file() and not path.is_dir():
+    if finished.is_file():
+        check_no_folder(path)
         os.replace(finished, path)
         return
     had_old = os.path.lexists(path)

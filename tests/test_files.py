@@ -51,7 +51,7 @@ def exchanges_nothing(monkeypatch):
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
 
 
-@pytest.mark.parametrize("before", ["file", "folder"])
+@pytest.mark.parametrize(("kind", "before"), [("file", "file"), ("folder", "file"), ("folder", "folder")])
 def test_an_output_replaces_another_only_when_asked(tmp_path, kind, before):
     path = tmp_path / "out"
     _write(path, before, "old")
@@ -62,6 +62,19 @@ def test_an_output_replaces_another_only_when_asked(tmp_path, kind, before):
         _write(partial, kind, "new")
     assert _read(path) == "new"
     assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_file_never_replaces_a_folder(tmp_path, linked):
+    path = tmp_path / "out"
+    _write(tmp_path / "thesis" if linked else path, "folder", "years of work")
+    if linked:
+        path.symlink_to("thesis")
+    problem = "out: is a folder, and a file is to be written there; give the name of a file"
+    with pytest.raises(CromeError, match=problem), whole_output(path, overwrite=True) as partial:
+        partial.write_text("new")
+    assert _read(path) == "years of work"
+    assert set(os.listdir(tmp_path)) == {"out", *(["thesis"] if linked else [])}
 
 
 def test_an_error_leaves_what_was_there(tmp_path, kind):

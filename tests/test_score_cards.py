@@ -11,6 +11,7 @@ import pytest
 from test_cli_models import TINY, run
 
 from crome_jax.evaluation.reward_models import open_reward_model
+from crome_jax.verbs import score as scoring_verb
 
 PAIRS = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "d", "chosen": "word " * 300, "rejected": "e"}]
 
@@ -102,6 +103,18 @@ def test_it_appears_with_the_output_or_not_at_all(tmp_path, command, capsys):
     assert read_card(tmp_path) == first
     assert run(*command, "--overwrite", "--skip-bad") == 0
     assert read_card(tmp_path)["bad records set aside"] == 1
+
+
+@pytest.mark.parametrize("taken", ["out.jsonl", "out.jsonl.card.json"])
+def test_a_folder_in_its_place_is_kept_and_nothing_is_scored(tmp_path, command, capsys, monkeypatch, taken):
+    monkeypatch.setattr(scoring_verb, "score_items", lambda *_, **__: pytest.fail("nothing is to be scored"))
+    (tmp_path / taken).mkdir()
+    (tmp_path / taken / "chapter").write_text("years of work")
+    for flags in ([], ["--overwrite"]):
+        assert run(*command, *flags) == 2
+        assert f"{tmp_path / taken}: is a folder, and a file is to be written there" in capsys.readouterr().err
+    assert (tmp_path / taken / "chapter").read_text() == "years of work"
+    assert names(tmp_path) == sorted(["in.jsonl", taken])
 
 
 def test_a_folder_of_scored_files_is_read_without_their_cards(place, tmp_path, command):

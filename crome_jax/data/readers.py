@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from crome_jax.data.conversations import checked_text, find_prompt, messages, with_system
 from crome_jax.data.features import decode_group, group_features
 from crome_jax.data.quarantine import Places, Quarantine
-from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, is_record_file, read_lines, read_records, stem
+from crome_jax.data.records import MAX_RECORD_BYTES, SUFFIXES, as_json, is_record_file, read_lines, read_records, stem
 from crome_jax.data.shapes import group_from_record, is_preference, no_object
 from crome_jax.data.shards import missing_shards
 from crome_jax.errors import DataError
@@ -55,10 +55,8 @@ def read_groups(
     first: DataError | None = None
     bad_before = quarantine.count if quarantine else 0
     for file, number, raw, result in _results(path, split, max_record_bytes):
-        if isinstance(result, PreferenceGroup) and result.id in ids:
-            result = DataError(f"is {result.id!r}, the id of an earlier record", field="id")
+        result = _unless_known(result, ids)
         if isinstance(result, PreferenceGroup):
-            ids.add(result.id)
             if places is not None:
                 places[result.id] = str(file), number
             yield result
@@ -76,6 +74,16 @@ def read_groups(
             problem = f"holds no usable record; all {bad} are bad, the first because: {first}"
             raise DataError(problem, file=str(path), fix="check that this is preference data")
         raise DataError("holds no record", file=str(path), fix="check how it was made")
+
+
+def _unless_known(result: Any, ids: set[str]) -> Any:
+    """Return what became of a record: of a group whose id an earlier one has, an error. Its id is added to `ids`."""
+    if not isinstance(result, PreferenceGroup):
+        return result
+    if result.id in ids:
+        return DataError(f"is {result.id!r}, the id of an earlier record", field="id")
+    ids.add(result.id)
+    return result
 
 
 def check_shards(path: str | os.PathLike, *, split: str | None = None) -> None:
@@ -135,6 +143,7 @@ def read_prompt_responses(
 def _prompt_response(record: Any) -> tuple[tuple[Message, ...], str]:
     if not isinstance(record, dict):
         raise no_object(record)
+    record = {name: value for name, value in record.items() if value is not None}
     if "response" in record:
         prompt, response, field = find_prompt(record), record["response"], "response"
         if isinstance(response, dict | list):
@@ -180,13 +189,16 @@ def read_scorable(
 ) -> Iterator[Scorable]:
     """Read what is to be scored from a file or folder: the records of `read_prompt_responses` and of `read_groups`.
 
-    A record with one response stays as it is. Of any other each response, in the order they are given, becomes a
-    record `{id, index, prompt, response}`: of its group the id, its place in it, and the prompt as messages.
+    A record with one response stays as it is, in JSON's types (`records.as_json`). Of any other each response, in the
+    order they are given, becomes a record `{id, index, prompt, response}`: of its group the id, its place in it, and
+    the prompt as messages.
 
     Raises:
         DataError: naming file, record, field and fix where a record is bad (and `quarantine` is None), or a file is.
     """
+    ids: set[str] = set()
     for file, number, raw, result in _results(place(path), split, MAX_RECORD_BYTES, _scorable):
+        result = _unless_known(result, ids)
         if isinstance(result, DataError):
             error = _placed(result, file, number)
             if quarantine is None:
@@ -208,7 +220,8 @@ def _scorable(record: Any, default_id: str) -> PreferenceGroup | tuple[tuple[Mes
     given = {k for k, v in record.items() if v is not None} if isinstance(record, dict) else set()
     if "response" not in given and is_preference({k: record[k] for k in given}):
         return group_from_record(record, default_id)
-    return *_prompt_response(record), record
+    prompt, response = _prompt_response(record)
+    return prompt, response, as_json(record)
 
 
 class _Result(NamedTuple):

@@ -1,5 +1,6 @@
 """Files of records: JSON lines (plain or gzipped) and Parquet, one record at a time, whatever the files hold."""
 
+import datetime
 import gzip
 import io
 import json
@@ -36,7 +37,8 @@ class Record(NamedTuple):
     Args:
         number: one-based; for JSON lines the number of the line.
         raw: the line's bytes, or the row's values.
-        value: what the record says, as plain JSON types; None where `error` is set.
+        value: what the record says, as plain JSON types, and of Parquet others, of which `as_json` makes them; None
+            where `error` is set.
         error: why it cannot be read.
     """
 
@@ -184,9 +186,46 @@ def _row(row: pyarrow.RecordBatch, number: int, max_record_bytes: int) -> Record
         [value] = row.to_pylist()
     except UnicodeDecodeError as e:
         return Record(number, str(row.schema.names), error=DataError(f"is not UTF-8 ({e.reason})"))
+    except (ValueError, OverflowError, LookupError) as e:  # A year past 9999, a time zone nobody knows.
+        return Record(number, str(row.schema.names), error=DataError(f"holds what Python has no value for ({e})"))
     # A number that is missing is NaN in what pandas writes.
     value = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in value.items()}
     return Record(number, value, value=value)
+
+
+def as_json(value: Any, field: str = "") -> Any:
+    """Return a value of a Parquet row as JSON can say it.
+
+    Times become ISO 8601 text; decimals, durations and whatever else is no JSON type the text that Python prints of
+    them; numbers that are not finite null.
+
+    Args:
+        field: what errors call it; of a whole record nothing.
+
+    Raises:
+        DataError: naming the field where it is binary, which is no text, or where it is nested too deep.
+    """
+    try:
+        return _as_json(value, field)
+    except RecursionError:
+        raise DataError("is nested too deep") from None
+
+
+def _as_json(value: Any, field: str) -> Any:
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: _as_json(inner, f"{field}.{name}" if field else name) for name, inner in value.items()}
+        case list() | tuple():
+            return [_as_json(inner, f"{field}[{n}]") for n, inner in enumerate(value)]
+        case bytes():
+            raise DataError("is binary, which JSON lines cannot hold", field=field, fix="leave its column out")
+        case datetime.date() | datetime.time():
+            return value.isoformat()
+    return str(value)
 
 
 def is_record_file(path: str | os.PathLike) -> bool:

@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from crome_jax.data.features import encode_group, group_features, same_bytes
+from crome_jax.data.records import MAX_RECORD_BYTES
 from crome_jax.errors import CromeError
-from crome_jax.files import place, stamp, whole_output
+from crome_jax.files import check_no_folder, place, stamp, whole_output
 from crome_jax.groups import PreferenceGroup, to_json
 
 DESCRIPTION = "dataset_info.json"
@@ -45,8 +46,8 @@ def write_groups(
         The number of groups written.
 
     Raises:
-        CromeError: where there is no group, the output exists, or it cannot be written. Then, and after any error of
-            `groups` itself, `path` is as it was before.
+        CromeError: where there is no group, the output exists, a group is longer than a line is read, or it cannot be
+            written. Then, and after any error of `groups` itself, `path` is as it was before.
     """
     path = place(path)
     if path.name.endswith((".parquet", ".json", ".json.gz")):
@@ -57,7 +58,7 @@ def write_groups(
         _check_replaceable(path)
     with whole_output(path, overwrite=overwrite) as partial:
         if path.name.endswith((".jsonl", ".jsonl.gz")):
-            written = _write_jsonl(partial, groups, compress=path.name.endswith(".gz"))
+            written = _write_jsonl(partial, path, groups)
         else:
             written = _write_tfds(partial, path, groups, split, description, groups_per_shard)
         if not written:
@@ -67,18 +68,26 @@ def write_groups(
 
 def _check_replaceable(path: Path) -> None:
     # A mistyped path must not cost the user a folder of something else.
+    if path.name.endswith((".jsonl", ".jsonl.gz")):
+        check_no_folder(path)
     if path.is_dir() and any(path.iterdir()) and not (path / DESCRIPTION).is_file():
         raise CromeError(f"{path}: is a folder of something else than groups; choose another name")
 
 
-def _write_jsonl(partial: Path, groups: Iterable[PreferenceGroup], *, compress: bool) -> int:
+def _write_jsonl(partial: Path, path: Path, groups: Iterable[PreferenceGroup]) -> int:
     written = 0
     with contextlib.ExitStack() as stack:
         out = stack.enter_context(partial.open("wb"))
-        if compress:  # Neither name nor time in the header: equal groups make equal files.
+        if path.name.endswith(".gz"):  # Neither name nor time in the header: equal groups make equal files.
             out = stack.enter_context(gzip.GzipFile("", "wb", fileobj=out, mtime=0))
         for group in groups:
-            out.write(to_json(group).encode() + b"\n")
+            line = to_json(group).encode()
+            if len(line) > MAX_RECORD_BYTES:  # It may have been read smaller, and grown by what was added to it.
+                raise CromeError(
+                    f"{path}: not written, since group {group.id!r} is a line of {len(line):,} bytes and lines are "
+                    f"read up to {MAX_RECORD_BYTES:,}; write a TFDS folder, by a name without .jsonl"
+                )
+            out.write(line + b"\n")
             written += 1
     return written
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 from crome_jax.augment.card_files import card_path
 from crome_jax.evaluation.report import plain_json
 from crome_jax.evaluation.reward_models import Measured
-from crome_jax.files import check_absent, sha256_of, whole_output
+from crome_jax.files import check_absent, check_no_folder, sha256_of, whole_output
 
 
 class HashedStream:
@@ -92,8 +92,11 @@ def score_card_output(out: Path, *, overwrite: bool) -> Iterator[Callable[[Mappi
     """Yield what writes the card of an output; it appears when the block ends well, in which the output itself does.
 
     Raises:
-        CromeError: where the output or the card exists and `overwrite` is false, or it cannot be written.
+        CromeError: where the output or the card exists and `overwrite` is false, one of them is a folder, or it cannot
+            be written.
     """
+    for file in (out, card_path(out, "json")):  # Before anything is scored.
+        check_no_folder(file)
     check_absent(out, overwrite)  # Before the card, whose name the user never gave.
     with whole_output(card_path(out, "json"), overwrite=overwrite) as partial:
         yield lambda card: partial.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

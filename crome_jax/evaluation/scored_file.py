@@ -1,6 +1,7 @@
 """Scored records on their way to a file: kept chunk by chunk, so that a killed run goes on where it was."""
 
 import contextlib
+import gzip
 import json
 import os
 import shutil
@@ -89,21 +90,33 @@ class ScoredFile:
 def scored_output(out: Path, *, overwrite: bool, resumable: bool) -> Iterator[Path]:
     """Yield the hidden folder in which an output's lines are kept; they become `out` when the block ends well.
 
-    A kill and Ctrl-C leave the folder for the next run, and so does an error once a chunk is finished.
+    Of an `out` that ends in .gz they are packed only then: lines can be cut where a chunk was not finished, a gzip
+    stream cannot. A kill and Ctrl-C leave the folder for the next run, and so does an error once a chunk is finished.
 
     Args:
         resumable: whether a next run can go on, since its input can be read again.
 
     Raises:
-        CromeError: where `out` exists and `overwrite` is false, or it cannot be written.
+        CromeError: where `out` exists and `overwrite` is false, its name promises Parquet, or it cannot be written.
     """
+    if out.name.endswith(".parquet"):
+        raise CromeError(f"{out}: would hold JSON lines under that name; end it in .jsonl or .jsonl.gz")
     folder = out.resolve().with_name(f".{out.resolve().name[:64]}.scored")
     try:
         with spoken_for(folder, out), whole_output(out, overwrite=overwrite) as partial:
             yield folder
-            os.replace(folder / _LINES, partial)
+            if out.name.endswith(".gz"):
+                _pack(folder / _LINES, partial)
+            else:
+                os.replace(folder / _LINES, partial)
     except CromeError:
         if not (resumable and (folder / _STATE).is_file()):
             shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pack(lines: Path, target: Path) -> None:
+    # Neither name nor time in the header: equal lines make equal files.
+    with lines.open("rb") as source, target.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+        shutil.copyfileobj(source, packed, 16 << 20)

@@ -82,7 +82,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=folder_here,
         metavar="FILE",
-        help="where they are written, whole or not at all (default: standard output, as they are scored)",
+        help="where they are written, whole or not at all; gzipped where it ends in .gz (default: standard output, as "
+        "they are scored)",
     )
     parser.add_argument(
         "--chunk",
@@ -405,6 +406,6 @@ def _standard_output() -> Iterator[BinaryIO]:
 
 def _to_line(record: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
     except UnicodeEncodeError:  # A lone surrogate in a field that is not scored.
-        return json.dumps(record).encode() + b"\n"
+        return json.dumps(record, allow_nan=False).encode() + b"\n"

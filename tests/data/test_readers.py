@@ -1,9 +1,12 @@
 """What is on disk is read whole, or the user is told what is wrong with which record of which file."""
 
 import dataclasses
+import datetime
+import decimal
 import gzip
 import io
 import json
+import math
 import tracemalloc
 
 import pyarrow as pa
@@ -13,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crome_jax.data.quarantine import Quarantine
-from crome_jax.data.readers import check_shards, read_groups, read_prompt_responses
+from crome_jax.data.readers import check_shards, read_groups, read_prompt_responses, read_scorable
+from crome_jax.data.records import parse_json
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import DataError
 from crome_jax.groups import Message
@@ -359,6 +363,85 @@ def test_what_cannot_be_scored_is_named_or_put_aside(line, field, problem):
     assert problem in caught.value.problem
     with Quarantine() as quarantine:
         assert len(list(read_prompt_responses(io.BytesIO(good + line + b"\n" + good), quarantine=quarantine))) == 2
+    assert quarantine.count == 1
+
+
+@pytest.mark.parametrize("field", ["system", "history", "input", "messages", "id"])
+def test_a_field_that_is_null_is_scored_as_if_it_were_absent(field):
+    record = {"instruction": "Why?", "response": "So.", field: None}
+    [(_, prompt, response, kept)] = read_prompt_responses(io.BytesIO(_lines(record)))
+    assert (prompt, response, kept) == ((Message("user", "Why?"),), "So.", record)
+
+
+def test_a_response_that_is_null_leaves_the_messages_to_end_with_it():
+    turns = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    record = {"response": None, "messages": turns, "system": None}
+    [(_, prompt, response, kept)] = read_prompt_responses(io.BytesIO(_lines(record)))
+    assert (prompt, response, kept) == ((Message("user", "Why?"),), "So.", record)
+
+
+def _scorable(path, **kwargs):
+    return [response for record in read_scorable(path, **kwargs) for response in record.responses]
+
+
+def test_a_group_s_id_is_scored_once(tmp_path):
+    """It is by their group's id that the scored responses of a group are found."""
+    single = {"id": "x", "prompt": "Why?", "response": "So."}  # Of its kind several may be of one id.
+    path = _file(tmp_path, _lines(GOOD | {"id": "x"}, single, GOOD | {"id": "x", "prompt": "Who?"}, single))
+    with pytest.raises(DataError, match=r"record 3 of .*'id' is 'x', the id of an earlier record"):
+        _scorable(path)
+    with Quarantine(tmp_path / "bad.jsonl") as quarantine:
+        assert [text for text, _ in _scorable(path, quarantine=quarantine)] == ["good", "bad", "So.", "So."]
+    assert json.loads((tmp_path / "bad.jsonl").read_text())["record"] == 3
+
+
+def test_what_parquet_holds_is_scored_as_json_says_it(tmp_path):
+    facts = {
+        "when": datetime.datetime(2026, 1, 2, 3, 4, 5),
+        "day": datetime.date(2026, 1, 2),
+        "hour": datetime.time(3, 4),
+        "took": datetime.timedelta(seconds=90),
+        "price": decimal.Decimal("1.50"),
+        "score": -math.inf,
+        "logs": [0.5, -math.inf, math.nan],
+        "nested": {"x": math.inf, "days": [datetime.date(2026, 1, 2)]},
+        "flag": True,
+    }
+    pq.write_table(pa.Table.from_pylist([{"prompt": "Why?", "response": "So."} | facts]), tmp_path / "a.parquet")
+    [(response, record)] = _scorable(tmp_path / "a.parquet")
+    assert response == "So."
+    assert record == {
+        "prompt": "Why?",
+        "response": "So.",
+        "when": "2026-01-02T03:04:05",
+        "day": "2026-01-02",
+        "hour": "03:04:00",
+        "took": "0:01:30",
+        "price": "1.50",
+        "score": None,
+        "logs": [0.5, None, None],
+        "nested": {"x": None, "days": ["2026-01-02"]},
+        "flag": True,
+    }
+    assert parse_json(json.dumps(record).encode()) == record  # A scored file is read again.
+
+
+@pytest.mark.parametrize(
+    ("extra", "field", "problem"),
+    [
+        (pa.array([{"png": [b"\xff"]}]), "extra.png[0]", "is binary, which JSON lines cannot hold"),
+        (pa.array([2**60], pa.timestamp("us")), None, "holds what Python has no value for"),
+        (pa.array([1], pa.timestamp("us", "Foo/Bar")), None, "holds what Python has no value for"),
+    ],
+)
+def test_what_json_cannot_say_is_named_or_put_aside(tmp_path, extra, field, problem):
+    table = pa.table({"prompt": ["Why?"], "response": ["So."], "extra": extra})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=problem) as caught:
+        _scorable(tmp_path / "a.parquet")
+    assert (caught.value.record, caught.value.field) == (1, field)
+    with Quarantine(tmp_path / "bad.jsonl") as quarantine:
+        assert not _scorable(tmp_path / "a.parquet", quarantine=quarantine)
     assert quarantine.count == 1
 
 

@@ -18,6 +18,7 @@ from strategies import groups
 
 from crome_jax.data.features import decode_group
 from crome_jax.data.readers import read_groups
+from crome_jax.data.records import MAX_RECORD_BYTES
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.groups import Comparison, build_group, from_json, to_json
@@ -82,6 +83,16 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     assert (tmp_path / "thesis" / "chapter").read_text() == "years of work"
 
 
+def test_lines_never_replace_a_folder(tmp_path):
+    write_groups(tmp_path / "out", _groups(2))
+    (tmp_path / "out").rename(tmp_path / "out.jsonl")
+    asked = iter(_groups(1))
+    with pytest.raises(CromeError, match=r"out\.jsonl: is a folder"):
+        write_groups(tmp_path / "out.jsonl", asked, overwrite=True)
+    assert len(list(asked)) == 1  # It is said before a group is made.
+    assert len(list(read_groups(tmp_path / "out.jsonl"))) == 2
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("before", [0, 2])
 def test_an_error_of_the_input_changes_nothing(tmp_path, name, before):
@@ -104,6 +115,28 @@ def test_no_group_is_an_error(tmp_path, name):
     with pytest.raises(CromeError, match="no group to write"):
         write_groups(tmp_path / name, [])
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("name", "over"), [("out.jsonl", 0), ("out.jsonl.gz", 0), ("out", 1)])
+def test_the_longest_group_that_is_written_is_read(tmp_path, name, over):
+    longest = _one_of_bytes(MAX_RECORD_BYTES + over)
+    write_groups(tmp_path / name, [longest])
+    assert list(read_groups(tmp_path / name)) == [longest]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.gz"])
+def test_a_line_that_would_not_be_read_is_not_written(tmp_path, name):
+    problem = r"group '0' is a line of 4,194,305 bytes and lines are read up to 4,194,304; write a TFDS folder"
+    with pytest.raises(CromeError, match=problem):
+        write_groups(tmp_path / name, [_one_of_bytes(MAX_RECORD_BYTES + 1)])
+    assert not os.listdir(tmp_path)
+
+
+def _one_of_bytes(size):
+    [smallest] = _groups(1)
+    [group] = _groups(1, 1 + size - len(to_json(smallest).encode()))
+    assert len(to_json(group).encode()) == size
+    return group
 
 
 @pytest.fixture
