@@ -312,10 +312,8 @@ def _merge_benchmarks(runs: Sequence[Evaluated], names: Mapping[tuple[int, str],
     for r, run in enumerate(runs):
         for name, figures in run.figures.get("benchmarks", {}).items():
             into = merged.setdefault(name, {**figures, "methods": {}})
-            tables = {
-                method: {**table, "left_out": figures["left_out"]} for method, table in figures["methods"].items()
-            }
-            into["methods"] |= {names[r, method]: table for method, table in tables.items()}
+            counts = {count: figures.get(count, 0) for count in ("left_out", "set_aside")}
+            into["methods"] |= {names[r, method]: {**table, **counts} for method, table in figures["methods"].items()}
     for figures in merged.values():
         tables = [*figures["methods"].values(), *figures["reference"].values()]
         order = list(dict.fromkeys(key for table in tables for key in _keyed(table)))

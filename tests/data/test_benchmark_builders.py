@@ -407,7 +407,7 @@ def test_where_several_processes_evaluate_one_downloads_and_the_others_find_it(h
 
     def read_as(process):
         number.of_process = process
-        return _read_benchmarks(args, {"llmbar": None}, None)["llmbar"]
+        return _read_benchmarks(args, {"llmbar": None}, None)[0]["llmbar"]
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, other = pool.map(read_as, (0, 1))
