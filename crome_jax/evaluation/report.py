@@ -16,7 +16,7 @@
 - `benchmarks.<name>`: `title`, `license`, `citation`, `left_out` (examples whose prompt no row has room for),
   `set_aside` (records that were bad), `chance`; `methods.<method>` and `reference.<scorer>`: the benchmark's table as
   its own measure gives it (`score`, `interval`, `complete`, `missing`, `partial`, `rule`, `rows`; `matrix` of
-  RM-Bench).
+  RM-Bench; `drop`, `drop_interval` and `relative_drop` of reWordBench).
 - `facts`: what the caller told about the run.
 
 A figure that is not defined (the accuracy of no comparisons) is null.
