@@ -187,7 +187,11 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
                 if found.kind == "diagnosis"
             },
             "effects_tests": _effects_tests(runs, names, methods, bootstrap),
-            "warnings": [*(warning for run in runs for warning in run.warnings), *_other_data(runs)],
+            "warnings": [
+                *(warning for run in runs for warning in run.warnings),
+                *_other_data(runs),
+                *_other_rules(benchmarks),
+            ],
         },
     }
 
@@ -277,6 +281,19 @@ def _other_data(runs: Sequence[Evaluated]) -> list[str]:
         "tests are on what they share"
         for name, prints in seen.items()
         if len(prints) > 1
+    ]
+
+
+def _other_rules(benchmarks: Mapping[str, Any]) -> list[str]:
+    """Return a warning for every benchmark whose score is not computed alike for all methods, as with prior sets."""
+    rules = {
+        figures["title"]: list(dict.fromkeys(table["rule"] for table in figures["methods"].values()))
+        for figures in benchmarks.values()
+    }
+    return [
+        f"{title}: overall scores are computed in {len(said)} ways ({' | '.join(said)}), so they do not compare"
+        for title, said in rules.items()
+        if len(said) > 1
     ]
 
 

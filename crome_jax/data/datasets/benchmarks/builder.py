@@ -78,11 +78,11 @@ class BenchmarkConfig(tfds.core.BuilderConfig):
 
     Args:
         manual_dir: folder with the files; None downloads them.
-        more: files that are downloaded besides the source's.
+        source: what is read in place of the builder's own source.
     """
 
     manual_dir: str | None = None
-    more: tuple[Download, ...] = ()
+    source: Source | None = None
 
 
 HUB = BenchmarkConfig(name="hub", description="The files of the public hub.")
@@ -114,17 +114,20 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         if self.builder_config.manual_dir:
-            files = manual_files(self.source, Path(self.builder_config.manual_dir))
+            files = manual_files(self._read_source(), Path(self.builder_config.manual_dir))
         else:
-            wanted = (*self.source.downloads, *self.builder_config.more)
+            wanted = self._read_source().downloads
             got = dl_manager.download({item.name: item.url for item in wanted})
             files = {item.name: Path(got[item.name]) for item in wanted}
             check_downloads({item: files[item.name] for item in wanted}, self.accepted)
         return {SPLIT: self._generate_examples(files)}
 
     def _generate_examples(self, files: Mapping[str, Path]) -> Iterator[tuple[int, dict]]:
-        for number, group in enumerate(generate_groups(self.source, files)):
+        for number, group in enumerate(generate_groups(self._read_source(), files)):
             yield number, encode_group(group)
+
+    def _read_source(self) -> Source:
+        return self.builder_config.source or self.source
 
 
 def manual_files(source: Source, folder: Path) -> dict[str, Path]:
