@@ -282,6 +282,22 @@ def test_no_file_and_no_usable_record_are_errors(tmp_path):
         read("rewardbench", tmp_path)
 
 
+def test_a_file_without_a_record_is_an_error_where_others_have_some(tmp_path):
+    write(tmp_path, *RECORDS["llmbar"])
+    empty = write(tmp_path, "LLMBar/Natural/dataset.json", [])
+    for quarantine in (None, Quarantine()):
+        with pytest.raises(DataError, match=r"Natural/dataset\.json: holds no record; get the file again"):
+            read("llmbar", tmp_path, quarantine)
+    empty.unlink()
+    assert len(read("llmbar", tmp_path)) == 3
+    other = tmp_path / "other"
+    write(other, *RECORDS["rewardbench"])
+    nothing = pyarrow.Table.from_pylist([PAIR | {"id": 0, "subset": "hep-java"}])[:0]
+    pyarrow.parquet.write_table(nothing, other / "hep-java.parquet")
+    with pytest.raises(DataError, match=r"hep-java\.parquet: holds no record"):
+        read("rewardbench", other)
+
+
 def test_a_download_is_checked(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"benchmark")

@@ -197,12 +197,13 @@ def generate_groups(
         quarantine: where bad records go; None lets the first one stop the reading.
 
     Raises:
-        DataError: naming file, record, field and fix where a record is bad or its id is another's, and where there is
-            no usable record.
+        DataError: naming file, record, field and fix where a record is bad or its id is another's, where a file holds
+            no record, and where there is no usable one.
     """
     ids: set[str] = set()
     bad = 0
     for name, path in files.items():
+        record = None
         for record in _records(path):
             try:
                 group = _group(source, record, Path(name))
@@ -217,8 +218,10 @@ def generate_groups(
                 continue
             ids.add(group.id)
             yield group
+        if record is None:  # Its part of the benchmark would be missing, and the score that of the rest.
+            raise DataError("holds no record", file=str(path), fix="get the file again, or take it away")
     if not ids:
-        said = f"all {bad} records are bad, the first because: {quarantine.first}" if bad else "no file has a record"
+        said = f"all {bad} records are bad, the first because: {quarantine.first}"
         raise DataError(f"{source.title}: nothing to measure, {said}", fix=f"give {source.layout}")
 
 
