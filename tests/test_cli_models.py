@@ -310,6 +310,19 @@ def test_a_benchmark_gives_its_own_table(place, pairs, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # No journal is left.
 
 
+def test_bad_records_of_a_benchmark_are_counted_beside_its_score(place, pairs, tmp_path, capsys):
+    good, *_, other = (pairs / "filtered.jsonl").read_text().splitlines()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "filtered.jsonl").write_text("\n".join([good, '{"id": "bad"}', other]))
+    flags = ["evaluate", "--checkpoint", place / "run", "--manual_dir", tmp_path / "files", "--out", tmp_path / "out"]
+    assert run(*flags, "--benchmark", "rewardbench", "--skip-bad") == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["benchmarks"]["rewardbench"]
+    assert (found["set_aside"], found["left_out"], found["methods"]["crome"]["examples"]) == (1, 0, 2)
+    said = "1 record was bad and set aside, so the score is of the rest."
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_a_benchmark_without_its_files_writes_nothing(place, tmp_path, capsys):
     flags = ["evaluate", "--checkpoint", place / "run", "--out", tmp_path / "out", "--benchmark", "rm_bench"]
     assert run(*flags, "--manual_dir", tmp_path) == 2

@@ -20,6 +20,7 @@ def benchmark_figures(
     scored: Mapping[str, tuple[Sequence[PreferenceGroup], Sequence[np.ndarray]]],
     *,
     left_out: int = 0,
+    set_aside: int = 0,
     prior_sets: bool = False,
     bootstrap: Bootstrap | None = None,
 ) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def benchmark_figures(
     Args:
         name: of the benchmark, as in registry.BENCHMARKS.
         scored: method to the benchmark's groups and their rewards.
-        left_out: examples that were not scored.
+        left_out: examples that were read and not scored.
+        set_aside: records that were bad, and so no examples.
         prior_sets: whether RewardBench's prior sets count.
 
     Raises:
@@ -45,6 +47,7 @@ def benchmark_figures(
         "license": source.license,
         "citation": source.citation,
         "left_out": left_out,
+        "set_aside": set_aside,
         "chance": BENCHMARKS[name].chance,
         "methods": shown(scored),
         "reference": shown({"longer answer": (groups, score_length(groups))}),

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name, shown_part
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, drop_lines, overall_name, shown_part
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.page import interval, percent, shown_names, signed
@@ -54,6 +54,8 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
             for n, line in enumerate(first["rows"])
         ]
         parts += [f"## {found['title']}", _table(("", *labels.values()), rows)]
+        if lines := drop_lines(found, methods):
+            parts.append(_drops(lines, list(labels.values())))
         for method, table in found["methods"].items():
             if matrix := table.get("matrix"):
                 lines = zip(table["styles"], matrix, strict=True)
@@ -124,6 +126,13 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         ]
         parts += ["## What was scored", _table(("", "data", "responses cut", "SHA-256 of the data"), rows)]
     return "\n\n".join(parts) + "\n"
+
+
+def _drops(lines: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], labels: Sequence[str]) -> str:
+    """Return what rewordings lose as a table: of each method the accuracy before, and the points less."""
+    header = ("reworded", *(f"{label}: {column}" for label in labels for column in ("before", "drop")))
+    cells = lambda row: (percent(row.get("before")), _score(row.get("drop"), row.get("drop_interval")))  # noqa: E731
+    return _table(header, [(name, *(cell for row in rows for cell in cells(row))) for name, rows in lines])
 
 
 def _benchmark_tests(tests: Mapping[str, Sequence[Mapping[str, Any]]], labels: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from crome_jax.evaluation import plots
 from crome_jax.evaluation.accuracy import TIE_TOLERANCE
-from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name, shown_part
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, drop_lines, overall_name, shown_part
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.counterfactuals import Counterfactual
@@ -84,6 +84,7 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
         cut=_counted(figures, "responses cut"),
         equal=_counted(figures, "equal once cut"),
         notes={name: benchmark_notes(found, shown_names(figures)) for name, found in figures["benchmarks"].items()},
+        drops={name: drop_lines(found, list(shown_names(figures))) for name, found in figures["benchmarks"].items()},
         shown_part=shown_part,
         overall_names={name: overall_name(found["methods"]) for name, found in figures["benchmarks"].items()},
         panels=best_of_n_panels(figures["comparison"]["best_of_n"]) if "comparison" in figures else [],

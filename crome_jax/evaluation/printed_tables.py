@@ -33,12 +33,12 @@ def _accuracy_cells(measured: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def benchmark_table(benchmarks: Mapping[str, Any]) -> str:
-    """Lay out the overall score and the sections of every benchmark, by model.
+    """Lay out the overall score and the sections of every benchmark, by model; of rewordings what they lose as well.
 
     Args:
         benchmarks: name to what benchmark_figures gives.
     """
-    rows = [("benchmark", "", "method", "score", "95% interval", "examples")]
+    rows = [("benchmark", "", "method", "score", "95% interval", "examples", "before", "drop")]
     for figures in benchmarks.values():
         shown = {**figures["methods"], **{f"({name})": table for name, table in figures["reference"].items()}}
         for method, measured in shown.items():
@@ -48,7 +48,10 @@ def benchmark_table(benchmarks: Mapping[str, Any]) -> str:
                 name = "" if line["level"] == "section" else figures["title"]
                 part = line["name"] if line["level"] == "section" else overall_name({method: measured})
                 bounds = " to ".join(f"{100 * bound:.1f}" for bound in line["interval"])
-                rows.append((name, part, method, f"{100 * line['score']:.1f}", bounds, f"{line['examples']:,}"))
+                lost = tuple(f"{100 * line[key]:.1f}" if key in line else "" for key in ("before", "drop"))
+                rows.append((name, part, method, f"{100 * line['score']:.1f}", bounds, f"{line['examples']:,}", *lost))
+    if not any(drop for *_, drop in rows[1:]):
+        rows = [row[:-2] for row in rows]
     notes = [
         f"{figures['title']}: {note}"
         for figures in benchmarks.values()

@@ -13,9 +13,10 @@
   same comparisons: `difference`, `interval`, `comparisons`.
 - `counterfactuals`: the pairs of the page, as Counterfactual.to_dict gives them; `counterfactuals_from`: in words, the
   data that they are drawn from, null where there are none.
-- `benchmarks.<name>`: `title`, `license`, `citation`, `left_out` (examples whose prompt no row has room for), `chance`;
-  `methods.<method>` and `reference.<scorer>`: the benchmark's table as its own measure gives it (`score`, `interval`,
-  `complete`, `missing`, `rule`, `rows`; `matrix` of RM-Bench).
+- `benchmarks.<name>`: `title`, `license`, `citation`, `left_out` (examples whose prompt no row has room for),
+  `set_aside` (records that were bad), `chance`; `methods.<method>` and `reference.<scorer>`: the benchmark's table as
+  its own measure gives it (`score`, `interval`, `complete`, `missing`, `partial`, `rule`, `rows`; `matrix` of
+  RM-Bench; `drop`, `drop_interval` and `relative_drop` of reWordBench).
 - `facts`: what the caller told about the run.
 
 A figure that is not defined (the accuracy of no comparisons) is null.

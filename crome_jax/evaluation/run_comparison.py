@@ -187,7 +187,11 @@ def compare_runs(runs: Sequence[Evaluated], bootstrap: Bootstrap | None = None) 
                 if found.kind == "diagnosis"
             },
             "effects_tests": _effects_tests(runs, names, methods, bootstrap),
-            "warnings": [*(warning for run in runs for warning in run.warnings), *_other_data(runs)],
+            "warnings": [
+                *(warning for run in runs for warning in run.warnings),
+                *_other_data(runs),
+                *_other_rules(benchmarks),
+            ],
         },
     }
 
@@ -280,6 +284,19 @@ def _other_data(runs: Sequence[Evaluated]) -> list[str]:
     ]
 
 
+def _other_rules(benchmarks: Mapping[str, Any]) -> list[str]:
+    """Return a warning for every benchmark whose score is not computed alike for all methods, as with prior sets."""
+    rules = {
+        figures["title"]: list(dict.fromkeys(table["rule"] for table in figures["methods"].values()))
+        for figures in benchmarks.values()
+    }
+    return [
+        f"{title}: overall scores are computed in {len(said)} ways ({' | '.join(said)}), so they do not compare"
+        for title, said in rules.items()
+        if len(said) > 1
+    ]
+
+
 def _names(runs: Sequence[Evaluated]) -> dict[tuple[int, str], str]:
     given = [method for run in runs for method in run.figures["methods"]]
     return {
@@ -312,10 +329,8 @@ def _merge_benchmarks(runs: Sequence[Evaluated], names: Mapping[tuple[int, str],
     for r, run in enumerate(runs):
         for name, figures in run.figures.get("benchmarks", {}).items():
             into = merged.setdefault(name, {**figures, "methods": {}})
-            tables = {
-                method: {**table, "left_out": figures["left_out"]} for method, table in figures["methods"].items()
-            }
-            into["methods"] |= {names[r, method]: table for method, table in tables.items()}
+            counts = {count: figures.get(count, 0) for count in ("left_out", "set_aside")}
+            into["methods"] |= {names[r, method]: {**table, **counts} for method, table in figures["methods"].items()}
     for figures in merged.values():
         tables = [*figures["methods"].values(), *figures["reference"].values()]
         order = list(dict.fromkeys(key for table in tables for key in _keyed(table)))

@@ -236,7 +236,9 @@ def _measure(args: argparse.Namespace) -> None:
         # Whatever can be seen to fail fails here, and not after hours of scoring.
         check_models(args.checkpoint, args.chat_template, _no_pairwise(args))
         places: dict[str, Places] = collections.defaultdict(dict)
-        groups = _read(args.data, quarantine, places) | _read_benchmarks(args, folders, quarantine)
+        groups = _read(args.data, quarantine, places)
+        of_benchmarks, bad = _read_benchmarks(args, folders, quarantine)
+        groups |= of_benchmarks
         for some in groups.values():
             pairwise_outcomes(some, score_constant(some))  # Raises what the report would.
         # One for all runs: a group that several have no room for is one bad record.
@@ -293,6 +295,7 @@ def _measure(args: argparse.Namespace) -> None:
                 name,
                 some,
                 left_out=len(groups[name]) - len(next(iter(some.values()))[0]),
+                set_aside=bad[name],
                 prior_sets=args.prior_sets,
             )
             for name, some in by_benchmark.items()
@@ -383,20 +386,22 @@ def _read(
 
 def _read_benchmarks(
     args: argparse.Namespace, folders: Mapping[str, Path | None], quarantine: "Quarantine | None"
-) -> dict[str, list[PreferenceGroup]]:
+) -> tuple[dict[str, list[PreferenceGroup]], dict[str, int]]:
+    """Return of every benchmark its groups, and how many of its records were bad and set aside."""
     from crome_jax.data.datasets.benchmarks.registry import BENCHMARKS, read_benchmark
     from crome_jax.training.processes import first_goes_ahead
 
     data_dir = args.data_dir.expanduser()
     config = {"rewardbench": "prior_sets"} if args.prior_sets else {}
-    found = {}
+    found, bad = {}, {}
     with first_goes_ahead("benchmarks"):  # TFDS cannot build one in the same folder several times at once.
         for name, folder in folders.items():
-            kind = config.get(name, "hub")
+            kind, before = config.get(name, "hub"), quarantine.count if quarantine else 0
             found[name] = read_benchmark(name, folder, data_dir, quarantine, kind, args.accept_sha256)
+            bad[name] = quarantine.count - before if quarantine else 0
             if quarantine is None:  # What was set aside makes the rest no whole benchmark, as was asked for.
                 BENCHMARKS[name].check(found[name])
-    return found
+    return found, bad
 
 
 def _refuse(

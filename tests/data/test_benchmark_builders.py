@@ -93,8 +93,8 @@ def write(folder, name, records):
     return path
 
 
-def read(name, folder, quarantine=None):
-    return read_benchmark(name, folder, folder / "unused", quarantine)
+def read(name, folder, quarantine=None, config="hub"):
+    return read_benchmark(name, folder, folder / "unused", quarantine, config)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -217,12 +217,35 @@ def test_prior_sets_are_told_by_their_files_and_others_beside_them_left_alone(tm
     for name in (*PRIOR_SETS, "summarize_prompted", "anthropic_harmless", "pku_safer"):
         write(tmp_path, f"{name}-00000-of-00001.parquet", [record | {"subset": "helpful"}])
     write(tmp_path, *RECORDS["rewardbench"])
-    groups = read("rewardbench", tmp_path)
+    groups = read("rewardbench", tmp_path, config="prior_sets")
     assert {g.metadata["subset"] for g in groups} == {*PRIOR_SETS, "hep-go", "donotanswer"}
     assert len(groups) == len(PRIOR_SETS) + 2
     assert [m.content for m in next(g for g in groups if g.id == "shp/0").prompt] == ["Hi", "Yes?", "A colour?"]
     measure = functools.partial(BENCHMARKS["rewardbench"].measure, prior_sets=True)
     assert measure(read_examples(groups, score_oracle(groups)), Bootstrap(20))["score"] == pytest.approx(1)
+
+
+def test_prior_sets_are_read_where_they_are_asked_for_and_reworded_nowhere(tmp_path):
+    for name in PRIOR_SETS:
+        write(tmp_path, f"{name}-00000-of-00001.parquet", [PAIR | {"id": 0, "subset": "helpful"}])
+    with pytest.raises(DataError, match="holds no file of RewardBench"):
+        read("rewardbench", tmp_path)
+    write(tmp_path, *RECORDS["rewardbench"])
+    assert {group.metadata["subset"] for group in read("rewardbench", tmp_path)} == {"hep-go", "donotanswer"}
+    own = [group for group in read("rewordbench", tmp_path) if group.metadata["subset"] == "original"]
+    assert [group.id for group in own] == ["original/hep-go/0", "original/donotanswer/1"]
+
+
+def test_prior_sets_that_records_name_are_refused_by_rewardbench_and_passed_over_by_rewordbench(tmp_path):
+    write(tmp_path, "mine.jsonl", [PAIR | {"id": n, "subset": name} for n, name in enumerate(("shp", "hep-go"))])
+    with pytest.raises(DataError, match=r"record 1 of .*: 'subset' is 'shp', a prior set; pass --prior-sets"):
+        read("rewardbench", tmp_path)
+    assert len(read("rewardbench", tmp_path, config="prior_sets")) == 2
+    own = [group.id for group in read("rewordbench", tmp_path) if group.metadata["subset"] == "original"]
+    assert own == ["original/hep-go/1"]
+    write(tmp_path, "mine.jsonl", [PAIR | {"id": 0, "subset": "shp"}])
+    with pytest.raises(DataError, match="reWordBench: all pairs are of prior sets"):
+        read("rewordbench", tmp_path)
 
 
 def test_prior_sets_are_downloaded_where_they_are_asked_for(tmp_path, monkeypatch):
@@ -259,6 +282,22 @@ def test_no_file_and_no_usable_record_are_errors(tmp_path):
         read("rewardbench", tmp_path)
 
 
+def test_a_file_without_a_record_is_an_error_where_others_have_some(tmp_path):
+    write(tmp_path, *RECORDS["llmbar"])
+    empty = write(tmp_path, "LLMBar/Natural/dataset.json", [])
+    for quarantine in (None, Quarantine()):
+        with pytest.raises(DataError, match=r"Natural/dataset\.json: holds no record; get the file again"):
+            read("llmbar", tmp_path, quarantine)
+    empty.unlink()
+    assert len(read("llmbar", tmp_path)) == 3
+    other = tmp_path / "other"
+    write(other, *RECORDS["rewardbench"])
+    nothing = pyarrow.Table.from_pylist([PAIR | {"id": 0, "subset": "hep-java"}])[:0]
+    pyarrow.parquet.write_table(nothing, other / "hep-java.parquet")
+    with pytest.raises(DataError, match=r"hep-java\.parquet: holds no record"):
+        read("rewardbench", other)
+
+
 def test_a_download_is_checked(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"benchmark")
@@ -293,8 +332,8 @@ def test_a_download_that_nothing_is_known_of_is_used_only_where_the_user_vouches
 
 def test_downloads_are_pinned_to_a_revision():
     for benchmark in BENCHMARKS.values():
-        more = [item for config in benchmark.builder.BUILDER_CONFIGS for item in config.more]
-        for item in (*benchmark.source.downloads, *more):
+        sources = [config.source or benchmark.source for config in benchmark.builder.BUILDER_CONFIGS]
+        for item in (item for source in sources for item in source.downloads):
             assert "/main/" not in item.url
             assert item.url.startswith("https://")
             assert item.sha256 is None or len(bytes.fromhex(item.sha256)) == 32
@@ -407,7 +446,7 @@ def test_where_several_processes_evaluate_one_downloads_and_the_others_find_it(h
 
     def read_as(process):
         number.of_process = process
-        return _read_benchmarks(args, {"llmbar": None}, None)["llmbar"]
+        return _read_benchmarks(args, {"llmbar": None}, None)[0]["llmbar"]
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         first, other = pool.map(read_as, (0, 1))

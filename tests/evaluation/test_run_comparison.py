@@ -27,7 +27,7 @@ from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, pa
 from crome_jax.evaluation.part_files import PARTS as PARTS_FILE
 from crome_jax.evaluation.part_files import read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
-from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
+from crome_jax.evaluation.run_comparison import Evaluated, compare_runs, read_evaluated
 from crome_jax.groups import Comparison, Message, build_group
 
 BOOTSTRAP = Bootstrap(resamples=50)
@@ -333,6 +333,20 @@ def test_what_is_missing_of_any_run_is_said_and_other_data_warned_of(folders, tm
         assert "Not the whole benchmark (rrm): there was no example of alpacaeval-easy, " in shown.replace("RRM", "rrm")
         assert "3 examples were left out (rrm)" in shown.replace("RRM", "rrm")
         assert "overall (partial)" in shown
+
+
+def test_scores_by_rules_that_differ_are_warned_of(tmp_path):
+    runs = []
+    for method, prior_sets in (("plain", False), ("with prior sets", True)):
+        scored = {method: (groups(), rewards(groups(), 6))}
+        found = benchmark_figures("rewardbench", scored, prior_sets=prior_sets, bootstrap=BOOTSTRAP)
+        evaluations = {method: {"rewardbench": scored[method]}}
+        report = build_report(evaluations, benchmarks={"rewardbench": found}, bootstrap=BOOTSTRAP)
+        runs.append(Evaluated(tmp_path / method, report.figures, ()))
+    (warning,) = compare_runs(runs, BOOTSTRAP)["comparison"]["warnings"]
+    assert warning.startswith("RewardBench: overall scores are computed in 2 ways (mean of the sections")
+    assert warning.endswith("; prior sets at half the weight of a section), so they do not compare")
+    assert compare_runs(runs[:1], BOOTSTRAP)["comparison"]["warnings"] == []
 
 
 def test_best_of_n_by_judges_that_differ_is_warned_of(folders, tmp_path):

@@ -1,7 +1,7 @@
 """A benchmark's groups with their rewards: the rewards of chosen and rejected responses, in the benchmark's order."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -160,20 +160,37 @@ def row(
     }
 
 
-def table(rows: Sequence[dict[str, Any]], missing: Sequence[str], rule: str) -> dict[str, Any]:
+def table(
+    rows: Sequence[dict[str, Any]],
+    missing: Sequence[str],
+    rule: str,
+    numbers: Mapping[str, tuple[int, int]] | None = None,
+) -> dict[str, Any]:
     """Return a benchmark's figures: those of its first row, the overall score, on top.
 
     Args:
         missing: subsets without an example: the score is then of what is there, and does not compare with others'.
         rule: how the score is computed, in words.
+        numbers: parts to how many examples each has here and in the published benchmark, where that is known.
+
+    Returns:
+        `score`, `interval` and `examples` of the first row; `missing`, `rule` and `rows` as given; `partial`, of every
+        part that has another number of examples than the published one its `name`, `examples` and `official`; and
+        `complete`, whether neither is the case.
     """
     overall = rows[0]
+    partial = [
+        {"name": name, "examples": found, "official": official}
+        for name, (found, official) in (numbers or {}).items()
+        if found and found != official
+    ]
     return {
         "score": overall["score"],
         "interval": overall["interval"],
         "examples": overall["examples"],
-        "complete": not missing,
+        "complete": not missing and not partial,
         "missing": list(missing),
+        "partial": partial,
         "rule": rule,
         "rows": list(rows),
     }

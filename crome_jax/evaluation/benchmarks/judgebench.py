@@ -23,6 +23,9 @@ CATEGORIES = {
 }
 """Category to how the source of its pairs begins."""
 
+PAIR_COUNTS = {"gpt": 350, "claude": 270}
+"""How many pairs each of the two files has, by what is part of the name of the model that wrote them."""
+
 
 def measure_judgebench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
     """Return JudgeBench's table.
@@ -48,4 +51,10 @@ def measure_judgebench(examples: Examples, bootstrap: Bootstrap) -> dict[str, An
         lines += [row(p.name, "subset", [(1.0, p)], bootstrap) for _, p in held]
     missing = [p.name for p in pooled if not len(p.values)]
     rule = f"share of all pairs by {' and '.join(models)}" + (", pooled" if len(models) > 1 else "")
-    return table([row("JudgeBench", "overall", shares(pooled), bootstrap), *lines], missing, rule)
+    numbers = {
+        f"pairs by {model}": (sum(len(part.values) for part in of_model(model)), pairs)
+        for model in models
+        for name, pairs in PAIR_COUNTS.items()
+        if name in model.lower()
+    }
+    return table([row("JudgeBench", "overall", shares(pooled), bootstrap), *lines], missing, rule, numbers)

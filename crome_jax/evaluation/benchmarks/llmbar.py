@@ -12,7 +12,8 @@ import numpy as np
 from crome_jax.evaluation.benchmarks.examples import Examples, row, shares, subset_part, table
 from crome_jax.evaluation.bootstrap import Bootstrap
 
-SUBSETS = ("Natural", "Neighbor", "GPTInst", "GPTOut", "Manual")
+EXAMPLE_COUNTS = {"Natural": 100, "Neighbor": 134, "GPTInst": 92, "GPTOut": 47, "Manual": 46}
+SUBSETS = tuple(EXAMPLE_COUNTS)
 _ADVERSARIAL = SUBSETS[1:]
 
 
@@ -34,4 +35,5 @@ def measure_llmbar(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
         ],
         [part.name for part in parts if not len(part.values)],
         "mean of the five sets",
+        {part.name: (len(part.values), EXAMPLE_COUNTS[part.name]) for part in parts},
     )

@@ -39,6 +39,9 @@ EXAMPLE_COUNTS = {
     "hep-rust": 164,
 }
 
+PAIR_COUNTS = EXAMPLE_COUNTS | {"math-prm": 447}
+"""How many pairs each subset has; EXAMPLE_COUNTS are what they weigh."""
+
 SECTIONS = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
     "Chat Hard": (
@@ -91,4 +94,5 @@ def measure_rewardbench(examples: Examples, bootstrap: Bootstrap, *, prior_sets:
     rule = "mean of the sections, each the mean of its subsets weighted by their official numbers of pairs"
     if prior_sets:
         rule += "; prior sets at half the weight of a section"
-    return table([row("RewardBench", "overall", parts, bootstrap), *lines], missing, rule)
+    numbers = {name: (len(examples.of(name)), pairs) for name, pairs in PAIR_COUNTS.items()}
+    return table([row("RewardBench", "overall", parts, bootstrap), *lines], missing, rule, numbers)

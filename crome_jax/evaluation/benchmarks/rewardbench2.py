@@ -11,7 +11,7 @@ of each question there is a version with several right answers (tied) and one wi
 
 The overall score is the mean of the six subsets. A model that gives every right answer one reward and every wrong one a
 lower gets 1.01 on Ties. Source: allenai/reward-bench @ 05a9005, rewardbench/utils.py (reroll_and_score_dataset,
-process_single_model); arXiv 2506.01937.
+process_single_model); arXiv 2506.01937. EXAMPLE_COUNTS are those of its data card.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,8 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.groups import PreferenceGroup
 
 TIES = "Ties"
-SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", TIES)
+EXAMPLE_COUNTS = {"Factuality": 475, "Precise IF": 160, "Math": 183, "Safety": 450, "Focus": 495, TIES: 102}
+SUBSETS = tuple(EXAMPLE_COUNTS)
 NO_PAIRWISE = (
     "RewardBench 2 takes the highest of several rewards, and a pairwise model gives none; leave it out of --benchmark, "
     "or measure a reward model"
@@ -67,7 +68,8 @@ def measure_rewardbench2(examples: Examples, bootstrap: Bootstrap) -> dict[str, 
     missing = [part.name for part in parts if not len(part.values)]
     if halves:
         missing.append(f"{halves} of the versions in Ties")
-    return table([overall, *lines], missing, "mean of the six subsets")
+    numbers = {name: (counts.get(name, 0), official) for name, official in EXAMPLE_COUNTS.items()}
+    return table([overall, *lines], missing, "mean of the six subsets", numbers)
 
 
 def best_of_results(examples: Examples) -> Float[np.ndarray, "N"]:

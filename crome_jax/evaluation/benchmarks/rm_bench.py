@@ -18,6 +18,8 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 STYLES = ("concise", "detailed", "markdown")
 DOMAINS = ("chat", "math", "code", "safety")
 DIFFICULTIES = ("easy", "normal", "hard")
+EXAMPLE_COUNTS = {"chat": 129, "code": 228, "safety": 284 + 157}
+"""Records of the repository's files; math's file was not to be had, so its number is not known."""
 
 
 def measure_rm_bench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -41,6 +43,7 @@ def measure_rm_bench(examples: Examples, bootstrap: Bootstrap) -> dict[str, Any]
         [top, *levels, *lines],
         [domain for domain, at in by_domain.items() if not len(at)],
         "mean of the four domains, each the mean of easy, normal and hard",
+        {domain: (len(by_domain[domain]), official) for domain, official in EXAMPLE_COUNTS.items()},
     )
     matrices = {domain: wins[at].mean(0).tolist() for domain, at in held.items()}
     matrix = np.mean(list(matrices.values()), axis=0).tolist() if matrices else None

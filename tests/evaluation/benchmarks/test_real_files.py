@@ -59,6 +59,8 @@ def test_the_rebuilt_rewardbench_gives_length_what_its_records_say(shared_data):
     found = {row["name"]: row["score"] for row in table["rows"] if row["level"] == "subset"}
     assert found == pytest.approx({name: longer / of for name, (longer, of) in LONGER_CHOSEN.items()})
     assert set(table["missing"]) == set(EXAMPLE_COUNTS) - set(LONGER_CHOSEN)
+    assert {"name": "xstest-should-respond", "examples": 456, "official": 250} in table["partial"]
+    assert not {part["name"] for part in table["partial"]} & {n for n in LONGER_CHOSEN if n.startswith(("hep-", "llm"))}
     # 3,634 pairs; Chat Hard's 419 alone spread by 0.024.
     assert measured("rewardbench", groups, score_random)["score"] == pytest.approx(0.5, abs=0.04)
 

@@ -12,12 +12,20 @@ from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.data.datasets.benchmarks.rewordbench import transform_groups
 from crome_jax.data.datasets.benchmarks.transformations import ABSENT
 from crome_jax.errors import CromeError
-from crome_jax.evaluation.benchmark_notes import overall_name
+from crome_jax.evaluation.benchmark_notes import benchmark_notes, overall_name
 from crome_jax.evaluation.benchmarks.examples import Examples, read_examples
 from crome_jax.evaluation.benchmarks.judgebench import CATEGORIES, measure_judgebench
+from crome_jax.evaluation.benchmarks.llmbar import EXAMPLE_COUNTS as LLMBAR_COUNTS
 from crome_jax.evaluation.benchmarks.llmbar import measure_llmbar
 from crome_jax.evaluation.benchmarks.pairs import measure_pairs
-from crome_jax.evaluation.benchmarks.rewardbench import EXAMPLE_COUNTS, PRIOR_SETS, SECTIONS, measure_rewardbench
+from crome_jax.evaluation.benchmarks.rewardbench import (
+    EXAMPLE_COUNTS,
+    PAIR_COUNTS,
+    PRIOR_SETS,
+    SECTIONS,
+    measure_rewardbench,
+)
+from crome_jax.evaluation.benchmarks.rewardbench2 import EXAMPLE_COUNTS as REWARDBENCH2_COUNTS
 from crome_jax.evaluation.benchmarks.rewardbench2 import SUBSETS, check_ties, measure_rewardbench2, ties_scores
 from crome_jax.evaluation.benchmarks.rewordbench import NAMES, PAPERS, measure_rewordbench
 from crome_jax.evaluation.benchmarks.rm_bench import difficulty_values, measure_rm_bench
@@ -87,7 +95,8 @@ def test_the_sections_of_rewardbench_hold_its_23_subsets_with_their_official_num
     assert sorted(name for names in SECTIONS.values() for name in names) == sorted(EXAMPLE_COUNTS)
     assert len(EXAMPLE_COUNTS) == 23
     # 2,985 pairs, of which math-prm's 447 count as 984.
-    assert sum(EXAMPLE_COUNTS.values()) - 984 + 447 == 2985
+    assert sum(PAIR_COUNTS.values()) == 2985
+    assert EXAMPLE_COUNTS == PAIR_COUNTS | {"math-prm": 984}
     assert {name: sum(EXAMPLE_COUNTS[s] for s in names) for name, names in SECTIONS.items()} == {
         "Chat": 358,
         "Chat Hard": 456,
@@ -212,7 +221,7 @@ def test_llmbar_by_hand():
     table = measure_llmbar(examples(rows), BOOTSTRAP)
     assert line(table, "Adversarial")["score"] == pytest.approx(2.5 / 4)
     assert table["score"] == pytest.approx(3 / 5)
-    assert table["complete"]
+    assert table["missing"] == []
 
 
 def test_rewordbench_by_hand():
@@ -271,6 +280,64 @@ def test_rewordings_whose_original_was_set_aside_are_left_out():
     table = measure_rewordbench(examples(rows), BOOTSTRAP)
     assert line(table, "quotes")["drop"] == 1
     assert "deleted" not in {row["name"] for row in table["rows"]}
+
+
+def _tie(n, kind):
+    return f"Ties/{kind}:{n}", "Ties", [2], [1]
+
+
+WHOLE = {
+    "rewardbench": (measure_rewardbench, [row for name, n in PAIR_COUNTS.items() for row in pairs(name, n, 0)]),
+    "rewardbench2": (
+        measure_rewardbench2,
+        [row for name in SUBSETS[:-1] for row in pairs(name, REWARDBENCH2_COUNTS[name], 0)]
+        + [_tie(n, kind) for n in range(51) for kind in ("tied", "ref")],
+    ),
+    "rm_bench": (
+        measure_rm_bench,
+        [
+            (name, [2, 2, 2], [1, 1, 1])
+            for name, n in {"math": 9, "code": 228, "safety-refuse": 284, "safety-response": 157, "chat": 129}.items()
+            for _ in range(n)
+        ],
+    ),
+    "judgebench": (
+        measure_judgebench,
+        [row for name, n in zip(CATEGORIES, (154, 98, 56, 42), strict=True) for row in pairs(f"GPT/{name}", n, 0)],
+    ),
+    "llmbar": (measure_llmbar, [row for name, n in LLMBAR_COUNTS.items() for row in pairs(name, n, 0)]),
+}
+"""All examples of each benchmark; of RM-Bench's math, whose number is not known, any."""
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_benchmark_is_whole_with_its_published_numbers_of_examples_alone(name):
+    measure, rows = WHOLE[name]
+    whole = measure(examples(rows), BOOTSTRAP)
+    assert (whole["complete"], whole["missing"], whole["partial"]) == (True, [], [])
+    fewer = measure(examples(rows[:-2]), BOOTSTRAP)  # The last part has more than two, of Ties one question.
+    assert not fewer["complete"]
+    assert overall_name({"a model": fewer}) == "overall (partial)"
+    part, official = {
+        "rewardbench": ("hep-rust", 164),
+        "rewardbench2": ("Ties", 102),
+        "rm_bench": ("chat", 129),
+        "judgebench": ("pairs by GPT", 350),
+        "llmbar": ("Manual", 46),
+    }[name]
+    assert fewer["partial"] == [{"name": part, "examples": official - 2, "official": official}]
+    found = {"methods": {"a model": fewer}, "left_out": 0, "set_aside": 0}
+    (note,) = benchmark_notes(found, {})
+    assert f"{part} {official - 2} of {official}; the score does not compare with others'" in note
+
+
+def test_more_examples_than_published_are_said_and_so_are_records_set_aside():
+    rows = [row for name, n in LLMBAR_COUNTS.items() for row in pairs(name, n + (name == "Natural"), 0)]
+    table = measure_llmbar(examples(rows), BOOTSTRAP)
+    found = {"methods": {"a model": table}, "left_out": 0, "set_aside": 3}
+    numbers, bad = benchmark_notes(found, {})
+    assert "Natural 101 instead of 100" in numbers
+    assert bad == "3 records were bad and set aside, so the score is of the rest."
 
 
 # --- trivial scorers: arithmetic, not measurement ---------------------------------------------------------------------

@@ -78,11 +78,11 @@ class BenchmarkConfig(tfds.core.BuilderConfig):
 
     Args:
         manual_dir: folder with the files; None downloads them.
-        more: files that are downloaded besides the source's.
+        source: what is read in place of the builder's own source.
     """
 
     manual_dir: str | None = None
-    more: tuple[Download, ...] = ()
+    source: Source | None = None
 
 
 HUB = BenchmarkConfig(name="hub", description="The files of the public hub.")
@@ -114,17 +114,20 @@ class BenchmarkBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         if self.builder_config.manual_dir:
-            files = manual_files(self.source, Path(self.builder_config.manual_dir))
+            files = manual_files(self._read_source(), Path(self.builder_config.manual_dir))
         else:
-            wanted = (*self.source.downloads, *self.builder_config.more)
+            wanted = self._read_source().downloads
             got = dl_manager.download({item.name: item.url for item in wanted})
             files = {item.name: Path(got[item.name]) for item in wanted}
             check_downloads({item: files[item.name] for item in wanted}, self.accepted)
         return {SPLIT: self._generate_examples(files)}
 
     def _generate_examples(self, files: Mapping[str, Path]) -> Iterator[tuple[int, dict]]:
-        for number, group in enumerate(generate_groups(self.source, files)):
+        for number, group in enumerate(generate_groups(self._read_source(), files)):
             yield number, encode_group(group)
+
+    def _read_source(self) -> Source:
+        return self.builder_config.source or self.source
 
 
 def manual_files(source: Source, folder: Path) -> dict[str, Path]:
@@ -194,12 +197,13 @@ def generate_groups(
         quarantine: where bad records go; None lets the first one stop the reading.
 
     Raises:
-        DataError: naming file, record, field and fix where a record is bad or its id is another's, and where there is
-            no usable record.
+        DataError: naming file, record, field and fix where a record is bad or its id is another's, where a file holds
+            no record, and where there is no usable one.
     """
     ids: set[str] = set()
     bad = 0
     for name, path in files.items():
+        record = None
         for record in _records(path):
             try:
                 group = _group(source, record, Path(name))
@@ -214,8 +218,10 @@ def generate_groups(
                 continue
             ids.add(group.id)
             yield group
+        if record is None:  # Its part of the benchmark would be missing, and the score that of the rest.
+            raise DataError("holds no record", file=str(path), fix="get the file again, or take it away")
     if not ids:
-        said = f"all {bad} records are bad, the first because: {quarantine.first}" if bad else "no file has a record"
+        said = f"all {bad} records are bad, the first because: {quarantine.first}"
         raise DataError(f"{source.title}: nothing to measure, {said}", fix=f"give {source.layout}")
 
 

@@ -94,14 +94,15 @@ def read_benchmark(
         manual_dir: folder that holds the files; None downloads them, through TFDS, into `data_dir`.
         data_dir: where TFDS keeps what was downloaded; a second run reads it there.
         quarantine: where bad records of `manual_dir` go; None lets the first one stop the reading.
-        config: of the builder, which says what is downloaded.
+        config: of the builder, which says what is downloaded and which files of `manual_dir` count.
         accepted: sha256 sums of downloads that the user vouches for, where none is known.
 
     Raises:
         CromeError: where nothing is to be downloaded, or it cannot be.
         DataError: where the files are not there, are others than expected, or a record is bad.
     """
-    source = BENCHMARKS[name].source
+    configs = {known.name: known for known in BENCHMARKS[name].builder.BUILDER_CONFIGS}
+    source = configs[config].source or BENCHMARKS[name].source
     if manual_dir is not None:
         read = generate_reworded if name == "rewordbench" else _generate(source)
         return list(read(manual_files(source, manual_dir), quarantine))

@@ -1,5 +1,6 @@
 """RewardBench (Lambert et al. 2024, arXiv 2403.13787): 23 subsets of pairs in four sections, and the prior sets."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,25 @@ _LEFT_OUT = ("raw-", "summarize_prompted", *_NOT_SCORED)
 _PRIOR_ROOT = "https://huggingface.co/datasets/allenai/preference-test-sets/resolve/74d7c11476db2a6b48b93f5430b5911576eebf22/data/"
 
 
-def _read(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
+def _prior_set(file: Path) -> str | None:
+    """Return which prior set a file's path names, None where it names none."""
     named = subset_in_name(file, [name.replace("_", "-") for name in SECTION_OF])
-    prior = next((name for name in PRIOR_SETS if name.replace("_", "-") == named), None)
+    return next((name for name in PRIOR_SETS if name.replace("_", "-") == named), None)
+
+
+def _wants(path: str) -> bool:
+    return any_record_file(path) and not Path(path).name.startswith(_LEFT_OUT)
+
+
+def _read_own(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
+    if (subset := record.get("subset")) in PRIOR_SETS:
+        fix = "pass --prior-sets to count these sets, or give the files without them"
+        raise DataError(f"is {subset!r}, a prior set", field="subset", fix=fix)
+    return _read(record, file)
+
+
+def _read(record: Mapping[str, Any], file: Path) -> PreferenceGroup:
+    prior = _prior_set(file)
     subset = record.get("subset") if prior is None else prior
     if subset in _NOT_SCORED:
         raise DataError(f"is {subset!r}, a set that the leaderboard's average leaves out", field="subset")
@@ -70,19 +87,29 @@ REWARDBENCH = Source(
             "filtered-00000-of-00001.parquet",
         ),
     ),
-    read=_read,
-    wants=lambda path: any_record_file(path) and not Path(path).name.startswith(_LEFT_OUT),
+    read=_read_own,
+    wants=lambda path: _wants(path) and _prior_set(Path(path)) is None,
     layout="the hub's filtered-*.parquet, or records of {id, subset, prompt, chosen, rejected}",
 )
 
 
+WITH_PRIOR_SETS = dataclasses.replace(
+    REWARDBENCH,
+    downloads=(
+        *REWARDBENCH.downloads,
+        *(
+            Download(f"{_PRIOR_ROOT}{name}-00000-of-00001.parquet", None, f"{name}-00000-of-00001.parquet")
+            for name in PRIOR_SETS
+        ),
+    ),
+    read=_read,
+    wants=_wants,
+)
+
 PRIOR_SETS_TOO = BenchmarkConfig(
     name="prior_sets",
     description="The files of the public hub, those of the prior sets among them.",
-    more=tuple(
-        Download(f"{_PRIOR_ROOT}{name}-00000-of-00001.parquet", None, f"{name}-00000-of-00001.parquet")
-        for name in PRIOR_SETS
-    ),
+    source=WITH_PRIOR_SETS,
 )
 
 

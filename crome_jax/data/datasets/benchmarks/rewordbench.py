@@ -7,10 +7,12 @@ from pathlib import Path
 from crome_jax.augment.seeds import derive_seed
 from crome_jax.data.datasets.benchmarks.builder import BenchmarkBuilder, Source, generate_groups
 from crome_jax.data.datasets.benchmarks.groups import CHOSEN, REJECTED, benchmark_group
-from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH
+from crome_jax.data.datasets.benchmarks.rewardbench import REWARDBENCH, WITH_PRIOR_SETS
 from crome_jax.data.datasets.benchmarks.transformations import FAMILIES, Pair
 from crome_jax.data.features import encode_group
 from crome_jax.data.quarantine import Quarantine
+from crome_jax.errors import DataError
+from crome_jax.evaluation.benchmarks.rewardbench import PRIOR
 from crome_jax.evaluation.benchmarks.rewordbench import ORIGINAL
 from crome_jax.groups import Message, PreferenceGroup
 
@@ -26,7 +28,7 @@ REWORDBENCH = Source(
         "Processing},\n  year={2025}\n}"
     ),
     downloads=REWARDBENCH.downloads,
-    read=REWARDBENCH.read,
+    read=WITH_PRIOR_SETS.read,
     wants=REWARDBENCH.wants,
     layout=REWARDBENCH.layout,
 )
@@ -43,8 +45,18 @@ class RewordBench(BenchmarkBuilder):
 
 
 def generate_reworded(files: Mapping[str, Path], quarantine: Quarantine | None = None) -> Iterator[PreferenceGroup]:
-    """Read a RewardBench set and yield it with all of its transformations, as transform_groups does."""
-    yield from transform_groups(list(generate_groups(REWORDBENCH, files, quarantine)))
+    """Read a RewardBench set and yield it with all of its transformations, as transform_groups does.
+
+    Pairs of the prior sets are no part of the benchmark, and are passed over.
+
+    Raises:
+        DataError: as generate_groups does, and where there are no other pairs.
+    """
+    read = generate_groups(REWORDBENCH, files, quarantine)
+    groups = [group for group in read if group.metadata["category"] != PRIOR]
+    if not groups:
+        raise DataError(f"{REWORDBENCH.title}: all pairs are of prior sets", fix=f"give {REWORDBENCH.layout}")
+    yield from transform_groups(groups)
 
 
 def transform_groups(groups: Sequence[PreferenceGroup], seed: int = 0) -> Iterator[PreferenceGroup]:
