@@ -333,9 +333,22 @@ def test_the_image_is_pinned_and_of_the_python_that_is_installed_for():
     assert int(least) <= int(python.removeprefix("3.")) < int(below)
     # The first that setup.sh looks for is the one that is there.
     assert f"${{PYTHON:-python{python} " in (ROOT / "launch" / "setup.sh").read_text()
-    # Whoever starts the commands is the user that is not root, in each image that is built.
+    # Whoever starts the commands is the user that is not root.
     assert text.index("\nRUN launch/setup.sh") < text.index("\nUSER 1000") < text.index("\nENTRYPOINT")
-    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]
+    assert re.findall(r"^USER (.+)$", text.partition(" AS beam\n")[0], re.MULTILINE) == ["1000"]
+    assert "\nUSER" not in text.rpartition("\nFROM crome\n")[2]
+
+
+def test_a_worker_of_dataflow_starts_in_the_environment_that_all_is_installed_in():
+    common, _, rest = (ROOT / "Dockerfile").read_text().partition("\nFROM crome AS beam\n")
+    beam = rest.partition("\nFROM ")[0]
+    settings = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.+)$", beam, re.MULTILINE))))
+    # Beam's boot makes an environment of its own unless it is told not to, and starts `python`, the first of PATH.
+    assert settings["RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT"] == "1"
+    folder = re.search(r"^WORKDIR (\S+)$", common, re.MULTILINE)[1]
+    assert settings["PATH"] == f'"{folder}/.venv/bin:$PATH"'
+    assert re.search(r"^USER (.+)$", beam, re.MULTILINE)[1] == "root"  # Whose the folder is that boot writes to.
+    assert json.loads(re.search(r"^ENTRYPOINT (.+)$", beam, re.MULTILINE)[1]) == ["/opt/apache/beam/boot"]
 
 
 def test_what_the_image_copies_is_enough_to_install_and_to_run(tmp_path):
