@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
@@ -66,9 +67,44 @@ def test_slurm_gets_one_process_a_node_that_is_told_before_the_end():
     words = dry("slurm.sh", "--dry-run", "--nodes", "4", "--gpus", "2", "--sbatch", "--partition=gpu", *TRAIN)
     assert words[0] == "sbatch"
     assert {"--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=2", "--partition=gpu", "--signal=TERM@120"} <= {*words}
+    check_train(step_of(words)[3:], "slurm")
+
+
+def step_of(words: list[str]) -> list[str]:
+    """Return srun and its arguments, from what is given to sbatch."""
     inner = shlex.split(words[words.index("--wrap") + 1])
-    assert inner[0] == "srun"
-    check_train(inner[3:], "slurm")
+    return inner[inner.index("srun") :]
+
+
+def xla_flags(shown: subprocess.CompletedProcess) -> list[str]:
+    """Return what a script says that it sets XLA_FLAGS to, each time that it sets them."""
+    assert shown.returncode == 0, shown.stderr
+    words = shlex.split(shown.stdout)
+    words = shlex.split(words[words.index("--wrap") + 1]) if "--wrap" in words else words
+    return [word.removeprefix("XLA_FLAGS=") for word in words if word.startswith("XLA_FLAGS=")]
+
+
+SAME_BITS = "--xla_gpu_deterministic_ops=true"
+OTHERS = "--xla_gpu_deterministic_ops=false --xla_disable_hlo_passes=a,b"
+
+
+def test_gpus_are_asked_for_the_same_bits_and_what_the_user_says_comes_after_and_wins(tmp_path):
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    station = (ROOT / "launch" / "workstation.sh", "--dry-run", *TRAIN)
+    assert xla_flags(bash(*station, PATH=str(tmp_path), XLA_FLAGS=OTHERS)) == []  # No GPU here.
+    (tmp_path / "nvidia-smi").symlink_to(shutil.which("true"))
+    slurm = (ROOT / "launch" / "slurm.sh", "--dry-run")
+    assert xla_flags(bash(*slurm, "--gpus", "0", *TRAIN, XLA_FLAGS=OTHERS)) == []
+    for command in (station, (*slurm, *TRAIN)):
+        assert xla_flags(bash(*command, PATH=str(tmp_path))) == [SAME_BITS]
+        assert xla_flags(bash(*command, PATH=str(tmp_path), XLA_FLAGS=OTHERS)) == [f"{SAME_BITS} {OTHERS}"]
+
+
+def test_a_machine_without_a_gpu_knows_what_xla_is_asked_for():
+    """XLA ends a process whose XLA_FLAGS it does not know."""
+    program = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"XLA_FLAGS": SAME_BITS}, check=True)
 
 
 def on_worker(words: list[str]) -> list[str]:
@@ -169,7 +205,7 @@ def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
     assert "--exclusive" in dry("slurm.sh", "--dry-run", *TRAIN)
     ran = [
         dry("workstation.sh", "--dry-run", *SWEEP)[3:],
-        shlex.split(inner[inner.index("--wrap") + 1])[6:],
+        step_of(inner)[6:],
         on_worker(dry(*TPU, "--type", "v6e-8", "train", *SWEEP))[3:],
     ]
     manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, "--topology", "2x2", *SWEEP).stdout)
