@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -110,7 +111,7 @@ def fit(
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
         incidents: told of every skipped step, every spike of the loss, and every step that cannot be measured.
         preempted: asked after each step, and while it is measured, whether to save and stop there; None never is.
-        trace: steps to record for XProf; None records nothing.
+        trace: records steps for XProf; None records nothing.
         unlogged: what a checkpoint kept of the steps before it that no line had told of yet.
         goodput: told when each step began and ended; its figures are logged.
         attributes: names of those that batches number from 1; see `tell_commonest_apart`.
@@ -182,13 +183,16 @@ def fit(
     due = False
     for number in range(done + 1, steps + 1):
         before = iterator.get_state()
-        with trace.recording(number) if trace else contextlib.nullcontext():
+        if trace and (told := trace.look(number)):
+            progress.close()
+            print(told, file=sys.stderr)
+        with trace.step(number) if trace else contextlib.nullcontext():
             batch = put(next(iterator), mesh)
             dispatched = time.monotonic()
             state, metrics = step(state, frozen, batch)
             finished = goodput.watch(metrics)
-            if trace and trace.first <= number <= trace.last:
-                jax.block_until_ready(metrics)
+        if trace:
+            trace.end(number, metrics)
         if late is not None:
             take(*late)
             if not in_a_row:
