@@ -21,7 +21,7 @@ from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.mesh import spread
 from crome_jax.training.metrics import KINDS, MEASURED, about_zero, summarize
-from crome_jax.training.preemption import Preemption
+from crome_jax.training.preemption import SHORTEST_GRACE, Preemption
 from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.spikes import SpikeDetector
@@ -245,9 +245,11 @@ def _save_before(first: int, state: TrainState, data: dict[str, Any], checkpoint
 
 
 def _saved(checkpoints: Checkpoints, preempted: Preemption) -> Preempted:
+    took = preempted.seconds
+    late = f" (a pod of a spot node has {SHORTEST_GRACE:.0f} s, as GKE sets it up)" if took > SHORTEST_GRACE else ""
     return Preempted(
-        f"asked to end: saved at step {checkpoints.latest}, {preempted.seconds:.1f} s after it was asked; the same "
-        "command goes on from there"
+        f"asked to end: saved at step {checkpoints.latest}, {took:.1f} s after it was asked{late}; the same command "
+        "goes on from there"
     )
 
 

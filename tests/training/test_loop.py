@@ -414,6 +414,13 @@ def test_a_run_that_is_asked_to_end_saves_where_it_is(asked, spoiled, saved):
     assert saves.waited
 
 
+@pytest.mark.parametrize(("took", "told"), [(14.0, ""), (16.0, r" \(a pod of a spot node has 15 s, .*\)")])
+def test_a_save_for_which_some_machine_gives_no_time_is_told(monkeypatch, took, told):
+    monkeypatch.setattr(Preemption, "seconds", took)
+    with pytest.raises(Preempted, match=rf"saved at step 1, {took} s after it was asked{told}; the same command"):
+        train(0, 8, checkpoints=Saves(), preempted=AsksAt(1))
+
+
 def test_a_run_that_is_asked_to_end_while_it_is_measured_saves_without(tmp_path):
     saves, preempted = Saves(), AsksAt(4)
 
