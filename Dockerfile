@@ -15,7 +15,10 @@ USER 1000
 FROM crome AS beam
 # What Beam starts on a worker; the version is that of requirements-beam.txt.
 COPY --from=apache/beam_python3.11_sdk:2.77.0 /opt/apache/beam /opt/apache/beam
-ENV PATH="/crome_jax/.venv/bin:$PATH"
+# The Python that boot starts is the one that all is installed for; else it makes an environment that sees none of it.
+ENV PATH="/crome_jax/.venv/bin:$PATH" RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
+# Dataflow mounts the folder that boot puts a job's files in, and it belongs to root.
+USER root
 ENTRYPOINT ["/opt/apache/beam/boot"]
 
 FROM crome

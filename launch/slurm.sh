@@ -3,7 +3,8 @@ usage="usage: launch/slurm.sh [--dry-run] [--nodes N] [--gpus N] [--time H:M:S] 
 
 Submit a training run to SLURM: one process a node, with all of its GPUs. The folder must be on a file system that all
 nodes share. Two minutes before the time is up every process gets SIGTERM: the run saves and ends; submitting the same
-command again goes on.
+command again goes on. GPUs are asked for the same bits every time, which is slower:
+XLA_FLAGS=--xla_gpu_deterministic_ops=false in your environment leaves that out.
 
   --nodes N         nodes (default: 1)
   --gpus N          GPUs of each (default: 8)
@@ -37,11 +38,13 @@ elif ((nodes > 1)); then
 else
   whole="" # Others may have the rest of the node.
 fi
-train=(.venv/bin/python -m crome_jax "$@") cache="ALL,JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax"
+train=(.venv/bin/python -m crome_jax "$@") cache="ALL,JAX_COMPILATION_CACHE_DIR=$PWD/.cache/jax" exact=""
+# What of XLA_FLAGS comes last wins. Not within --export, where a comma of theirs would end them.
+if ((gpus)); then exact="--xla_gpu_deterministic_ops=true${XLA_FLAGS:+ $XLA_FLAGS}" && exact="XLA_FLAGS=${exact@Q} "; fi
 command=(
   sbatch --job-name=crome --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" ${whole:+"$whole"} --time="$limit"
   --signal=TERM@120 --requeue --open-mode=append --output=crome-%j.log ${further[@]+"${further[@]}"}
   # Where one process ends badly the others are ended too, not left waiting.
-  --wrap "srun --kill-on-bad-exit=1 --export=${cache@Q} ${train[*]@Q}"
+  --wrap "${exact}srun --kill-on-bad-exit=1 --export=${cache@Q} ${train[*]@Q}"
 )
 if [[ $dry ]]; then echo "+ ${command[*]@Q}"; else "${command[@]}"; fi

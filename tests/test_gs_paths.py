@@ -222,12 +222,18 @@ def test_steps_are_traced_into_it(bucket, monkeypatch):
         Path(folder, "plugins", "host.xplane.pb").write_bytes(b"events")
 
     monkeypatch.setattr("jax.profiler.trace", trace)
-    traced = Trace(2, 3, place(f"{bucket}/run") / "trace")
-    for step in (1, 2, 3, 4):
-        with traced.recording(step):
-            pass
-    assert [path.name for path in sorted(traced.folder.iterdir())] == ["step-2", "step-3"]
-    assert (traced.folder / "step-3" / "plugins" / "host.xplane.pb").read_bytes() == b"events"
+    run = place(f"{bucket}/run")
+    with Trace(run, (2, 3), every=4) as traced:
+        for step in range(1, 8):
+            if step == 4:
+                put(f"{bucket}/run/trace.request", b"2\n")
+            traced.look(step)
+            with traced.step(step):
+                pass
+            traced.end(step, ())
+            assert (run / "trace" / "steps-2-3").exists() == (step > 2)
+    assert [path.name for path in sorted((run / "trace").iterdir())] == ["steps-2-3", "steps-5-6"]
+    assert (run / "trace" / "steps-5-6" / "plugins" / "host.xplane.pb").read_bytes() == b"events"
 
 
 def test_a_model_there_that_is_no_run_is_refused_with_what_to_do(bucket, capsys):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import shutil
@@ -66,9 +67,44 @@ def test_slurm_gets_one_process_a_node_that_is_told_before_the_end():
     words = dry("slurm.sh", "--dry-run", "--nodes", "4", "--gpus", "2", "--sbatch", "--partition=gpu", *TRAIN)
     assert words[0] == "sbatch"
     assert {"--nodes=4", "--ntasks-per-node=1", "--gpus-per-node=2", "--partition=gpu", "--signal=TERM@120"} <= {*words}
+    check_train(step_of(words)[3:], "slurm")
+
+
+def step_of(words: list[str]) -> list[str]:
+    """Return srun and its arguments, from what is given to sbatch."""
     inner = shlex.split(words[words.index("--wrap") + 1])
-    assert inner[0] == "srun"
-    check_train(inner[3:], "slurm")
+    return inner[inner.index("srun") :]
+
+
+def xla_flags(shown: subprocess.CompletedProcess) -> list[str]:
+    """Return what a script says that it sets XLA_FLAGS to, each time that it sets them."""
+    assert shown.returncode == 0, shown.stderr
+    words = shlex.split(shown.stdout)
+    words = shlex.split(words[words.index("--wrap") + 1]) if "--wrap" in words else words
+    return [word.removeprefix("XLA_FLAGS=") for word in words if word.startswith("XLA_FLAGS=")]
+
+
+SAME_BITS = "--xla_gpu_deterministic_ops=true"
+OTHERS = "--xla_gpu_deterministic_ops=false --xla_disable_hlo_passes=a,b"
+
+
+def test_gpus_are_asked_for_the_same_bits_and_what_the_user_says_comes_after_and_wins(tmp_path):
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    station = (ROOT / "launch" / "workstation.sh", "--dry-run", *TRAIN)
+    assert xla_flags(bash(*station, PATH=str(tmp_path), XLA_FLAGS=OTHERS)) == []  # No GPU here.
+    (tmp_path / "nvidia-smi").symlink_to(shutil.which("true"))
+    slurm = (ROOT / "launch" / "slurm.sh", "--dry-run")
+    assert xla_flags(bash(*slurm, "--gpus", "0", *TRAIN, XLA_FLAGS=OTHERS)) == []
+    for command in (station, (*slurm, *TRAIN)):
+        assert xla_flags(bash(*command, PATH=str(tmp_path))) == [SAME_BITS]
+        assert xla_flags(bash(*command, PATH=str(tmp_path), XLA_FLAGS=OTHERS)) == [f"{SAME_BITS} {OTHERS}"]
+
+
+def test_a_machine_without_a_gpu_knows_what_xla_is_asked_for():
+    """XLA ends a process whose XLA_FLAGS it does not know."""
+    program = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"XLA_FLAGS": SAME_BITS}, check=True)
 
 
 def on_worker(words: list[str]) -> list[str]:
@@ -169,7 +205,7 @@ def test_a_job_of_a_sweep_is_one_process_wherever_it_runs():
     assert "--exclusive" in dry("slurm.sh", "--dry-run", *TRAIN)
     ran = [
         dry("workstation.sh", "--dry-run", *SWEEP)[3:],
-        shlex.split(inner[inner.index("--wrap") + 1])[6:],
+        step_of(inner)[6:],
         on_worker(dry(*TPU, "--type", "v6e-8", "train", *SWEEP))[3:],
     ]
     manifest = yaml.safe_load(bash(ROOT / "launch" / "jobset.sh", *JOBSET, "--topology", "2x2", *SWEEP).stdout)
@@ -333,9 +369,22 @@ def test_the_image_is_pinned_and_of_the_python_that_is_installed_for():
     assert int(least) <= int(python.removeprefix("3.")) < int(below)
     # The first that setup.sh looks for is the one that is there.
     assert f"${{PYTHON:-python{python} " in (ROOT / "launch" / "setup.sh").read_text()
-    # Whoever starts the commands is the user that is not root, in each image that is built.
+    # Whoever starts the commands is the user that is not root.
     assert text.index("\nRUN launch/setup.sh") < text.index("\nUSER 1000") < text.index("\nENTRYPOINT")
-    assert re.findall(r"^USER (.+)$", text, re.MULTILINE) == ["1000"]
+    assert re.findall(r"^USER (.+)$", text.partition(" AS beam\n")[0], re.MULTILINE) == ["1000"]
+    assert "\nUSER" not in text.rpartition("\nFROM crome\n")[2]
+
+
+def test_a_worker_of_dataflow_starts_in_the_environment_that_all_is_installed_in():
+    common, _, rest = (ROOT / "Dockerfile").read_text().partition("\nFROM crome AS beam\n")
+    beam = rest.partition("\nFROM ")[0]
+    settings = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.+)$", beam, re.MULTILINE))))
+    # Beam's boot makes an environment of its own unless it is told not to, and starts `python`, the first of PATH.
+    assert settings["RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT"] == "1"
+    folder = re.search(r"^WORKDIR (\S+)$", common, re.MULTILINE)[1]
+    assert settings["PATH"] == f'"{folder}/.venv/bin:$PATH"'
+    assert re.search(r"^USER (.+)$", beam, re.MULTILINE)[1] == "root"  # Whose the folder is that boot writes to.
+    assert json.loads(re.search(r"^ENTRYPOINT (.+)$", beam, re.MULTILINE)[1]) == ["/opt/apache/beam/boot"]
 
 
 def test_what_the_image_copies_is_enough_to_install_and_to_run(tmp_path):

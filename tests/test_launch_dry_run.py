@@ -12,12 +12,12 @@ STUB = """#!/bin/bash
 if [[ "$*" == "-c import sys"* || "$*" == "-m ensurepip"* ]]; then exit 0; fi
 {
   printf '<%s> ' "${0##*/}" "$@"
-  env | grep -E '^(GLIBC|JAX)_' | sort | xargs
+  env | grep -E '^(GLIBC|JAX|XLA)_' | sort | xargs
   if [[ ${0##*/} == kubectl ]]; then cat; fi
 } >> "$CALLS"
 if [[ $2 == venv ]]; then mkdir -p .venv/bin && cp "$0" .venv/bin/python && cp "$0" .venv/bin/ruff; fi
 """
-PROGRAMS = ("gcloud", "kubectl", "sbatch", "git", "setsid", "python3.11")
+PROGRAMS = ("gcloud", "kubectl", "sbatch", "git", "setsid", "python3.11", "nvidia-smi")
 AWKWARD = "--gin.DATA=\"it's $HOME \\ {'a': 1}\""
 TPU = ("tpu_vm.sh", "--name", "one", "--zone", "z", "--type", "v5p-32", "--spot")
 COMMANDS = [

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -20,7 +21,7 @@ from crome_jax.training.goodput import Goodput
 from crome_jax.training.incidents import Incidents
 from crome_jax.training.mesh import spread
 from crome_jax.training.metrics import KINDS, MEASURED, about_zero, summarize
-from crome_jax.training.preemption import Preemption
+from crome_jax.training.preemption import SHORTEST_GRACE, Preemption
 from crome_jax.training.processes import is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.spikes import SpikeDetector
@@ -110,7 +111,7 @@ def fit(
         max_skipped: how many steps in a row may be skipped because loss or gradient is not finite.
         incidents: told of every skipped step, every spike of the loss, and every step that cannot be measured.
         preempted: asked after each step, and while it is measured, whether to save and stop there; None never is.
-        trace: steps to record for XProf; None records nothing.
+        trace: records steps for XProf; None records nothing.
         unlogged: what a checkpoint kept of the steps before it that no line had told of yet.
         goodput: told when each step began and ended; its figures are logged.
         attributes: names of those that batches number from 1; see `tell_commonest_apart`.
@@ -182,13 +183,16 @@ def fit(
     due = False
     for number in range(done + 1, steps + 1):
         before = iterator.get_state()
-        with trace.recording(number) if trace else contextlib.nullcontext():
+        if trace and (told := trace.look(number)):
+            progress.close()
+            print(told, file=sys.stderr)
+        with trace.step(number) if trace else contextlib.nullcontext():
             batch = put(next(iterator), mesh)
             dispatched = time.monotonic()
             state, metrics = step(state, frozen, batch)
             finished = goodput.watch(metrics)
-            if trace and trace.first <= number <= trace.last:
-                jax.block_until_ready(metrics)
+        if trace:
+            trace.end(number, metrics)
         if late is not None:
             take(*late)
             if not in_a_row:
@@ -241,9 +245,11 @@ def _save_before(first: int, state: TrainState, data: dict[str, Any], checkpoint
 
 
 def _saved(checkpoints: Checkpoints, preempted: Preemption) -> Preempted:
+    took = preempted.seconds
+    late = f" (a pod of a spot node has {SHORTEST_GRACE:.0f} s, as GKE sets it up)" if took > SHORTEST_GRACE else ""
     return Preempted(
-        f"asked to end: saved at step {checkpoints.latest}, {preempted.seconds:.1f} s after it was asked; the same "
-        "command goes on from there"
+        f"asked to end: saved at step {checkpoints.latest}, {took:.1f} s after it was asked{late}; the same command "
+        "goes on from there"
     )
 
 

@@ -15,6 +15,9 @@ SAME_REQUEST = 5.0
 """Seconds within which another SIGTERM is the same request, come by two ways: a machine that shuts down signals every
 process, a launch script among them, which passes it on."""
 
+SHORTEST_GRACE = 15.0
+"""Seconds from SIGTERM to the end that the hastiest of clusters gives: GKE, to a pod of a spot node."""
+
 
 _handler_of_jax: int | None = None
 

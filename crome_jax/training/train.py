@@ -130,7 +130,8 @@ def train(
         validation: held-out records, on which the run is measured whenever it is saved; None measures nothing.
         keep_best: "accuracy" or "loss", of `validation`: the checkpoint that is the best at it stays as well.
         max_skipped: steps in a row that may be skipped because loss or gradient is not finite; see `fit`.
-        trace_steps: a first and a last step to record for XProf, in `out`/trace; nothing unless given.
+        trace_steps: a first and a last step to record for XProf, in `out`/trace; others may be asked for while it runs,
+            in `out`/trace.request (see `trace.Trace`).
         replay: train nothing: print what this step's batch gives, whole and row by row, as `replay.replay` does. The
             newest checkpoint before it is the start, and the steps in between are taken once more.
         skip_bad: set records aside that cannot be used, of `validation` too, in a file next to `out`, and go on.
@@ -171,9 +172,7 @@ def train(
     run = _place_run(out)
     if replay is not None:
         read_card(run)  # Of a run that is not there nothing can be replayed.
-    if len(trace_steps) not in (0, 2):
-        raise CromeError(f"trace_steps is {trace_steps}; give a first and a last step, as (10, 12)")
-    trace = Trace(*trace_steps, folder=run / "trace") if trace_steps else None
+    trace = Trace(run, trace_steps, log_every)
     sources = {data: 1.0} if isinstance(data, str) else dict(data)
     if not sources or min(sources.values()) <= 0:
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
@@ -288,7 +287,7 @@ def train(
     owed = validate is not None and restored is not None and checkpoints.owes(begun)
     log = MetricsLog(run, resumed_at=begun, owed=owed) if is_first() else None
     flush = log.flush if log else lambda: None
-    with Preemption().listening() as preempted:
+    with trace, Preemption().listening() as preempted:
         state, throughput = fit(
             state,
             frozen,

@@ -190,6 +190,7 @@ def test_what_is_written_beside_a_run_is_put_there(bucket, tmp_path, monkeypatch
     data = tmp_path / "cloud" / "bucket" / "toy.jsonl"
     data.parent.mkdir(parents=True)
     data.write_text("".join(to_json(group) + "\n" for group in text_groups(24)) + "{}\n")
+    place(f"{RUN}/trace.request").write_text("1")
     with serve(tmp_path / "cloud") as (url, _):
         monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
         train(
@@ -199,8 +200,9 @@ def test_what_is_written_beside_a_run_is_put_there(bucket, tmp_path, monkeypatch
         )  # fmt: skip
     (bad,) = (json.loads(line) for line in (bucket.parent / "x.bad.jsonl").read_text().splitlines())
     assert bad["record"] == 25
-    assert [path.name for path in (bucket / "trace").iterdir()] == ["step-3"]
-    assert list((bucket / "trace").rglob("*.xplane.pb"))
+    records = (bucket / "trace").glob("*/plugins/profile/*/*.xplane.pb")
+    assert {path.relative_to(bucket / "trace").parts[0] for path in records} == {"steps-1-1", "steps-3-3"}
+    assert not (bucket / "trace.request").exists()
     assert [line["step"] for line in read_curve(place(RUN))] == [1, 2, 3, 4]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import time
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from concurrent.futures import Future
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.profiler import ProfileData
 from toy import ONE, ROWS, AsksAt, mesh_of
 
 from crome_jax.batch import FIELDS
@@ -260,12 +262,61 @@ def test_goodput_is_the_share_of_the_time_that_steps_took_which_counted(monkeypa
     assert 0 < Goodput(None, lines[4]).figures()["goodput/run"] < 1
 
 
-def test_steps_are_recorded_when_asked(tmp_path):
-    train(0, 4, trace=Trace(2, 3, tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-2", "step-3"]
-    assert len(list(tmp_path.rglob("*.xplane.pb"))) == 2
-    with pytest.raises(CromeError, match=r"trace_steps is \(3, 2\)"):
-        Trace(3, 2, tmp_path)
+def recorded(run) -> dict[str, list[int]]:
+    """Return the steps that each record of a run holds."""
+    found = {}
+    for folder in (run / "trace").iterdir():
+        (path,) = folder.rglob("*.xplane.pb")
+        lines = [line for plane in ProfileData.from_file(str(path)).planes for line in plane.lines]
+        steps = [dict(event.stats)["step_num"] for line in lines for event in line.events if event.name == "train"]
+        found[folder.name] = sorted(steps)
+    return found
+
+
+def test_steps_that_follow_one_another_are_one_record(tmp_path):
+    with Trace(tmp_path, (2, 3)) as trace:
+        train(0, 4, trace=trace)
+    assert recorded(tmp_path) == {"steps-2-3": [2, 3]}
+    for wrong in ((3, 2), (0, 2), (2,)):
+        with pytest.raises(CromeError, match=rf"trace_steps is {re.escape(str(wrong))}"):
+            Trace(tmp_path, wrong)
+
+
+def test_a_record_that_the_end_cuts_short_is_kept_and_one_that_an_error_cuts_short_is_not(tmp_path):
+    with Trace(tmp_path / "ended", (2, 9)) as trace:
+        train(0, 3, trace=trace)
+    assert recorded(tmp_path / "ended") == {"steps-2-9": [2, 3]}
+    with pytest.raises(Preempted), Trace(tmp_path / "cut", (2, 9)) as trace:
+        train(0, 9, trace=trace, checkpoints=Saves(), preempted=AsksAt(3))
+    assert list((tmp_path / "cut" / "trace").iterdir()) == []
+
+
+def test_a_running_run_is_asked_for_a_record_by_a_file(tmp_path, capsys):
+    request = tmp_path / "trace.request"
+    asks = {2: "", 4: "2", 6: "three", 8: "1-11"}  # One that is empty is still being written.
+
+    def log(at, values):
+        if at in asks:
+            request.write_text(asks[at])
+
+    with Trace(tmp_path, every=2) as trace:
+        train(0, 12, trace=trace, log=log, log_every=2)
+    assert recorded(tmp_path) == {"steps-7-8": [7, 8], "steps-1-11": [11]}
+    assert not request.exists()
+    said = capsys.readouterr().err
+    assert f"{request}: steps 7 to 8 are recorded" in said
+    assert f"{request}: 'three' names no steps from 9 on; write FIRST-LAST, or how many from now" in said
+
+
+def test_a_request_that_cannot_be_read_ends_no_run_and_others_take_the_first_process_s_word(tmp_path, monkeypatch):
+    (tmp_path / "trace.request").mkdir()
+    with Trace(tmp_path) as trace:
+        assert "trace.request: cannot be read" in trace.look(1)
+        monkeypatch.setattr("crome_jax.training.trace.is_first", lambda: False)
+        monkeypatch.setattr("crome_jax.training.trace.first_word", lambda here: here or "1-2")
+        assert trace.look(1) is None
+        train(1, 2, trace=trace)
+    assert recorded(tmp_path) == {"steps-1-2": [2]}
 
 
 def test_a_finished_run_has_nothing_to_do():
@@ -361,6 +412,13 @@ def test_a_run_that_is_asked_to_end_saves_where_it_is(asked, spoiled, saved):
     assert saves.steps == saved
     assert saves.data[-1]["next_index"] == saved[-1]
     assert saves.waited
+
+
+@pytest.mark.parametrize(("took", "told"), [(14.0, ""), (16.0, r" \(a pod of a spot node has 15 s, .*\)")])
+def test_a_save_for_which_some_machine_gives_no_time_is_told(monkeypatch, took, told):
+    monkeypatch.setattr(Preemption, "seconds", took)
+    with pytest.raises(Preempted, match=rf"saved at step 1, {took} s after it was asked{told}; the same command"):
+        train(0, 8, checkpoints=Saves(), preempted=AsksAt(1))
 
 
 def test_a_run_that_is_asked_to_end_while_it_is_measured_saves_without(tmp_path):

@@ -43,6 +43,7 @@ def test_two_processes_go_on_from_what_one_saved(tmp_path, where):
     train_words(data, alone, 4)
     shutil.copytree(alone, together)
     shutil.rmtree(together / "checkpoints" / "4")
+    (together / "trace.request").write_text("1")
     started, port = [], free_port()
     for index in range(2):
         address, environment = who(where, port, index)
@@ -53,6 +54,8 @@ def test_two_processes_go_on_from_what_one_saved(tmp_path, where):
     said = finish_all(*started)
     assert all("resumed at step 2" in err for _, err in said)
     assert [re.search(r"process (\d) of 2: read \d+ packed rows", err)[1] for _, err in said] == ["0", "1"]
+    # One of them read the request, and both recorded the step after that.
+    assert sorted(path.name for path in (together / "trace" / "steps-3-3").iterdir()) == ["process-0", "process-1"]
     ours, theirs = curve(together), curve(alone)
     assert [*ours] == [*theirs] == [1, 2, 3, 4]
     for step, loss in theirs.items():
