@@ -69,7 +69,7 @@ class Bootstrap:
             return None
         sums, counts = _cluster_totals(correct, clusters)
         means = sums / counts
-        if np.all(means == means[0]):
+        if _are_equal(means):
             return _wilson(float(means[0]), len(means), self.confidence)
         return self.mean_interval(correct, clusters)
 
@@ -123,10 +123,10 @@ class Bootstrap:
             return None
         totals = [(weight, *_cluster_totals(values, clusters)) for weight, values, clusters in parts]
         means = [sums / counts for _, sums, counts in totals]
-        if all(np.all(mean == mean[0]) for mean in means):
+        if all(map(_are_equal, means)):
             share = sum(weight * mean[0] for (weight, _, _), mean in zip(totals, means, strict=True))
             trials = len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) if together else 0
-            return _wilson(float(np.clip(share, 0, 1)), trials or sum(map(len, means)), self.confidence)
+            return _wilson(float(share), trials or sum(map(len, means)), self.confidence)
         return self.bounds(self.resampled_sums(parts, together=together))
 
     def composite_difference(
@@ -232,7 +232,13 @@ def _cluster_totals(
     return np.bincount(index, values, groups or 0), np.bincount(index, minlength=groups or 0).astype(np.float64)
 
 
+def _are_equal(means: np.ndarray) -> bool:
+    # Sums of the same in another order differ by rounding, which is no spread.
+    return bool(np.ptp(means) < 1e-12)
+
+
 def _wilson(share: float, trials: int, confidence: float) -> tuple[float, float]:
+    share = min(max(share, 0.0), 1.0)  # Rounding may leave it just outside.
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
