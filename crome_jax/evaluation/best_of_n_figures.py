@@ -27,6 +27,8 @@ PARTS = {
 }
 """Of refusal, the two rates that are best when they are low."""
 
+CONTROLLED = "length-controlled win rate against the baseline"
+
 
 def best_of_n_figures(
     items: Sequence[Candidates],

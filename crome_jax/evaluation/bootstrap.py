@@ -108,7 +108,7 @@ class Bootstrap:
         sums, counts = _cluster_totals(change, clusters)
         if len(sums) < 2:
             return None
-        return self._chance(self._resampled_means(sums, counts), observed)
+        return chance(self._resampled_means(sums, counts), observed)
 
     def composite_interval(self, parts: Sequence[Weighed], *, together: bool = False) -> tuple[float, float] | None:
         """Return the interval of a weighted sum of means, as a benchmark's overall score is, or None without parts.
@@ -147,7 +147,7 @@ class Bootstrap:
         if len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) < 2:
             return observed, None, None
         drawn = self.resampled_sums(parts, together=together)
-        return observed, self.bounds(drawn), self._chance(drawn, observed)
+        return observed, self.bounds(drawn), chance(drawn, observed)
 
     def resampled_sums(self, parts: Sequence[Weighed], *, together: bool = False) -> Float[np.ndarray, "resamples"]:
         """Return a weighted sum of means of every resample.
@@ -208,11 +208,6 @@ class Bootstrap:
         found = np.einsum("rjk,rk->rj", inverse, times @ targets)
         return found[0], found[1:]
 
-    def _chance(self, drawn: Float[np.ndarray, "resamples"], observed: float) -> float:
-        # Rounding must not tell equal differences apart.
-        as_far = np.abs(drawn - observed) >= abs(observed) - 1e-12
-        return float((1 + as_far.sum()) / (1 + self.resamples))
-
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
         return np.concatenate([sums[at].sum(1) / counts[at].sum(1) for at in self._drawn(len(sums))])
 
@@ -222,6 +217,18 @@ class Bootstrap:
         chunk = max(1, _DRAWS_AT_ONCE // groups)
         for start in range(0, self.resamples, chunk):
             yield rng.integers(groups, size=(min(chunk, self.resamples - start), groups))
+
+
+def chance(drawn: Float[np.ndarray, "resamples"], observed: float) -> float:
+    """Return how likely a difference as far from 0 is by chance, in (0, 1]: as of `Bootstrap.paired_chance`.
+
+    Args:
+        drawn: the difference of every resample.
+        observed: that of the data.
+    """
+    # Rounding must not tell equal differences apart.
+    as_far = np.abs(drawn - observed) >= abs(observed) - 1e-12
+    return float((1 + as_far.sum()) / (1 + len(drawn)))
 
 
 def _cluster_totals(

@@ -214,6 +214,9 @@ def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) 
         for found in run.additions:
             if found.kind == "best_of_n":
                 held = {name: found.figures[name] for name in _OF_BEST_OF_N if name in found.figures}
+                if "length_controlled" in held:  # Without the sets drawn, which only tests read.
+                    points = held["length_controlled"]
+                    held["length_controlled"] = [{k: v for k, v in p.items() if k != "drawn"} for p in points]
                 held |= {name: found.figures["facts"].get(name) for name in ("sha256", "verdicts sha256", "judged by")}
                 by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
     return by_judge

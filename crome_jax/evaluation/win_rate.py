@@ -57,8 +57,9 @@ def length_controlled_win_rate(
 
     Returns:
         `win_rate`, its `interval` (fitted again to each set of instructions drawn, at most 400; the Wilson interval
-        where all preferences are equal; None where there is one instruction), and the `weights` of
-        `length`, `difficulty` (where given) and `model`.
+        where all preferences are equal; None where there is one instruction), the `weights` of
+        `length`, `difficulty` (where given) and `model`, and `drawn`: the `seed` and, of each set drawn, `win_rates`.
+        Of outputs of the same instructions in the same order, equal seeds draw the same sets: they are paired.
 
     Raises:
         CromeError: where there are no preferences, or one is no probability.
@@ -88,6 +89,7 @@ def length_controlled_win_rate(
         "win_rate": found,
         "interval": None if interval is None else list(interval),
         "weights": dict(zip(("length", *terms), map(float, fitted), strict=True)),
+        "drawn": {"seed": bootstrap.seed, "win_rates": refits},
     }
 
 

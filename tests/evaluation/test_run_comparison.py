@@ -28,6 +28,7 @@ from crome_jax.evaluation.part_files import PARTS as PARTS_FILE
 from crome_jax.evaluation.part_files import read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
 from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
+from crome_jax.evaluation.win_rate import length_controlled_win_rate
 from crome_jax.groups import Comparison, Message, build_group
 
 BOOTSTRAP = Bootstrap(resamples=50)
@@ -379,6 +380,61 @@ def test_what_models_pick_of_the_same_candidates_is_paired():
     assert compare_picks(other, picked("m", [1] * 8, "refusal", sha256="others"), BOOTSTRAP) == {}
     assert compare_picks(other, picked("m", [1] * 8, "refusal", **{"verdicts sha256": "x"}), BOOTSTRAP) == {}
     assert compare_picks(other, {**one, "by_prompt": None}, BOOTSTRAP) == {}
+
+
+def test_length_controlled_win_rates_are_paired_by_the_sets_of_prompts_drawn(folders, tmp_path):
+    rng = np.random.default_rng(0)
+    texts = [tuple("a" * int(k) for k in rng.integers(5, 80, 2)) for _ in range(12)]
+    values = list(rng.random((12, 2)))
+    items = [
+        Candidates(f"c{n}", (Message("user", f"Why {n % 6}?"),), texts[n], {"baseline": "b" * 40}, {}, n)
+        for n in range(12)
+    ]
+    told = {"model": str(folders[1].parent / "model of crome"), "sha256": "c", "verdicts sha256": "v"}
+    sides = {
+        name: best_of_n_figures(items, rewards, values, "preference", BOOTSTRAP)
+        | {"by_prompt": picks_by_prompt(items, rewards, values, [1, 2]), "facts": told}
+        for name, rewards in (("plain", [-v for v in values]), ("x", values))
+    }
+    test = compare_picks(sides["x"], sides["plain"], BOOTSTRAP)["length_controlled"]
+    points = [sides[name]["length_controlled"][1] for name in ("x", "plain")]
+    assert [line["n"] for line in test] == [1, 2]
+    assert (test[0]["difference"], test[0]["interval"], test[0]["p"]) == (0, [0, 0], 1)  # Both pick blindly.
+    assert test[1]["difference"] == points[0]["win_rate"] - points[1]["win_rate"] > 0
+    # By hand: the same draws of six prompts, with both of each one's records, fitted for both.
+    draws, refits = np.random.default_rng(BOOTSTRAP.seed), []
+    for _ in range(BOOTSTRAP.resamples):
+        at = [n for prompt in draws.integers(6, size=6) for n in (prompt, prompt + 6)]
+        refit = [
+            length_controlled_win_rate(
+                np.array([values[n][pick(values[n])] for n in at]),
+                np.array([float(len(texts[n][pick(values[n])])) for n in at]),
+                np.full(12, 40.0),
+                Bootstrap(1),
+            )["win_rate"]
+            for pick in (np.argmax, np.argmin)
+        ]
+        refits.append(refit[0] - refit[1])
+    assert test[1]["interval"] == pytest.approx(np.quantile(refits, [0.025, 0.975]).tolist(), abs=1e-8)
+    far = np.abs(np.array(refits) - test[1]["difference"]) >= test[1]["difference"]
+    assert (test[1]["p"], test[1]["prompts"]) == ((1 + far.sum()) / 51, 6)
+    # Other draws, and reports of before the sets were kept, are not paired.
+    other = best_of_n_figures(items, values, values, "preference", Bootstrap(50, seed=1))["length_controlled"]
+    for points in (other, [{"n": 2, "win_rate": 0.5}]):
+        assert "length_controlled" not in compare_picks(
+            sides["x"] | {"length_controlled": points}, sides["plain"], BOOTSTRAP
+        )
+    runs = []
+    for name, figures in sides.items():
+        write_json(shutil.copytree(folders[1], tmp_path / name) / "best_of_n.json", figures)
+        runs.append(read_evaluated(tmp_path / name))
+    found = compare_runs(runs, BOOTSTRAP)
+    held = found["comparison"]["best_of_n"]["preference"].values()
+    assert not any("drawn" in point for figures in held for point in figures["length_controlled"])
+    said = f"+{100 * test[1]['difference']:.1f}"
+    assert f"| length-controlled win rate against the baseline | crome ({tmp_path / 'x'}) | 2 | {said} (" in (
+        render_markdown(found)
+    )
 
 
 def test_paired_effects_are_shown(folders, tmp_path):
