@@ -31,14 +31,19 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
             split,
             f"{labels[method]} less {labels[test['baseline']]}",
             f"{signed(100 * test['difference'], 1)} ({interval(test['interval'])})",
+            "–" if test["p"] is None else f"{test['p']:.3g}",
             f"{test['only_left']} / {test['only_right']}",
-            f"{test['p']:.3g}",
+            f"{test['mcnemar']:.3g}",
+            test["comparisons"],
+            test["prompts"],
         )
         for split, by_method in comparison["tests"].items()
         for method, test in by_method.items()
     ]
     if rows:
-        parts += ["## Paired tests", _table(("data", "", "points", "only the one right / only the other", "p"), rows)]
+        only = "only the one right / only the other"
+        header = ("data", "", "points", "p", only, "p of McNemar, by comparison", "comparisons", "prompts")
+        parts += ["## Paired tests", _table(header, rows)]
     for name, found in figures["benchmarks"].items():
         first = next(iter(found["methods"].values()))
         rows = [

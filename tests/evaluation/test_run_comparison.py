@@ -48,7 +48,10 @@ def test_a_paired_test_by_hand():
     found = paired_test(left, right, np.arange(5), BOOTSTRAP)
     assert found["difference"] == pytest.approx(0.2)
     assert (found["only_left"], found["only_right"], found["comparisons"]) == (2, 1, 5)
-    assert found["p"] == 1  # 2 (1 + 3) / 8
+    assert found["mcnemar"] == 1  # 2 (1 + 3) / 8
+    assert (found["p"], found["prompts"]) == (BOOTSTRAP.paired_chance(left, right, np.arange(5)), 5)
+    alone = paired_test(left, right, np.zeros(5, int), BOOTSTRAP)
+    assert (alone["interval"], alone["p"], alone["mcnemar"], alone["prompts"]) == (None, None, 1, 1)
 
 
 def test_disagreements_are_ranked_in_each_models_own_spread():
@@ -188,7 +191,8 @@ def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
     assert test["comparisons"] == 10
     assert test["difference"] == pytest.approx(0.3)
     assert (test["only_left"], test["only_right"]) == (3, 0)
-    assert test["p"] == 0.25
+    assert test["mcnemar"] == 0.25
+    assert 0 < test["p"] < 0.25
     assert comparison["methods"]["bradley_terry"]["splits"]["rewardbench"]["comparisons"] == 12
     disagreements = comparison["comparison"]["disagreements"]
     assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
@@ -498,7 +502,16 @@ def test_paired_tests_draw_prompts_whatever_records_they_are_in(tmp_path):
     test = figures["comparison"]["tests"]["data"]["two"]
     by_prompt = BOOTSTRAP.mean_interval(np.array(scores["two"][:10]) / 2 - 0.5, np.arange(10))
     assert test["interval"] == pytest.approx(by_prompt)
-    assert test["comparisons"] == 40
+    assert (test["comparisons"], test["prompts"]) == (40, 10)
+    # Four of ten prompts: by comparison, 16 to 0, it is all but certain; ten prompts do not say so much.
+    assert test["mcnemar"] == 2 / 2**16
+    assert test["p"] == BOOTSTRAP.paired_chance(
+        np.array(scores["two"][:10]), np.array(scores["one"][:10]), np.arange(10)
+    )
+    row = f"| {test['p']:.3g} | 0 / 16 | 3.05e-05 | 40 | 10 |"
+    assert row in render_markdown(figures)
+    cells = f"<td>{test['p']:.3g}</td><td>0</td><td>16</td><td>3.05e-05</td>"
+    assert f'{cells}<td>40<span class="range">10 prompts</span></td>' in render_page(figures, [])
     assert [figures["methods"][m]["splits"]["data"]["prompts"] for m in scores] == [10, 10]
 
 
