@@ -16,6 +16,7 @@ from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_figures import benchmark_figures, benchmark_rows
 from crome_jax.evaluation.benchmark_tests import compare_scores
+from crome_jax.evaluation.benchmarks.rewardbench import SECTIONS
 from crome_jax.evaluation.best_of_n_figures import PARTS, best_of_n_figures
 from crome_jax.evaluation.best_of_n_tests import compare_picks, picks_by_prompt, shown_tests
 from crome_jax.evaluation.bootstrap import Bootstrap
@@ -212,6 +213,16 @@ def test_benchmarks_stand_beside_published_numbers(comparison):
     published = comparison["comparison"]["published"]["rewardbench"]
     assert {entry["score"] for entry in published} >= {80.61, 84.15}
     assert all(entry["source"].startswith("arXiv") for entry in published)
+    # Of whatever part a number is, our table has a row of that name; there it stands, and nowhere else.
+    assert {entry["section"] for entry in published} <= {None, *SECTIONS}
+    assert [(e["section"], e["score"]) for e in published if e["section"]] == [("Safety", 13.18), ("Reasoning", 7.19)]
+    text, page = render_markdown(comparison), render_page(comparison, [])
+    lines = [line for line in text.splitlines() if line.startswith("| Safety |")]
+    assert [line.split(" | ")[-1] for line in lines] == ["+13.18 points [4] |"]
+    assert "| 80.61 [1], 84.15 [2], +5.4 points [3] |" in text
+    assert "| [4] | Crome over standard baselines, up to | Safety | +13.18 points | arXiv 2506.16507" in text
+    row = page.split("<bdi>Safety</bdi></th>\n")[1].split("</tr>")[0]
+    assert "<td>+13.18 points [4]</td>" in row
 
 
 def test_scores_of_benchmarks_are_paired_on_the_examples_that_both_have(comparison):
