@@ -72,10 +72,34 @@ def read_evaluated(run: Path) -> Evaluated:
             f"{folder}: {OUTCOMES} has rewards of {min(unknown)!r}, which report.json does not know: they are of two "
             "evaluations; run `crome evaluate` again"
         )
+    _check_outcomes(folder, figures["methods"], outcomes)
     additions, warnings = read_additions([folder, run], figures["facts"].get("runs", ()))
     parts = read_parts(folder) if figures["benchmarks"] else {}
     _check_parts(folder, figures["benchmarks"], parts)
     return Evaluated(folder, figures, outcomes, parts, additions, warnings)
+
+
+def _check_outcomes(folder: Path, methods: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise CromeError where figures are not of the rewards beside them, as after a kill between two files.
+
+    Accuracies of two evaluations may be equal by chance; the mean confidence, which every reward moves, is not.
+    """
+    held: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    for line in outcomes:
+        for method, (chosen, rejected) in line["rewards"].items():
+            held[method, line["data"]].append(chosen - rejected)
+    for method, measured in methods.items():
+        for split, figures in measured["splits"].items():
+            d = np.array(held[method, split])
+            told = {"accuracy": figures["accuracy"], "expected accuracy": figures["calibration"]["expected_accuracy"]}
+            means = {"accuracy": 0.5 + 0.5 * np.sign(d), "expected accuracy": 0.5 + 0.5 * np.tanh(0.5 * np.abs(d))}
+            found = {name: float(values.mean()) if len(d) else None for name, values in means.items()}
+            for name, said in told.items():
+                if (said is None) != (found[name] is None) or (said is not None and abs(said - found[name]) > 1e-9):
+                    raise CromeError(
+                        f"{folder}: by {OUTCOMES} the {name} of {method!r} on {split!r} is {found[name]}, and by "
+                        f"report.json {said}: they are of two evaluations; run `crome evaluate` again"
+                    )
 
 
 def _check_parts(

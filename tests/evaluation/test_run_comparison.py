@@ -573,6 +573,35 @@ def test_three_files_are_written_and_nothing_of_the_data_runs(folders, tmp_path,
         assert f"{100 * method['splits']['rewardbench']['accuracy']:.1f}" in page
 
 
+@pytest.mark.parametrize(
+    ("right", "scale", "said"),
+    [
+        (5, 1.0, r"by outcomes.jsonl.gz the accuracy of 'm' on 'rewardbench' is 0.625, and by report.json 0.5: they"),
+        (
+            4,
+            2.0,
+            r"the expected accuracy of 'm' on 'rewardbench' is 0.880\d+, and by report.json 0.731\d+: they are of two",
+        ),
+    ],
+)
+def test_figures_of_one_evaluation_with_the_rewards_of_another_are_refused(tmp_path, right, scale, said):
+    # As a kill leaves them: the report of the new evaluation was written, the outcomes are still the old one's.
+    some, none_cut = groups(8), {"m": {"rewardbench": [np.zeros(2, bool)] * 8}}
+    evaluated = lambda right, scale: {"m": {"rewardbench": (some, rewards(some, right, scale))}}  # noqa: E731
+    facts = {"runs": [], "data": [], "scoring": []}
+    write_report(build_report(evaluated(4, 1.0), facts=facts, bootstrap=BOOTSTRAP), tmp_path)
+    write_outcomes(tmp_path, evaluated(4, 1.0), none_cut)
+    read_evaluated(tmp_path)
+    write_outcomes(tmp_path, evaluated(right, scale), none_cut)
+    with pytest.raises(CromeError, match=said):
+        read_evaluated(tmp_path)
+    write_outcomes(tmp_path, {}, {})
+    with pytest.raises(
+        CromeError, match=r"'rewardbench' is None, and by report.json 0.5: .* run `crome evaluate` again"
+    ):
+        read_evaluated(tmp_path)
+
+
 def gzipped(*lines):
     return gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode())
 
