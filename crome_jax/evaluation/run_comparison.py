@@ -232,7 +232,7 @@ def _benchmark_tests(
 
 
 def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return judge to method to what best_of_n_figures found; of two reports by one judge the first counts."""
+    """Return judge to method to what best_of_n_figures found."""
     by_judge: dict[str, dict[str, dict[str, Any]]] = {}
     for r, run in enumerate(runs):
         for found in run.additions:
@@ -242,7 +242,7 @@ def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) 
                     points = held["length_controlled"]
                     held["length_controlled"] = [{k: v for k, v in p.items() if k != "drawn"} for p in points]
                 held |= {name: found.figures["facts"].get(name) for name in ("sha256", "verdicts sha256", "judged by")}
-                by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
+                by_judge.setdefault(found.figures["judge"], {})[names[r, found.method]] = held
     return by_judge
 
 
@@ -253,8 +253,7 @@ def _best_of_n_tests(
     for r, run in enumerate(runs):
         for addition in run.additions:
             if addition.kind == "best_of_n":
-                by_method = found.setdefault(addition.figures["judge"], {})
-                by_method.setdefault(names[r, addition.method], addition.figures)
+                found.setdefault(addition.figures["judge"], {})[names[r, addition.method]] = addition.figures
     baseline, *others = methods
     tests = {
         judge: {method: compare_picks(held[method], held[baseline], bootstrap) for method in others if method in held}

@@ -28,6 +28,7 @@ from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, pa
 from crome_jax.evaluation.part_files import PARTS as PARTS_FILE
 from crome_jax.evaluation.part_files import read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
+from crome_jax.evaluation.run_additions import read_additions
 from crome_jax.evaluation.run_comparison import compare_runs, read_evaluated
 from crome_jax.evaluation.win_rate import length_controlled_win_rate
 from crome_jax.groups import Comparison, Message, build_group
@@ -332,7 +333,47 @@ def test_one_evaluation_of_several_models_gives_each_its_own_figures(tmp_path):
     (warning,) = found["warnings"]
     assert "diagnosis.json: is of elsewhere/three, none of the models evaluated here" in warning
     write_json(tmp_path / "both" / "diagnosis.json", diagnosis("moved/one"))
-    assert list(compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]["effects"]) == ["one"]
+    found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
+    assert list(found["effects"]) == ["one"]
+    (warning,) = found["warnings"]
+    assert "is of moved/one, and taken to be of " in warning
+    # A second report by the same judge, or a second diagnosis, is not shown, and said.
+    write_json(tmp_path / "two" / "best_of_n.json", best_of_n(tmp_path / "two") | {"prompts": 7})
+    write_json(tmp_path / "both" / "diagnosis.json", diagnosis(tmp_path / "one"))
+    write_json(tmp_path / "one" / "diagnosis" / "diagnosis.json", diagnosis(tmp_path / "one") | {"effects": {}})
+    found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
+    assert found["effects"] == {"one": EFFECTS}
+    assert found["best_of_n"]["exact"]["two"]["prompts"] == 7
+    assert [warning.split("; left out")[0] for warning in found["warnings"]] == [
+        f"{tmp_path / 'one' / 'diagnosis' / 'diagnosis.json'}: is another diagnosis of one than "
+        f"{tmp_path / 'both' / 'diagnosis.json'}, which is shown",
+        f"{tmp_path / 'two' / 'best_of_n' / 'best_of_n.json'}: is another best of N of two by judge exact than "
+        f"{tmp_path / 'two' / 'best_of_n.json'}, which is shown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "digest", "evaluated", "method", "said"),
+    [
+        ("here/m", "a", "a", "m", None),
+        ("moved/anywhere", "a", "a", "m", None),
+        ("elsewhere/m", "b", "a", None, "is of elsewhere/m, none of the models evaluated here; left out"),
+        ("here/m", "b", "a", None, "is of another checkpoint of here/m than was evaluated; left out"),
+        ("elsewhere/m", None, "a", "m", "is of elsewhere/m, and taken to be of here/m by the folder's name alone"),
+        ("elsewhere/m", "a", None, "m", "is of elsewhere/m, and taken to be of here/m by the folder's name alone"),
+        ("here/m", None, "a", "m", None),
+    ],
+)
+def test_a_report_belongs_to_the_model_whose_files_it_read(tmp_path, model, digest, evaluated, method, said):
+    figures = best_of_n(model)
+    if digest:
+        figures["facts"]["model sha256"] = digest
+    write_json(tmp_path / "best_of_n.json", figures)
+    run = {"method": "m", "run": "here/m"} | ({"model sha256": evaluated} if evaluated else {})
+    additions, warnings = read_additions([tmp_path], [run, {"method": "n", "run": "here/n", "model sha256": "n"}])
+    assert [found.method for found in additions] == ([method] if method else [])
+    assert len(warnings) == bool(said)
+    assert all(f"best_of_n.json: {said}" in warning for warning in warnings)
 
 
 def test_what_is_missing_of_any_run_is_said_and_other_data_warned_of(folders, tmp_path):
