@@ -16,6 +16,7 @@ from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation import best_of_n_page, diagnosis_page, report
 from crome_jax.evaluation.outcome_files import read_outcomes
+from crome_jax.evaluation.run_comparison import read_evaluated
 from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training import train as training
@@ -396,6 +397,15 @@ def test_several_benchmarks_are_read_from_folders_of_their_names(place, tmp_path
         name: str(tmp_path / name) for name in ("pairs", "rewardbench")
     }
     assert [b["methods"]["bradley_terry"]["examples"] for b in found["benchmarks"].values()] == [1, 1]
+
+
+def test_a_report_is_known_to_be_of_a_model_wherever_that_lies(place, tmp_path):
+    assert run(*commands("evaluate", place, tmp_path / "out", "pairwise")) == 0
+    copied = shutil.copytree(place / "pairwise", tmp_path / "copied")
+    assert run(*commands("best_of_n", place, tmp_path / "out" / "best_of_n", copied)) == 0
+    found = read_evaluated(tmp_path / "out")  # Whose outcomes give the figures beside them.
+    assert [addition.method for addition in found.additions] == ["pair_pm"]
+    assert found.warnings == []
 
 
 def test_what_was_cut_can_be_found(place, tmp_path):
