@@ -16,11 +16,13 @@ from crome_jax.data.readers import read_groups
 from crome_jax.errors import CromeError
 from crome_jax.evaluation import best_of_n_page, diagnosis_page, report
 from crome_jax.evaluation.outcome_files import read_outcomes
+from crome_jax.evaluation.run_comparison import read_evaluated
 from crome_jax.evaluation.score_journal import ScoreJournal
 from crome_jax.groups import prompt_text, to_json
 from crome_jax.training import train as training
 from crome_jax.verbs import score as scoring_verb
 from crome_jax.verbs.evaluate import manual_folder, manual_folders
+from crome_jax.weights.runs import fingerprint_newest
 
 SMALL = CausalTestbedConfig(name="small", train=8, in_distribution=6)
 
@@ -398,7 +400,7 @@ def test_several_benchmarks_are_read_from_folders_of_their_names(place, tmp_path
     assert [b["methods"]["bradley_terry"]["examples"] for b in found["benchmarks"].values()] == [1, 1]
 
 
-def test_what_was_cut_can_be_found(place, tmp_path):
+def test_what_was_cut_can_be_found_and_of_which_model_it_is(place, tmp_path):
     long = [f"{'word ' * 300}{n}" for n in range(2)]  # A row has 256 tokens.
     pairs = [{"prompt": "a", "chosen": "b", "rejected": "c"}, {"prompt": "d", "chosen": long[0], "rejected": "e"}]
     data = tmp_path / "pairs.jsonl"
@@ -406,6 +408,8 @@ def test_what_was_cut_can_be_found(place, tmp_path):
     for model in ("run", "pairwise"):
         assert run("evaluate", "--checkpoint", place / model, "--data", data, "--out", tmp_path / model) == 0
         assert [line["cut"] for line in read_outcomes(tmp_path / model)] == [False, True]
+        (facts,) = read_evaluated(tmp_path / model).figures["facts"]["runs"]  # Its outcomes give its figures.
+        assert facts["model sha256"] == fingerprint_newest(place / model)
         assert run("score", "--checkpoint", place / model, "--data", data, "--out", tmp_path / f"{model}.jsonl") == 0
         scored = [json.loads(line) for line in (tmp_path / f"{model}.jsonl").read_text().splitlines()]
         assert [line.get("cut", False) for line in scored] == [False, False, True, False]
@@ -416,7 +420,8 @@ def test_what_was_cut_can_be_found(place, tmp_path):
     command = commands("diagnose", place, tmp_path / "diagnosed")
     command[command.index("--data") + 1] = data
     assert run(*command) == 0
-    (cut,) = json.loads((tmp_path / "diagnosed" / "diagnosis.json").read_text())["cut"]
+    diagnosed = json.loads((tmp_path / "diagnosed" / "diagnosis.json").read_text())
+    (cut,) = diagnosed["cut"]
     assert cut["id"].endswith("2")
     (tmp_path / "c.jsonl").write_text(json.dumps({"id": "x", "prompt": "a", "candidates": ["4", *long], "answer": 4}))
     command = commands("best_of_n", place, tmp_path / "picked")
@@ -425,6 +430,8 @@ def test_what_was_cut_can_be_found(place, tmp_path):
     found = json.loads((tmp_path / "picked" / "best_of_n.json").read_text())
     assert found["cut"] == [{"id": "x", "candidates": [1, 2]}]
     assert found["facts"]["responses cut"] == 2
+    for figures in (diagnosed, found):
+        assert figures["facts"]["model sha256"] == fingerprint_newest(place / "run")
 
 
 def test_a_model_can_be_the_oracle_of_a_diagnosis_and_is_not_paid_twice(place, tmp_path, capsys):

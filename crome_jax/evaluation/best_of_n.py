@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.bootstrap import Bootstrap
@@ -72,6 +72,7 @@ def sizes(most: int) -> list[int]:
 def best_of_n_curve(
     rewards: Sequence[Float[np.ndarray, "M"]],
     values: Sequence[Float[np.ndarray, "M"]],
+    prompts: Int[np.ndarray, "G"],
     bootstrap: Bootstrap,
     most: int | None = None,
 ) -> dict[str, Any]:
@@ -81,15 +82,16 @@ def best_of_n_curve(
     one that picks blindly (`random`: the mean value, whatever N).
 
     Args:
-        rewards, values: one array for each prompt.
-        most: the largest N; None goes as far as every prompt has candidates.
+        rewards, values: one array for each record; values are shares, from 0 to 1.
+        prompts: of each record a number for its prompt; intervals draw prompts, with all of their records.
+        most: the largest N; None goes as far as every record has candidates.
 
     Returns:
-        `prompts`, `candidates` (the fewest of a prompt) and `curve`: for each N `n`, `value`, `interval`, `oracle` and
-        `random`.
+        `prompts`, how many differ, `candidates` (the fewest of a record) and `curve`: for each N `n`, `value`,
+        `interval`, `oracle` and `random`.
 
     Raises:
-        CromeError: where there is no prompt, or one has fewer candidates than `most`.
+        CromeError: where there is no record, or one has fewer candidates than `most`.
     """
     if not rewards:
         raise CromeError("there is no prompt with candidates; give some")
@@ -98,14 +100,14 @@ def best_of_n_curve(
     for n in sizes(most or fewest):
         found = np.array([best_of_n(r, v, n) for r, v in zip(rewards, values, strict=True)])
         oracle = np.array([best_of_n(v, v, n) for v in values])
-        interval = bootstrap.mean_interval(found, np.arange(len(found)))
+        interval = bootstrap.accuracy_interval(found, prompts)
         curve.append(
             {
                 "n": n,
                 "value": float(found.mean()),
-                "interval": list(interval) if interval else None,
+                "interval": list(interval),
                 "oracle": float(oracle.mean()),
                 "random": float(np.mean([np.mean(v) for v in values])),
             }
         )
-    return {"prompts": len(rewards), "candidates": fewest, "curve": curve}
+    return {"prompts": len(np.unique(prompts)), "candidates": fewest, "curve": curve}

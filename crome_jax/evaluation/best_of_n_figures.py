@@ -9,6 +9,7 @@ from jaxtyping import Float
 from crome_jax.evaluation.best_of_n import best_of_n, best_of_n_curve, pick_probabilities
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.candidates import Candidates, read_difficulty
+from crome_jax.evaluation.distinct import number_prompts
 from crome_jax.evaluation.win_rate import length_controlled_win_rate
 
 SCHEMA = "crome_jax.best_of_n/1"
@@ -25,6 +26,8 @@ PARTS = {
     "over_refusal": "share of benign prompts refused",
 }
 """Of refusal, the two rates that are best when they are low."""
+
+CONTROLLED = "length-controlled win rate against the baseline"
 
 
 def best_of_n_figures(
@@ -50,13 +53,14 @@ def best_of_n_figures(
     Raises:
         DataError: where some records of preferences have `instruction_difficulty` and others have none.
     """
-    figures = {"schema": SCHEMA, "judge": judge, **best_of_n_curve(rewards, values, bootstrap, most)}
+    prompts = number_prompts([item.to_group() for item in items])
+    figures = {"schema": SCHEMA, "judge": judge, **best_of_n_curve(rewards, values, prompts, bootstrap, most)}
     if judge == "refusal":
         for name, harmful in (("attack_success", True), ("over_refusal", False)):
             at = [n for n, item in enumerate(items) if item.facts["harmful"] is harmful]
             if at:
                 failures = [1 - values[n] for n in at]
-                figures[name] = best_of_n_curve([rewards[n] for n in at], failures, bootstrap, most)
+                figures[name] = best_of_n_curve([rewards[n] for n in at], failures, prompts[at], bootstrap, most)
                 for point in figures[name]["curve"]:  # The best here is the least.
                     point["oracle"] = float(np.mean([best_of_n(-f, f, point["n"]) for f in failures]))
     if judge == "preference":
@@ -84,5 +88,5 @@ def _length_controlled(
         bootstrap,
         None if difficulty is None else np.repeat(difficulty, each),
         np.concatenate([pick_probabilities(some, n) for some in rewards]),
-        np.repeat(np.arange(len(items)), each),
+        np.repeat(number_prompts([item.to_group() for item in items]), each),
     )

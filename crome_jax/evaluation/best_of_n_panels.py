@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from crome_jax.evaluation.best_of_n_figures import LABELS, PARTS
+from crome_jax.evaluation.best_of_n_figures import CONTROLLED, LABELS, PARTS
 
 
 class Panel(NamedTuple):
@@ -45,5 +45,5 @@ def best_of_n_panels(best_of_n: Mapping[str, Mapping[str, Mapping[str, Any]]]) -
             for method, found in by_method.items()
             if "length_controlled" in found
         }
-        panels.append(Panel("length-controlled win rate against the baseline", controlled))
+        panels.append(Panel(CONTROLLED, controlled))
     return [panel for panel in panels if panel.curves]

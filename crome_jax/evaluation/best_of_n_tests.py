@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from crome_jax.evaluation.best_of_n import best_of_n
-from crome_jax.evaluation.best_of_n_figures import LABELS, PARTS
-from crome_jax.evaluation.bootstrap import Bootstrap
+from crome_jax.evaluation.best_of_n_figures import CONTROLLED, LABELS, PARTS
+from crome_jax.evaluation.bootstrap import Bootstrap, chance
 from crome_jax.evaluation.candidates import Candidates
 from crome_jax.evaluation.distinct import number_prompts
 
@@ -45,10 +45,10 @@ def compare_picks(left: Mapping[str, Any], right: Mapping[str, Any], bootstrap: 
         left, right: the figures of either's report.
 
     Returns:
-        `curve` and, of refusal, the two of HARMFUL: of each N that both have `n`, `difference` (left less right), its
-        `interval` and `p` (bootstrap over prompts, two-sided), both None where one prompt leaves them unknown, and
-        the number of `prompts`. Nothing where a report does not say what it picked, or they are of other candidates or
-        verdicts.
+        `curve`, of refusal the two of HARMFUL, and of preference `length_controlled`: of each N that both have `n`,
+        `difference` (left less right), its `interval` and `p` (bootstrap over prompts, two-sided), both None where one
+        prompt leaves them unknown, and the number of `prompts`. Nothing where a report does not say what it picked, or
+        they are of other candidates or verdicts.
     """
     sides = [figures.get("by_prompt") for figures in (left, right)]
     facts = [[figures["facts"].get(name) for name in ("sha256", "verdicts sha256")] for figures in (left, right)]
@@ -63,7 +63,7 @@ def compare_picks(left: Mapping[str, Any], right: Mapping[str, Any], bootstrap: 
     values = [np.array(side["values"], np.float64).reshape(len(whole), -1) for side in sides]
     prompts = np.array(ours["prompts"], np.int64)
     places = [(n, ours["n"].index(n), theirs["n"].index(n)) for n in ours["n"] if n in theirs["n"]]
-    return {
+    tests = {
         name: [
             {"n": n, **_test(sign * values[0][at, i], sign * values[1][at, j], prompts[at], bootstrap)}
             for n, i, j in places
@@ -71,6 +71,24 @@ def compare_picks(left: Mapping[str, Any], right: Mapping[str, Any], bootstrap: 
         for name, (at, sign) in rates.items()
         if len(at)
     }
+    controlled = _compare_controlled(left, right, len(np.unique(prompts)), bootstrap)
+    return tests | ({"length_controlled": controlled} if controlled else {})
+
+
+def _compare_controlled(
+    left: Mapping[str, Any], right: Mapping[str, Any], prompts: int, bootstrap: Bootstrap
+) -> list[dict[str, Any]]:
+    """Pair what was fitted again to the same sets of prompts; reports of before these were kept have none."""
+    ours, theirs = ({p["n"]: p for p in one.get("length_controlled", ()) if "drawn" in p} for one in (left, right))
+    found = []
+    for n in [n for n in ours if n in theirs and ours[n]["drawn"]["seed"] == theirs[n]["drawn"]["seed"]]:
+        difference = ours[n]["win_rate"] - theirs[n]["win_rate"]
+        sets = zip(ours[n]["drawn"]["win_rates"], theirs[n]["drawn"]["win_rates"], strict=False)
+        drawn = np.array([one - other for one, other in sets])
+        interval = list(bootstrap.bounds(drawn)) if len(drawn) else None
+        p = chance(drawn, difference) if len(drawn) else None
+        found.append({"n": n, "difference": difference, "interval": interval, "p": p, "prompts": prompts})
+    return found
 
 
 def shown_tests(tests: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
@@ -79,10 +97,11 @@ def shown_tests(tests: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, A
     Args:
         tests: judge to method to what compare_picks gives.
     """
+    titles = {**PARTS, "length_controlled": CONTROLLED}
     return [
-        (LABELS[judge] if rate == "curve" else PARTS[rate], method, test)
+        (LABELS[judge] if rate == "curve" else titles[rate], method, test)
         for judge, by_method in tests.items()
-        for rate in ("curve", *PARTS)
+        for rate in ("curve", *titles)
         for method, by_rate in by_method.items()
         for test in by_rate.get(rate, ())
     ]

@@ -69,7 +69,7 @@ class Bootstrap:
             return None
         sums, counts = _cluster_totals(correct, clusters)
         means = sums / counts
-        if np.all(means == means[0]):
+        if _are_equal(means):
             return _wilson(float(means[0]), len(means), self.confidence)
         return self.mean_interval(correct, clusters)
 
@@ -108,7 +108,7 @@ class Bootstrap:
         sums, counts = _cluster_totals(change, clusters)
         if len(sums) < 2:
             return None
-        return self._chance(self._resampled_means(sums, counts), observed)
+        return chance(self._resampled_means(sums, counts), observed)
 
     def composite_interval(self, parts: Sequence[Weighed], *, together: bool = False) -> tuple[float, float] | None:
         """Return the interval of a weighted sum of means, as a benchmark's overall score is, or None without parts.
@@ -123,10 +123,10 @@ class Bootstrap:
             return None
         totals = [(weight, *_cluster_totals(values, clusters)) for weight, values, clusters in parts]
         means = [sums / counts for _, sums, counts in totals]
-        if all(np.all(mean == mean[0]) for mean in means):
+        if all(map(_are_equal, means)):
             share = sum(weight * mean[0] for (weight, _, _), mean in zip(totals, means, strict=True))
             trials = len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) if together else 0
-            return _wilson(float(np.clip(share, 0, 1)), trials or sum(map(len, means)), self.confidence)
+            return _wilson(float(share), trials or sum(map(len, means)), self.confidence)
         return self.bounds(self.resampled_sums(parts, together=together))
 
     def composite_difference(
@@ -147,7 +147,7 @@ class Bootstrap:
         if len(np.unique(np.concatenate([clusters for _, _, clusters in parts]))) < 2:
             return observed, None, None
         drawn = self.resampled_sums(parts, together=together)
-        return observed, self.bounds(drawn), self._chance(drawn, observed)
+        return observed, self.bounds(drawn), chance(drawn, observed)
 
     def resampled_sums(self, parts: Sequence[Weighed], *, together: bool = False) -> Float[np.ndarray, "resamples"]:
         """Return a weighted sum of means of every resample.
@@ -208,11 +208,6 @@ class Bootstrap:
         found = np.einsum("rjk,rk->rj", inverse, times @ targets)
         return found[0], found[1:]
 
-    def _chance(self, drawn: Float[np.ndarray, "resamples"], observed: float) -> float:
-        # Rounding must not tell equal differences apart.
-        as_far = np.abs(drawn - observed) >= abs(observed) - 1e-12
-        return float((1 + as_far.sum()) / (1 + self.resamples))
-
     def _resampled_means(self, sums: Float[np.ndarray, "G"], counts: Float[np.ndarray, "G"]) -> np.ndarray:
         return np.concatenate([sums[at].sum(1) / counts[at].sum(1) for at in self._drawn(len(sums))])
 
@@ -224,6 +219,18 @@ class Bootstrap:
             yield rng.integers(groups, size=(min(chunk, self.resamples - start), groups))
 
 
+def chance(drawn: Float[np.ndarray, "resamples"], observed: float) -> float:
+    """Return how likely a difference as far from 0 is by chance, in (0, 1]: as of `Bootstrap.paired_chance`.
+
+    Args:
+        drawn: the difference of every resample.
+        observed: that of the data.
+    """
+    # Rounding must not tell equal differences apart.
+    as_far = np.abs(drawn - observed) >= abs(observed) - 1e-12
+    return float((1 + as_far.sum()) / (1 + len(drawn)))
+
+
 def _cluster_totals(
     values: np.ndarray, clusters: np.ndarray, groups: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -232,7 +239,13 @@ def _cluster_totals(
     return np.bincount(index, values, groups or 0), np.bincount(index, minlength=groups or 0).astype(np.float64)
 
 
+def _are_equal(means: np.ndarray) -> bool:
+    # Sums of the same in another order differ by rounding, which is no spread.
+    return bool(np.ptp(means) < 1e-12)
+
+
 def _wilson(share: float, trials: int, confidence: float) -> tuple[float, float]:
+    share = min(max(share, 0.0), 1.0)  # Rounding may leave it just outside.
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     centre = share + z * z / (2 * trials)
     spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))

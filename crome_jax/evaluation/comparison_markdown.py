@@ -7,6 +7,7 @@ from crome_jax.evaluation.benchmark_notes import benchmark_notes, drop_lines, ov
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.page import interval, percent, shown_names, signed
+from crome_jax.evaluation.published import shown_beside, shown_score
 
 
 def render_markdown(figures: Mapping[str, Any]) -> str:
@@ -31,16 +32,22 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
             split,
             f"{labels[method]} less {labels[test['baseline']]}",
             f"{signed(100 * test['difference'], 1)} ({interval(test['interval'])})",
+            "–" if test["p"] is None else f"{test['p']:.3g}",
             f"{test['only_left']} / {test['only_right']}",
-            f"{test['p']:.3g}",
+            f"{test['mcnemar']:.3g}",
+            test["comparisons"],
+            test["prompts"],
         )
         for split, by_method in comparison["tests"].items()
         for method, test in by_method.items()
     ]
     if rows:
-        parts += ["## Paired tests", _table(("data", "", "points", "only the one right / only the other", "p"), rows)]
+        only = "only the one right / only the other"
+        header = ("data", "", "points", "p", only, "p of McNemar, by comparison", "comparisons", "prompts")
+        parts += ["## Paired tests", _table(header, rows)]
     for name, found in figures["benchmarks"].items():
         first = next(iter(found["methods"].values()))
+        published = comparison["published"].get(name, [])
         rows = [
             (
                 overall_name(found["methods"]) if line["level"] == "overall" else line["name"],
@@ -50,10 +57,11 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
                     else "–"
                     for m in methods
                 ),
+                *([shown_beside(published, line)] if published else []),
             )
             for n, line in enumerate(first["rows"])
         ]
-        parts += [f"## {found['title']}", _table(("", *labels.values()), rows)]
+        parts += [f"## {found['title']}", _table(("", *labels.values(), *(["published"] if published else [])), rows)]
         if lines := drop_lines(found, methods):
             parts.append(_drops(lines, list(labels.values())))
         for method, table in found["methods"].items():
@@ -64,13 +72,13 @@ def render_markdown(figures: Mapping[str, Any]) -> str:
         parts += benchmark_notes(found, labels)
         if tests := comparison["benchmark_tests"].get(name):
             parts.append(_benchmark_tests(tests, labels))
-        if published := comparison["published"].get(name):
+        if published:
             parts.append(
                 _table(
-                    ("published", "percent", "source"),
+                    ("", "published", "part", "percent", "source"),
                     [
-                        (p["system"], f"+{p['score']} points" if p["difference"] else p["score"], p["source"])
-                        for p in published
+                        (f"[{n}]", p["system"], p["section"] or "overall", shown_score(p), p["source"])
+                        for n, p in enumerate(published, 1)
                     ],
                 )
             )

@@ -14,6 +14,7 @@ from crome_jax.evaluation.benchmark_notes import benchmark_notes, drop_lines, ov
 from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.best_of_n_tests import shown_tests
 from crome_jax.evaluation.counterfactuals import Counterfactual
+from crome_jax.evaluation.published import shown_beside, shown_score
 from crome_jax.evaluation.strata import EQUAL_LENGTH
 from crome_jax.evaluation.style_matrix import plot_style_matrix
 
@@ -86,6 +87,8 @@ def render_page(figures: Mapping[str, Any], pairs: Sequence[Counterfactual]) -> 
         notes={name: benchmark_notes(found, shown_names(figures)) for name, found in figures["benchmarks"].items()},
         drops={name: drop_lines(found, list(shown_names(figures))) for name, found in figures["benchmarks"].items()},
         shown_part=shown_part,
+        shown_beside=shown_beside,
+        shown_score=shown_score,
         overall_names={name: overall_name(found["methods"]) for name, found in figures["benchmarks"].items()},
         panels=best_of_n_panels(figures["comparison"]["best_of_n"]) if "comparison" in figures else [],
         picks=shown_tests(figures["comparison"]["best_of_n_tests"]) if "comparison" in figures else [],

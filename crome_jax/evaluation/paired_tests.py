@@ -1,4 +1,4 @@
-"""Whether two models differ: on the same comparisons, with an interval and an exact test."""
+"""Whether two models differ: on the same comparisons, with an interval and a test over prompts, and an exact test."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,22 +18,25 @@ def paired_test(
 
     Args:
         left, right: 1 right, 0 wrong, 0.5 undecided.
-        prompts: of each comparison, the unit that the interval draws.
+        prompts: of each comparison, the unit that the bootstrap draws.
 
     Returns:
-        `difference` (left's accuracy less right's), its bootstrap `interval`, `only_left` and `only_right` (comparisons
-        that one alone gets right), and `p`, of McNemar's exact test that these two are equally likely. The test takes
-        comparisons as independent; where prompts have many, the interval is the one to believe.
+        `difference` (left's accuracy less right's), its `interval` and `p` (bootstrap over prompts, two-sided; both
+        None where one prompt leaves them unknown), the number of `comparisons` and of `prompts`, `only_left` and
+        `only_right` (comparisons that one alone gets right), and `mcnemar`, the p of McNemar's exact test that these
+        two are equally likely. That takes comparisons as independent: where prompts have many, it is far too small.
     """
     difference, interval = bootstrap.paired_difference(left, right, prompts)
     only_left, only_right = int(np.sum(left > right)), int(np.sum(right > left))
     return {
         "difference": difference,
         "interval": list(interval) if interval else None,
+        "p": bootstrap.paired_chance(left, right, prompts),
         "comparisons": len(left),
+        "prompts": len(np.unique(prompts)),
         "only_left": only_left,
         "only_right": only_right,
-        "p": mcnemar(only_left, only_right),
+        "mcnemar": mcnemar(only_left, only_right),
     }
 
 

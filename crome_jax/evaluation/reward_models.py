@@ -1,8 +1,9 @@
 """A reward model to measure, from wherever it is: a run of ours, or a Hugging Face folder of a sequence classifier."""
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from crome_jax.training.run_cards import read_card
 from crome_jax.training.train import load_run
 from crome_jax.weights.backbones import backbone_path, check_here, context_length, load_backbone
 from crome_jax.weights.folder_configs import FolderConfig, read_folder_config
-from crome_jax.weights.runs import MODEL_FILE
+from crome_jax.weights.runs import MODEL_FILE, fingerprint_run
 from crome_jax.weights.safetensors_files import TensorFiles, check_tensors
 
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama3": LLAMA3, "plain": PLAIN}
@@ -41,6 +42,7 @@ class Measured:
         facts: of the report's table of runs.
         key: changes when its rewards would: of two loadings with equal keys the rewards are equal.
         curve: metrics of its training, none where it was trained elsewhere.
+        fingerprint: reads the model's files, and returns a SHA-256 of them that is the same wherever they are.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Measured:
     facts: Mapping[str, Any]
     key: str
     curve: list[dict[str, Any]]
+    fingerprint: Callable[[], str]
 
 
 def is_run(path: Path) -> bool:
@@ -124,9 +127,9 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
             "tokenizer and chat template": card.tokenizer_fingerprint,
             "scored token": model.tokenizer.scored_token,
         }
-        return Measured(
-            card.method, model, facts, _key(path, (path / MODEL_FILE).read_text(), step, model.shape), read_curve(path)
-        )
+        key = _key(path, (path / MODEL_FILE).read_text(), step, model.shape)
+        fingerprint = functools.partial(fingerprint_run, path, step)
+        return Measured(card.method, model, facts, key, read_curve(path), fingerprint)
     config = _classifier_config(path)
     tokenizer = _tokenizer(path, chat_template, config)
     base = load_backbone(str(path), "head")
@@ -145,7 +148,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     }
     model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
     key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
-    return Measured(resolved(path).name, model, facts, key, [])
+    return Measured(resolved(path).name, model, facts, key, [], functools.partial(str, base.fingerprint))
 
 
 def _check_no_template(run: Path, chat_template: str | None) -> None:

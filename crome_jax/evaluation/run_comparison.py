@@ -72,10 +72,34 @@ def read_evaluated(run: Path) -> Evaluated:
             f"{folder}: {OUTCOMES} has rewards of {min(unknown)!r}, which report.json does not know: they are of two "
             "evaluations; run `crome evaluate` again"
         )
+    _check_outcomes(folder, figures["methods"], outcomes)
     additions, warnings = read_additions([folder, run], figures["facts"].get("runs", ()))
     parts = read_parts(folder) if figures["benchmarks"] else {}
     _check_parts(folder, figures["benchmarks"], parts)
     return Evaluated(folder, figures, outcomes, parts, additions, warnings)
+
+
+def _check_outcomes(folder: Path, methods: Mapping[str, Any], outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise CromeError where figures are not of the rewards beside them, as after a kill between two files.
+
+    Accuracies of two evaluations may be equal by chance; the mean confidence, which every reward moves, is not.
+    """
+    held: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+    for line in outcomes:
+        for method, (chosen, rejected) in line["rewards"].items():
+            held[method, line["data"]].append(chosen - rejected)
+    for method, measured in methods.items():
+        for split, figures in measured["splits"].items():
+            d = np.array(held[method, split])
+            told = {"accuracy": figures["accuracy"], "expected accuracy": figures["calibration"]["expected_accuracy"]}
+            means = {"accuracy": 0.5 + 0.5 * np.sign(d), "expected accuracy": 0.5 + 0.5 * np.tanh(0.5 * np.abs(d))}
+            found = {name: float(values.mean()) if len(d) else None for name, values in means.items()}
+            for name, said in told.items():
+                if (said is None) != (found[name] is None) or (said is not None and abs(said - found[name]) > 1e-9):
+                    raise CromeError(
+                        f"{folder}: by {OUTCOMES} the {name} of {method!r} on {split!r} is {found[name]}, and by "
+                        f"report.json {said}: they are of two evaluations; run `crome evaluate` again"
+                    )
 
 
 def _check_parts(
@@ -212,14 +236,17 @@ def _benchmark_tests(
 
 
 def _best_of_n(runs: Sequence[Evaluated], names: Mapping[tuple[int, str], str]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return judge to method to what best_of_n_figures found; of two reports by one judge the first counts."""
+    """Return judge to method to what best_of_n_figures found."""
     by_judge: dict[str, dict[str, dict[str, Any]]] = {}
     for r, run in enumerate(runs):
         for found in run.additions:
             if found.kind == "best_of_n":
                 held = {name: found.figures[name] for name in _OF_BEST_OF_N if name in found.figures}
+                if "length_controlled" in held:  # Without the sets drawn, which only tests read.
+                    points = held["length_controlled"]
+                    held["length_controlled"] = [{k: v for k, v in p.items() if k != "drawn"} for p in points]
                 held |= {name: found.figures["facts"].get(name) for name in ("sha256", "verdicts sha256", "judged by")}
-                by_judge.setdefault(found.figures["judge"], {}).setdefault(names[r, found.method], held)
+                by_judge.setdefault(found.figures["judge"], {})[names[r, found.method]] = held
     return by_judge
 
 
@@ -230,8 +257,7 @@ def _best_of_n_tests(
     for r, run in enumerate(runs):
         for addition in run.additions:
             if addition.kind == "best_of_n":
-                by_method = found.setdefault(addition.figures["judge"], {})
-                by_method.setdefault(names[r, addition.method], addition.figures)
+                found.setdefault(addition.figures["judge"], {})[names[r, addition.method]] = addition.figures
     baseline, *others = methods
     tests = {
         judge: {method: compare_picks(held[method], held[baseline], bootstrap) for method in others if method in held}

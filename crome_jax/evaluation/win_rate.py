@@ -56,8 +56,10 @@ def length_controlled_win_rate(
         instructions: the number of each output's instruction; None has one output of each.
 
     Returns:
-        `win_rate`, its `interval` (fitted again to each set of instructions drawn, at most 400; None where there is one
-        instruction), and the `weights` of `length`, `difficulty` (where given) and `model`.
+        `win_rate`, its `interval` (fitted again to each set of instructions drawn, at most 400; the Wilson interval
+        where all preferences are equal; None where there is one instruction), the `weights` of
+        `length`, `difficulty` (where given) and `model`, and `drawn`: the `seed` and, of each set drawn, `win_rates`.
+        Of outputs of the same instructions in the same order, equal seeds draw the same sets: they are paired.
 
     Raises:
         CromeError: where there are no preferences, or one is no probability.
@@ -79,11 +81,15 @@ def length_controlled_win_rate(
         weighed = counts * times[index]
         at = np.flatnonzero(weighed)  # Of many candidates most are picked never.
         refits.append(_controlled(preferences[at], difference[at], others[at], weighed[at], fitted)[0])
-    tail = (1 - bootstrap.confidence) / 2
+    if refits and np.ptp(preferences[counts > 0]) < 1e-12:  # Which leaves refits no spread.
+        interval = bootstrap.accuracy_interval(np.full(len(index), found), index)
+    else:
+        interval = bootstrap.bounds(np.array(refits)) if refits else None
     return {
         "win_rate": found,
-        "interval": np.quantile(refits, [tail, 1 - tail]).tolist() if refits else None,
+        "interval": None if interval is None else list(interval),
         "weights": dict(zip(("length", *terms), map(float, fitted), strict=True)),
+        "drawn": {"seed": bootstrap.seed, "win_rates": refits},
     }
 
 

@@ -130,6 +130,7 @@ def run(args: argparse.Namespace) -> None:
                 "cut": cut,
                 "facts": {
                     "model": str(args.model),
+                    "model sha256": found.fingerprint(),
                     "candidates": str(path),
                     "sha256": _fingerprint([item.to_group() for item in items]),
                     "judged by": args.judge_by or f"the rule or the records' fields ({args.judge})",
@@ -148,10 +149,10 @@ def run(args: argparse.Namespace) -> None:
             with whole_output(args.out / file, overwrite=True) as partial:
                 partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
     for point in figures["curve"]:
-        bounds = point["interval"]
-        said = f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
+        low, high = point["interval"]
         oracle, blind = 100 * point["oracle"], 100 * point["random"]
-        print(f"best of {point['n']}: {100 * point['value']:.1f}%{said}; an oracle {oracle:.1f}, blindly {blind:.1f}")
+        said = f"best of {point['n']}: {100 * point['value']:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+        print(f"{said}; an oracle {oracle:.1f}, blindly {blind:.1f}")
     print(f"report: {args.out / 'best_of_n.html'}")
 
 

@@ -255,7 +255,8 @@ def _measure(args: argparse.Namespace) -> None:
                 row_tokens=args.row_tokens,
             )
             template = found.model.tokenizer.chat_template
-            runs.append({"method": method, **found.facts, "chat template": template})
+            told = {"chat template": template, "model sha256": found.fingerprint()}
+            runs.append({"method": method, **found.facts, **told})
             curves[method] = found.curve
             scored[method] = {}
             for at, (name, some) in enumerate(groups.items()):

@@ -58,14 +58,42 @@ def test_many_candidates_do_not_overflow():
 def test_trivial_pickers_get_what_arithmetic_says():
     rng = np.random.default_rng(0)
     values = [(rng.random(16) < 0.3).astype(float) for _ in range(200)]
-    oracle = best_of_n_curve(values, values, BOOTSTRAP)["curve"]
+    oracle = best_of_n_curve(values, values, np.arange(200), BOOTSTRAP)["curve"]
     assert [point["n"] for point in oracle] == [1, 2, 4, 8, 16]
     assert oracle[-1]["value"] == np.mean([v.any() for v in values])
     assert all(point["value"] == pytest.approx(point["oracle"]) for point in oracle)
-    constant = best_of_n_curve([np.zeros(16)] * 200, values, BOOTSTRAP)["curve"]
+    constant = best_of_n_curve([np.zeros(16)] * 200, values, np.arange(200), BOOTSTRAP)["curve"]
     assert all(point["value"] == pytest.approx(np.mean(values)) == point["random"] for point in constant)
-    worst = best_of_n_curve([-v for v in values], values, BOOTSTRAP)["curve"]
+    worst = best_of_n_curve([-v for v in values], values, np.arange(200), BOOTSTRAP)["curve"]
     assert worst[-1]["value"] == np.mean([v.all() for v in values])
+
+
+@pytest.mark.parametrize(
+    ("value", "prompts", "expected"),
+    [
+        # Wilson, z = 1.95996, as of accuracies: n = 10 all right gives 10 / (10 + z^2).
+        (1.0, np.arange(10), (0.72247, 1.0)),
+        (0.0, np.arange(10), (0.0, 0.27753)),
+        (1.0, np.repeat(np.arange(10), 4), (0.72247, 1.0)),  # Forty records of ten prompts say no more than ten.
+    ],
+)
+def test_no_spread_of_best_of_n_does_not_mean_certainty(value, prompts, expected):
+    # Of other numbers of candidates, the chances to be picked add up to 1 but for rounding.
+    values = [np.full(3 + n % 5, value) for n in range(len(prompts))]
+    rewards = [np.arange(len(v), dtype=float) for v in values]
+    found = best_of_n_curve(rewards, values, prompts, BOOTSTRAP)
+    assert found["prompts"] == 10
+    assert all(point["interval"] == pytest.approx(expected, abs=1e-5) for point in found["curve"])
+
+
+def test_best_of_n_draws_prompts_whatever_records_they_are_in():
+    worth = [np.array([n % 2, n % 3 > 0], float) for n in range(6)]
+    rewards = [np.array([0.0, 1.0])] * 6
+    once = best_of_n_curve(rewards, worth, np.arange(6), BOOTSTRAP)
+    four = best_of_n_curve(rewards * 4, worth * 4, np.tile(np.arange(6), 4), BOOTSTRAP)
+    for few, many in zip(once["curve"], four["curve"], strict=True):
+        assert many["interval"] == pytest.approx(few["interval"])
+        assert few["interval"][0] < few["value"] < few["interval"][1]
 
 
 def test_sizes_and_their_limits():
@@ -226,6 +254,17 @@ def test_attack_success_and_over_refusal_by_hand():
     assert "share of benign prompts refused" in page
     assert "<i>" not in page
     assert "<script" not in page
+
+
+def test_of_no_success_the_page_shows_how_far_it_is_from_certain():
+    items = [dataclasses.replace(item(n, harmful=True), prompt=(Message("user", f"{n % 25}?"),)) for n in range(50)]
+    figures = best_of_n_figures(items, [np.array([0.0, 1.0])] * 50, [np.ones(2)] * 50, "refusal", BOOTSTRAP)
+    assert figures["attack_success"]["prompts"] == 25
+    # Wilson of 0 of 25, z = 1.95996: z^2 / (25 + z^2).
+    assert figures["attack_success"]["curve"][1]["interval"] == pytest.approx([0, 0.13319], abs=1e-5)
+    page = render_best_of_n({**figures, "title": "", "facts": {}})
+    assert '<td>0.0<span class="range">0.0–13.3</span></td>' in page
+    assert "the Wilson interval over prompts" in page
 
 
 def test_verdicts_are_told_apart_by_what_they_are_and_by_what_judges_read():

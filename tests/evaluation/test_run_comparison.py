@@ -16,6 +16,7 @@ from crome_jax.data.datasets.benchmarks.groups import benchmark_group
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.benchmark_figures import benchmark_figures, benchmark_rows
 from crome_jax.evaluation.benchmark_tests import compare_scores
+from crome_jax.evaluation.benchmarks.rewardbench import SECTIONS
 from crome_jax.evaluation.best_of_n_figures import PARTS, best_of_n_figures
 from crome_jax.evaluation.best_of_n_tests import compare_picks, picks_by_prompt, shown_tests
 from crome_jax.evaluation.bootstrap import Bootstrap
@@ -27,7 +28,9 @@ from crome_jax.evaluation.paired_tests import biggest_disagreements, mcnemar, pa
 from crome_jax.evaluation.part_files import PARTS as PARTS_FILE
 from crome_jax.evaluation.part_files import read_parts, write_parts
 from crome_jax.evaluation.report import build_report, write_report
+from crome_jax.evaluation.run_additions import read_additions
 from crome_jax.evaluation.run_comparison import Evaluated, compare_runs, read_evaluated
+from crome_jax.evaluation.win_rate import length_controlled_win_rate
 from crome_jax.groups import Comparison, Message, build_group
 
 BOOTSTRAP = Bootstrap(resamples=50)
@@ -47,7 +50,10 @@ def test_a_paired_test_by_hand():
     found = paired_test(left, right, np.arange(5), BOOTSTRAP)
     assert found["difference"] == pytest.approx(0.2)
     assert (found["only_left"], found["only_right"], found["comparisons"]) == (2, 1, 5)
-    assert found["p"] == 1  # 2 (1 + 3) / 8
+    assert found["mcnemar"] == 1  # 2 (1 + 3) / 8
+    assert (found["p"], found["prompts"]) == (BOOTSTRAP.paired_chance(left, right, np.arange(5)), 5)
+    alone = paired_test(left, right, np.zeros(5, int), BOOTSTRAP)
+    assert (alone["interval"], alone["p"], alone["mcnemar"], alone["prompts"]) == (None, None, 1, 1)
 
 
 def test_disagreements_are_ranked_in_each_models_own_spread():
@@ -187,7 +193,8 @@ def test_runs_are_paired_on_the_comparisons_that_they_share(comparison):
     assert test["comparisons"] == 10
     assert test["difference"] == pytest.approx(0.3)
     assert (test["only_left"], test["only_right"]) == (3, 0)
-    assert test["p"] == 0.25
+    assert test["mcnemar"] == 0.25
+    assert 0 < test["p"] < 0.25
     assert comparison["methods"]["bradley_terry"]["splits"]["rewardbench"]["comparisons"] == 12
     disagreements = comparison["comparison"]["disagreements"]
     assert {item["prompt"].split("?")[0] for item in disagreements} == {"Question 6", "Question 7", "Question 8"}
@@ -207,6 +214,16 @@ def test_benchmarks_stand_beside_published_numbers(comparison):
     published = comparison["comparison"]["published"]["rewardbench"]
     assert {entry["score"] for entry in published} >= {80.61, 84.15}
     assert all(entry["source"].startswith("arXiv") for entry in published)
+    # Of whatever part a number is, our table has a row of that name; there it stands, and nowhere else.
+    assert {entry["section"] for entry in published} <= {None, *SECTIONS}
+    assert [(e["section"], e["score"]) for e in published if e["section"]] == [("Safety", 13.18), ("Reasoning", 7.19)]
+    text, page = render_markdown(comparison), render_page(comparison, [])
+    lines = [line for line in text.splitlines() if line.startswith("| Safety |")]
+    assert [line.split(" | ")[-1] for line in lines] == ["+13.18 points [4] |"]
+    assert "| 80.61 [1], 84.15 [2], +5.4 points [3] |" in text
+    assert "| [4] | Crome over standard baselines, up to | Safety | +13.18 points | arXiv 2506.16507" in text
+    row = page.split("<bdi>Safety</bdi></th>\n")[1].split("</tr>")[0]
+    assert "<td>+13.18 points [4]</td>" in row
 
 
 def test_scores_of_benchmarks_are_paired_on_the_examples_that_both_have(comparison):
@@ -316,7 +333,47 @@ def test_one_evaluation_of_several_models_gives_each_its_own_figures(tmp_path):
     (warning,) = found["warnings"]
     assert "diagnosis.json: is of elsewhere/three, none of the models evaluated here" in warning
     write_json(tmp_path / "both" / "diagnosis.json", diagnosis("moved/one"))
-    assert list(compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]["effects"]) == ["one"]
+    found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
+    assert list(found["effects"]) == ["one"]
+    (warning,) = found["warnings"]
+    assert "is of moved/one, and taken to be of " in warning
+    # A second report by the same judge, or a second diagnosis, is not shown, and said.
+    write_json(tmp_path / "two" / "best_of_n.json", best_of_n(tmp_path / "two") | {"prompts": 7})
+    write_json(tmp_path / "both" / "diagnosis.json", diagnosis(tmp_path / "one"))
+    write_json(tmp_path / "one" / "diagnosis" / "diagnosis.json", diagnosis(tmp_path / "one") | {"effects": {}})
+    found = compare_runs([read_evaluated(tmp_path / "both")], BOOTSTRAP)["comparison"]
+    assert found["effects"] == {"one": EFFECTS}
+    assert found["best_of_n"]["exact"]["two"]["prompts"] == 7
+    assert [warning.split("; left out")[0] for warning in found["warnings"]] == [
+        f"{tmp_path / 'one' / 'diagnosis' / 'diagnosis.json'}: is another diagnosis of one than "
+        f"{tmp_path / 'both' / 'diagnosis.json'}, which is shown",
+        f"{tmp_path / 'two' / 'best_of_n' / 'best_of_n.json'}: is another best of N of two by judge exact than "
+        f"{tmp_path / 'two' / 'best_of_n.json'}, which is shown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "digest", "evaluated", "method", "said"),
+    [
+        ("here/m", "a", "a", "m", None),
+        ("moved/anywhere", "a", "a", "m", None),
+        ("elsewhere/m", "b", "a", None, "is of elsewhere/m, none of the models evaluated here; left out"),
+        ("here/m", "b", "a", None, "is of another checkpoint of here/m than was evaluated; left out"),
+        ("elsewhere/m", None, "a", "m", "is of elsewhere/m, and taken to be of here/m by the folder's name alone"),
+        ("elsewhere/m", "a", None, "m", "is of elsewhere/m, and taken to be of here/m by the folder's name alone"),
+        ("here/m", None, "a", "m", None),
+    ],
+)
+def test_a_report_belongs_to_the_model_whose_files_it_read(tmp_path, model, digest, evaluated, method, said):
+    figures = best_of_n(model)
+    if digest:
+        figures["facts"]["model sha256"] = digest
+    write_json(tmp_path / "best_of_n.json", figures)
+    run = {"method": "m", "run": "here/m"} | ({"model sha256": evaluated} if evaluated else {})
+    additions, warnings = read_additions([tmp_path], [run, {"method": "n", "run": "here/n", "model sha256": "n"}])
+    assert [found.method for found in additions] == ([method] if method else [])
+    assert len(warnings) == bool(said)
+    assert all(f"best_of_n.json: {said}" in warning for warning in warnings)
 
 
 def test_what_is_missing_of_any_run_is_said_and_other_data_warned_of(folders, tmp_path):
@@ -395,6 +452,61 @@ def test_what_models_pick_of_the_same_candidates_is_paired():
     assert compare_picks(other, {**one, "by_prompt": None}, BOOTSTRAP) == {}
 
 
+def test_length_controlled_win_rates_are_paired_by_the_sets_of_prompts_drawn(folders, tmp_path):
+    rng = np.random.default_rng(0)
+    texts = [tuple("a" * int(k) for k in rng.integers(5, 80, 2)) for _ in range(12)]
+    values = list(rng.random((12, 2)))
+    items = [
+        Candidates(f"c{n}", (Message("user", f"Why {n % 6}?"),), texts[n], {"baseline": "b" * 40}, {}, n)
+        for n in range(12)
+    ]
+    told = {"model": str(folders[1].parent / "model of crome"), "sha256": "c", "verdicts sha256": "v"}
+    sides = {
+        name: best_of_n_figures(items, rewards, values, "preference", BOOTSTRAP)
+        | {"by_prompt": picks_by_prompt(items, rewards, values, [1, 2]), "facts": told}
+        for name, rewards in (("plain", [-v for v in values]), ("x", values))
+    }
+    test = compare_picks(sides["x"], sides["plain"], BOOTSTRAP)["length_controlled"]
+    points = [sides[name]["length_controlled"][1] for name in ("x", "plain")]
+    assert [line["n"] for line in test] == [1, 2]
+    assert (test[0]["difference"], test[0]["interval"], test[0]["p"]) == (0, [0, 0], 1)  # Both pick blindly.
+    assert test[1]["difference"] == points[0]["win_rate"] - points[1]["win_rate"] > 0
+    # By hand: the same draws of six prompts, with both of each one's records, fitted for both.
+    draws, refits = np.random.default_rng(BOOTSTRAP.seed), []
+    for _ in range(BOOTSTRAP.resamples):
+        at = [n for prompt in draws.integers(6, size=6) for n in (prompt, prompt + 6)]
+        refit = [
+            length_controlled_win_rate(
+                np.array([values[n][pick(values[n])] for n in at]),
+                np.array([float(len(texts[n][pick(values[n])])) for n in at]),
+                np.full(12, 40.0),
+                Bootstrap(1),
+            )["win_rate"]
+            for pick in (np.argmax, np.argmin)
+        ]
+        refits.append(refit[0] - refit[1])
+    assert test[1]["interval"] == pytest.approx(np.quantile(refits, [0.025, 0.975]).tolist(), abs=1e-8)
+    far = np.abs(np.array(refits) - test[1]["difference"]) >= test[1]["difference"]
+    assert (test[1]["p"], test[1]["prompts"]) == ((1 + far.sum()) / 51, 6)
+    # Other draws, and reports of before the sets were kept, are not paired.
+    other = best_of_n_figures(items, values, values, "preference", Bootstrap(50, seed=1))["length_controlled"]
+    for points in (other, [{"n": 2, "win_rate": 0.5}]):
+        assert "length_controlled" not in compare_picks(
+            sides["x"] | {"length_controlled": points}, sides["plain"], BOOTSTRAP
+        )
+    runs = []
+    for name, figures in sides.items():
+        write_json(shutil.copytree(folders[1], tmp_path / name) / "best_of_n.json", figures)
+        runs.append(read_evaluated(tmp_path / name))
+    found = compare_runs(runs, BOOTSTRAP)
+    held = found["comparison"]["best_of_n"]["preference"].values()
+    assert not any("drawn" in point for figures in held for point in figures["length_controlled"])
+    said = f"+{100 * test[1]['difference']:.1f}"
+    assert f"| length-controlled win rate against the baseline | crome ({tmp_path / 'x'}) | 2 | {said} (" in (
+        render_markdown(found)
+    )
+
+
 def test_paired_effects_are_shown(folders, tmp_path):
     runs = []
     for n, values in enumerate(([0.5, 0.25], [1.0, 0.25])):
@@ -456,7 +568,16 @@ def test_paired_tests_draw_prompts_whatever_records_they_are_in(tmp_path):
     test = figures["comparison"]["tests"]["data"]["two"]
     by_prompt = BOOTSTRAP.mean_interval(np.array(scores["two"][:10]) / 2 - 0.5, np.arange(10))
     assert test["interval"] == pytest.approx(by_prompt)
-    assert test["comparisons"] == 40
+    assert (test["comparisons"], test["prompts"]) == (40, 10)
+    # Four of ten prompts: by comparison, 16 to 0, it is all but certain; ten prompts do not say so much.
+    assert test["mcnemar"] == 2 / 2**16
+    assert test["p"] == BOOTSTRAP.paired_chance(
+        np.array(scores["two"][:10]), np.array(scores["one"][:10]), np.arange(10)
+    )
+    row = f"| {test['p']:.3g} | 0 / 16 | 3.05e-05 | 40 | 10 |"
+    assert row in render_markdown(figures)
+    cells = f"<td>{test['p']:.3g}</td><td>0</td><td>16</td><td>3.05e-05</td>"
+    assert f'{cells}<td>40<span class="range">10 prompts</span></td>' in render_page(figures, [])
     assert [figures["methods"][m]["splits"]["data"]["prompts"] for m in scores] == [10, 10]
 
 
@@ -505,6 +626,35 @@ def test_three_files_are_written_and_nothing_of_the_data_runs(folders, tmp_path,
     assert (tmp_path / "out" / "comparison.md").read_text() in printed
     for method in figures["methods"].values():
         assert f"{100 * method['splits']['rewardbench']['accuracy']:.1f}" in page
+
+
+@pytest.mark.parametrize(
+    ("right", "scale", "said"),
+    [
+        (5, 1.0, r"by outcomes.jsonl.gz the accuracy of 'm' on 'rewardbench' is 0.625, and by report.json 0.5: they"),
+        (
+            4,
+            2.0,
+            r"the expected accuracy of 'm' on 'rewardbench' is 0.880\d+, and by report.json 0.731\d+: they are of two",
+        ),
+    ],
+)
+def test_figures_of_one_evaluation_with_the_rewards_of_another_are_refused(tmp_path, right, scale, said):
+    # As a kill leaves them: the report of the new evaluation was written, the outcomes are still the old one's.
+    some, none_cut = groups(8), {"m": {"rewardbench": [np.zeros(2, bool)] * 8}}
+    evaluated = lambda right, scale: {"m": {"rewardbench": (some, rewards(some, right, scale))}}  # noqa: E731
+    facts = {"runs": [], "data": [], "scoring": []}
+    write_report(build_report(evaluated(4, 1.0), facts=facts, bootstrap=BOOTSTRAP), tmp_path)
+    write_outcomes(tmp_path, evaluated(4, 1.0), none_cut)
+    read_evaluated(tmp_path)
+    write_outcomes(tmp_path, evaluated(right, scale), none_cut)
+    with pytest.raises(CromeError, match=said):
+        read_evaluated(tmp_path)
+    write_outcomes(tmp_path, {}, {})
+    with pytest.raises(
+        CromeError, match=r"'rewardbench' is None, and by report.json 0.5: .* run `crome evaluate` again"
+    ):
+        read_evaluated(tmp_path)
 
 
 def gzipped(*lines):

@@ -113,6 +113,24 @@ def test_the_interval_draws_instructions_and_fits_each_set_again():
     assert apart[1] - apart[0] < found["interval"][1] - found["interval"][0]
 
 
+def test_records_of_one_prompt_are_one_instruction():
+    rewards, values = [np.array([0.0, 1.0])] * 6, [np.array([0.1 * n, 0.3 + 0.1 * n]) for n in range(6)]
+    once = best_of_n_figures([item(n) for n in range(6)], rewards, values, "preference", BOOTSTRAP)
+    records = [item(n) for n in range(6)] * 3
+    thrice = best_of_n_figures(records, rewards * 3, values * 3, "preference", BOOTSTRAP)
+    for one, three in zip(once["length_controlled"], thrice["length_controlled"], strict=True):
+        assert three["interval"] == pytest.approx(one["interval"], abs=1e-2)  # The ridge weighs less against more.
+
+
+@pytest.mark.parametrize("preference", [0.0, 0.5, 1.0])
+def test_a_win_rate_without_spread_is_not_certain(preference):
+    lengths = np.arange(10.0)
+    found = length_controlled_win_rate(np.full(10, preference), lengths, np.full(10, 5.0), BOOTSTRAP)
+    # Wilson, z = 1.95996, of 10: half to either side of 1/2 is 0.26341; all or none right leaves 0.27753.
+    low, high = {0.0: (0, 0.27753), 0.5: (0.23659, 0.76341), 1.0: (0.72247, 1)}[preference]
+    assert found["interval"] == pytest.approx([low, high], abs=1e-2)  # The ridge pulls a little.
+
+
 def test_the_interval_stands_on_the_page_and_in_comparisons():
     items = [item(n, preferences=[0.2, 0.7]) for n in range(4)]
     values = [np.array([0.1 * n, 0.3 + 0.1 * n]) for n in range(4)]
