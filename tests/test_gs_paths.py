@@ -28,6 +28,7 @@ from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import Lines, check_not_read, copy_bytes, place
 from crome_jax.sweeps.jobs import digest_files
+from crome_jax.training.digests import write_digests
 from crome_jax.training.trace import Trace
 from crome_jax.verbs.evaluate import data_set
 from crome_jax.weights.backbones import load_backbone
@@ -324,4 +325,6 @@ def test_a_run_in_a_bucket_has_the_fingerprint_of_the_same_one_here(bucket, tmp_
         (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "here" / name).write_text(text)
         copy_bytes(tmp_path / "here" / name, place(f"{bucket}/here/{name}"))
+    for run in (tmp_path / "here", place(f"{bucket}/here")):
+        write_digests(run / "checkpoints" / "3")
     assert fingerprint_run(place(f"{bucket}/here"), 3) == fingerprint_run(tmp_path / "here", 3)

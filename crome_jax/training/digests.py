@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orbax.checkpoint as ocp
 
-from crome_jax.files import copy_bytes, is_remote, place, sha256_of, whole_output
+from crome_jax.files import copy_bytes, files_below, is_remote, place, sha256_of, whole_output
 
 DIGESTS_FILE = "digests.json"
 
@@ -26,7 +26,7 @@ def write_digests(folder: Path) -> None:
     Raises:
         OSError: where a file cannot be read or written.
     """
-    files = list(_files_below(folder))
+    files = sorted(files_below(folder))
     names = [path.relative_to(folder).as_posix() for path in files]
     found = {name: digest for name, digest in zip(names, _digests(files), strict=True) if name not in _WRITTEN_LATER}
     if is_remote(folder):
@@ -51,6 +51,22 @@ def add_digested(folder: Path, name: str, text: str) -> None:
             partial.write_text(content, encoding="utf-8")
 
 
+def read_digests(folder: Path) -> dict[str, str]:
+    """Return what a folder's digests.json says: the SHA-256 of each file by its name, in hexadecimal.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged.
+    """
+    try:
+        said = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{DIGESTS_FILE} has changed since it was written: {e}") from None
+    if not isinstance(said, dict):
+        raise ValueError(f"{DIGESTS_FILE} holds no digests")
+    return said
+
+
 def find_damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
     """Return which file of a folder is not as its digests.json says, and how; None where all are.
 
@@ -61,13 +77,11 @@ def find_damage(folder: Path, part: int = 0, parts: int = 1) -> str | None:
         OSError: where a file that is there cannot be read, which says nothing about what is in it.
     """
     try:
-        said = json.loads((folder / DIGESTS_FILE).read_text(encoding="utf-8"))
+        said = read_digests(folder)
     except FileNotFoundError:
         return f"{DIGESTS_FILE} is missing"
-    except (ValueError, RecursionError) as e:
-        return f"{DIGESTS_FILE} has changed since it was written: {e}"
-    if not isinstance(said, dict):
-        return f"{DIGESTS_FILE} holds no digests"
+    except ValueError as e:
+        return str(e)
     for name in said:
         if not (folder / name).is_file():
             return f"{name} is missing"
@@ -91,7 +105,7 @@ def move_aside(folder: Path, aside: Path) -> None:
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
         return
-    files = list(_files_below(folder))
+    files = sorted(files_below(folder))
     with ThreadPoolExecutor() as pool:
         list(pool.map(copy_bytes, files, [aside / file.relative_to(folder).as_posix() for file in files]))
     folder.rmtree()
@@ -112,14 +126,6 @@ class DigestedObjects(_Digested, ocp.path.atomicity.CommitFileTemporaryPath):
     """The same in a bucket, where nothing is renamed at once: without its last object, commit_success.txt, a checkpoint
     is none.
     """
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):  # Buckets have no rglob.
-        if path.is_dir():
-            yield from _files_below(path)
-        else:
-            yield path
 
 
 def _digests(files: list[Path]) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from crome_jax.files import files_below, sha256_of
+from crome_jax.errors import CromeError
 from crome_jax.models.config import DecoderConfig
 from crome_jax.models.lora import product
 from crome_jax.models.quantized import dequantize, is_quantized, quantize
@@ -85,11 +85,23 @@ class RunSource:
 
 
 def fingerprint_run(folder: Path, step: int) -> str:
-    """Return the SHA-256 of what a run's checkpoint holds and of the card that it is read by, in hexadecimal."""
+    """Return the SHA-256 of what a run's checkpoint holds and of the card that it is read by, in hexadecimal.
+
+    The files are not read again: a checkpoint says their digests, by which they were checked when it was restored.
+
+    Raises:
+        CromeError: where it does not say them.
+    """
+    from crome_jax.training.digests import read_digests  # Here, as Orbax takes seconds to import.
+
     digest = hashlib.sha256((folder / MODEL_FILE).read_bytes())
-    saved = folder / "checkpoints" / str(step) / "state"
-    for path in sorted(files_below(saved)):
-        digest.update(f"{path.relative_to(saved)} {sha256_of(path)}\n".encode())
+    saved = folder / "checkpoints" / str(step)
+    try:
+        said = {PurePosixPath(name): sha256 for name, sha256 in read_digests(saved).items()}
+    except (FileNotFoundError, ValueError) as e:
+        raise CromeError(f"{saved}: is damaged ({e}); restore a copy of it, or remove it to use the one before") from e
+    for name in sorted(name for name in said if name.parts[0] == "state"):
+        digest.update(f"{name.relative_to('state')} {said[name]}\n".encode())
     return digest.hexdigest()
 
 
