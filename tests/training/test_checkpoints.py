@@ -418,10 +418,13 @@ def test_where_every_checkpoint_is_damaged_the_run_does_not_start_over(damaged):
         train(damaged, 6)
 
 
-def test_what_a_killed_save_left_is_passed_over(saved, damaged):
-    shutil.copytree(damaged / "checkpoints" / "6", damaged / "checkpoints" / "9.orbax-checkpoint-tmp")
-    delete(damaged / "checkpoints" / "9.orbax-checkpoint-tmp" / "state" / "manifest.ocdbt")
-    assert Checkpoints(damaged).latest == 6
+def test_what_a_killed_save_left_is_passed_over_and_removed_by_whoever_saves(saved, damaged):
+    left = [damaged / "checkpoints" / f"{step}.orbax-checkpoint-tmp" for step in (8, 9)]  # Step 8 is not saved again.
+    for folder in left:
+        shutil.copytree(damaged / "checkpoints" / "6", folder)
+        delete(folder / "state" / "manifest.ocdbt")
+    assert Checkpoints(damaged, read_only=True).latest == 6
+    assert all(folder.is_dir() for folder in left)
     after = train(damaged, 9)
     assert Checkpoints(damaged).latest == 9
     assert_bit_equal(Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])[0], after)
