@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import re
 import sys
 import time
 import types
@@ -50,19 +49,12 @@ from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
-from crome_jax.training.run_cards import ModelCard, read_card, write_card, write_makings
+from crome_jax.training.run_cards import MAY_CHANGE, ModelCard, read_card, write_card, write_makings
 from crome_jax.training.settings import check_settings
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
 from crome_jax.training.validation import SIGN, make_validation, rank
 from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
-
-MAY_CHANGE = re.compile(
-    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|validation|keep_best|skip_bad|cache_frozen"
-    r"|max_skipped|replay|trace_steps|attention|remat)"
-    r"|OUT|STEPS|DATA|make_mesh\..*"
-)
-"""Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
 
 
 def train(

@@ -503,6 +503,12 @@ def test_a_run_under_other_settings_is_another_run(tmp_path, settings):
         write_card(tmp_path, dataclasses.replace(CARD, settings=settings))
 
 
+def test_a_run_goes_on_in_other_micro_batches_whatever_its_card_says_of_them(tmp_path):
+    write_card(tmp_path, dataclasses.replace(CARD, settings=CARD.settings | {"train.micro_batches": "1"}))
+    write_card(tmp_path, dataclasses.replace(CARD, settings=CARD.settings | {"train.micro_batches": "2"}))
+    write_card(tmp_path, CARD)
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", "3", '{"backbone": "tiny"}', "\xff", '{"strange": 1}', "[" * 100_000]
 )
