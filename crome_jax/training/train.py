@@ -179,8 +179,8 @@ def train(
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
     trained, frozen = place_params(base, trainable, devices, method.head, seed=seed)
-    # Open until the card is written: a refused folder keeps the list of its own run.
-    aside = list_beside(run) if skip_bad and is_first() else None
+    # Open until the card is written: a refused folder keeps the list of its own run. A replay reads no validation.
+    aside = list_beside(run) if skip_bad and is_first() and replay is None else None
     several = jax.process_count() > 1
     packed = run / "rows"
     inputs = [*sources, *([validation] if validation is not None else [])]
@@ -223,7 +223,7 @@ def train(
             "pairwise model cannot be exported; here it is measured and scored as any other",
             file=sys.stderr,
         )
-    if quarantine.count and is_first():
+    if quarantine.count and aside:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))
