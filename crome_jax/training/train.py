@@ -171,6 +171,8 @@ def train(
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
     for source in sources if is_first() else ():  # Of several processes the others do not read it.
         check_shards(source)
+    if validation is not None and replay is None:
+        check_shards(validation)
     check_writable(run)
     devices = mesh()
     how = execution_on(devices, attention, remat)
