@@ -40,25 +40,31 @@ def test_two_processes_go_on_from_what_one_saved(tmp_path, where):
     alone, together = tmp_path / "alone", tmp_path / "together"
     data = tmp_path / "toy.jsonl"
     data.write_text("".join(to_json(group) + "\n" for group in text_groups(24)))
-    train_words(data, alone, 4)
+    train_words(data, alone, 4, validation=str(data), keep_best="loss")
     shutil.copytree(alone, together)
-    shutil.rmtree(together / "checkpoints" / "4")
+    (array,) = (together / "checkpoints" / "4" / "state" / "d").iterdir()
+    array.write_bytes(array.read_bytes()[:-1])
     started, port = [], free_port()
     for index in range(2):
         address, environment = who(where, port, index)
-        # Process 0 packs the data; the other reads its rows, and would not find the data.
-        command = [sys.executable, PROGRAM, (data, "not/here.jsonl")[index], together, "4", *address]
+        # Process 0 packs the data; the other reads its rows, and would not find the data. What is measured on all read.
+        command = [sys.executable, PROGRAM, (data, "not/here.jsonl")[index], together, "4", data, *address]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=os.environ | SETTINGS | environment, **pipes))
     said = finish_all(*started)
     assert all("resumed at step 2" in err for _, err in said)
+    assert ["checkpoints/4: damaged (state/d/" in err for _, err in said] == [True, False]
+    assert [path.name.partition("-")[0] for path in (together / "damaged").iterdir()] == ["4"]
     assert [re.search(r"process (\d) of 2: read \d+ packed rows", err)[1] for _, err in said] == ["0", "1"]
     ours, theirs = curve(together), curve(alone)
     assert [*ours] == [*theirs] == [1, 2, 3, 4]
     for step, loss in theirs.items():
         # Sums of float32 in another order, through two steps of Adam.
         assert ours[step] == pytest.approx(loss, rel=1e-4)
-    assert Checkpoints(together, read_only=True).is_whole(4)
+    ours, theirs = (Checkpoints(run, read_only=True) for run in (together, alone))
+    assert ours.is_whole(4)
+    assert ours.measured(4) == pytest.approx(theirs.measured(4), rel=1e-4)
+    assert "the best loss, " in said[0][1]
 
 
 @pytest.fixture
