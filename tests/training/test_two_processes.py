@@ -14,9 +14,11 @@ from toy import text_groups
 from words_run import train_words
 
 from crome_jax.cli import make_parser
+from crome_jax.errors import CromeError
 from crome_jax.groups import to_json
 from crome_jax.training import processes
 from crome_jax.training.checkpoints import Checkpoints
+from crome_jax.verbs import evaluate
 from crome_jax.verbs.distributed import joined
 
 PROGRAM = Path(__file__).parent / "words_run.py"
@@ -103,3 +105,10 @@ def test_whoever_starts_the_processes_says_how_long_they_wait_for_each_other(ask
     # JAX's own wait is the longer one: it aborts the process, and ours says what to look at.
     assert asked["initialization_timeout"] == 3600
     assert (asked["heartbeat_timeout_seconds"], asked["shutdown_timeout_seconds"]) == (20, 20)
+
+
+def test_several_that_evaluate_do_not_begin_where_bad_records_are_to_be_listed(asked):
+    words = ["evaluate", "--checkpoint=x", "--data=y", "--distributed=tpu", "--skip-bad"]
+    with pytest.raises(CromeError, match="--skip-bad lists bad records from one process; evaluate with one"):
+        evaluate.run(make_parser().parse_args(words))
+    assert not asked
