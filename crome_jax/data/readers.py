@@ -170,7 +170,7 @@ class Scorable(NamedTuple):
     """One record whose responses are to be scored.
 
     Args:
-        file: it is in; of a TFDS data set its folder.
+        file: it is in; of a TFDS data set its shard.
         number: of the record there, from 1.
         raw: the record, to be set aside should it prove bad.
         prompt: the conversation up to the responses.
@@ -308,7 +308,7 @@ def _read_tfds(folder: Path, split: str | None) -> Iterator[_Result]:
     split, shards, lengths = _open_tfds(folder, split)
     with _on_this_machine(folder, shards) as here:
         try:
-            yield from _read_shards(here, folder, split, shards, lengths)
+            yield from _read_shards(here, split, shards, lengths)
         except Exception as e:  # ArrayRecord reports damage as RuntimeError, IndexError and others.
             problem = f"is damaged ({_first_line(e)})"
             raise DataError(problem, file=str(folder), fix="write it again") from e
@@ -353,37 +353,32 @@ def _on_this_machine(folder: Path, shards: Sequence[Path]) -> Iterator[Path]:
         yield Path(copy)
 
 
-def _read_shards(
-    here: Path, folder: Path, split: str, shards: Sequence[Path], lengths: Sequence[int]
-) -> Iterator[_Result]:
-    """Read a split from where it is on this machine; what is told of it names the folder that was given."""
-    source = tfds.builder_from_directory(here).as_data_source(split)
-    for start in range(0, len(source), _TFDS_EXAMPLES):
-        stop = min(start + _TFDS_EXAMPLES, len(source))
-        try:
-            examples = source.__getitems__(range(start, stop))
-        except Exception:  # One of them is corrupt: they are read one by one.
-            yield from _read_apart(source, range(start, stop), shards, lengths)
-            continue
-        for number, example in enumerate(examples, start + 1):
-            yield _Result(folder, number, example, _decoded(example))
+def _read_shards(here: Path, split: str, shards: Sequence[Path], lengths: Sequence[int]) -> Iterator[_Result]:
+    """Read a split from where it is on this machine; a record's place is its shard and its number there, from 1."""
+    source, ends = tfds.builder_from_directory(here).as_data_source(split), list(itertools.accumulate(lengths))
 
-
-def _read_apart(
-    source: Sequence[Mapping[str, Any]], numbers: range, shards: Sequence[Path], lengths: Sequence[int]
-) -> Iterator[_Result]:
-    """Read examples one by one; what is wrong with one names its shard and its number there, from 1."""
-    ends = list(itertools.accumulate(lengths))
-    for number in numbers:
+    def place_of(number: int) -> tuple[Path, int]:
         shard = bisect.bisect_right(ends, number)
-        where = shards[shard], number + 1 - (ends[shard] - lengths[shard])
+        return shards[shard], number + 1 - (ends[shard] - lengths[shard])
+
+    for start in range(0, len(source), _TFDS_EXAMPLES):
+        numbers = range(start, min(start + _TFDS_EXAMPLES, len(source)))
         try:
-            (example,) = source.__getitems__([number])
-        except Exception as e:
-            problem = f"is damaged ({_first_line(e)})"
-            yield _Result(*where, None, DataError(problem, fix="write the data set again, or pass --skip-bad"))
-        else:
-            yield _Result(*where, example, _decoded(example))
+            examples = source.__getitems__(numbers)
+        except Exception:  # One of them is corrupt: they are read one by one.
+            examples = (_read_apart(source, number) for number in numbers)
+        for number, example in zip(numbers, examples, strict=True):
+            bad = isinstance(example, DataError)
+            yield _Result(*place_of(number), None if bad else example, example if bad else _decoded(example))
+
+
+def _read_apart(source: Sequence[Mapping[str, Any]], number: int) -> Mapping[str, Any] | DataError:
+    """Read one example, or tell what is wrong with its bytes."""
+    try:
+        (example,) = source.__getitems__([number])
+    except Exception as e:
+        return DataError(f"is damaged ({_first_line(e)})", fix="write the data set again, or pass --skip-bad")
+    return example
 
 
 def _decoded(example: Mapping[str, Any]) -> PreferenceGroup | DataError:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from crome_jax.data.readers import read_groups
 from crome_jax.data.row_files import INDEX_FILE, RowFiles, write_row_files
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
+from crome_jax.files import is_remote
 from crome_jax.groups import to_json
 
 _FACTS = ("mixture", "fingerprint", "source", "packing", "attributes")
@@ -45,7 +47,13 @@ class TrainingData:
     attributes: tuple[str, ...]
 
     def kept_in(self, folder: Path) -> "TrainingData":
-        """Write the rows into a folder, unless they are there, for other processes to `open_training_data`."""
+        """Write the rows into a folder, unless they are there, for other processes to `open_training_data`.
+
+        What killed processes left of them there is removed: of a run's rows one process is the writer.
+        """
+        if not is_remote(folder):
+            for left in folder.parent.glob(f".{folder.name}.*.partial"):
+                shutil.rmtree(left, ignore_errors=True)
         if isinstance(self.rows, Rows):
             facts = {name: getattr(self, name) for name in _FACTS}
             write_row_files(folder, self.rows, self.records, facts)

@@ -20,7 +20,14 @@ from orbax.checkpoint import checkpoint_managers as policies
 from crome_jax.errors import CromeError
 from crome_jax.files import is_remote, place
 from crome_jax.models.weights import Params
-from crome_jax.training.digests import DigestedObjects, DigestedPath, add_digested, find_damage, move_aside
+from crome_jax.training.digests import (
+    DigestedObjects,
+    DigestedPath,
+    add_digested,
+    find_damage,
+    move_aside,
+    remove_unfinished,
+)
 from crome_jax.training.processes import first_goes_ahead, first_word, is_first, of_another
 from crome_jax.training.step import TrainState
 
@@ -73,7 +80,8 @@ class DamagedCheckpoint(CromeError):
 class Checkpoints:
     """The checkpoints of one run: written in the background, each whole or not there.
 
-    Each holds the digests of its files, which are checked before anything is restored from it.
+    Each holds the digests of its files, which are checked before anything is restored from it. What killed saves have
+    left in the folder is removed when it is opened to be written to.
 
     Args:
         run: the run's folder.
@@ -83,7 +91,8 @@ class Checkpoints:
         read_only: whether nothing is to be saved: then nothing in the folder changes.
 
     Raises:
-        CromeError: where a file is in the place of the folder of checkpoints, or (read_only) nothing is.
+        CromeError: where a file is in the place of the folder of checkpoints, (read_only) nothing is, or what was left
+            there cannot be removed.
     """
 
     def __init__(
@@ -101,6 +110,12 @@ class Checkpoints:
         if read_only and not self._folder.is_dir():
             raise self._none_whole()
         self._read_only = read_only
+        if not read_only and is_first() and self._folder.exists():
+            # Not by Orbax: in a bucket it would take every folder without its own last object for unfinished.
+            try:
+                remove_unfinished(self._folder)
+            except OSError as e:
+                raise self._not_saved(e) from e
         self._rank, self._measured_on = rank, measured_on
         self._manager = _Manager(
             self._folder,

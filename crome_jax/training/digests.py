@@ -6,6 +6,8 @@ Orbax's arrays carry no checksum that covers all of their bytes: a flipped bit w
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -109,6 +111,23 @@ def move_aside(folder: Path, aside: Path) -> None:
     with ThreadPoolExecutor() as pool:
         list(pool.map(copy_bytes, files, [aside / file.relative_to(folder).as_posix() for file in files]))
     folder.rmtree()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed saves have left in a folder of checkpoints, which nobody writes to now.
+
+    On a disk these are the steps without their final name. In a bucket a step has it from the start: of one that lacks
+    both the last object and the digests, the objects. (With digests it may be a checkpoint copied there from a disk.)
+
+    Raises:
+        OSError: where an object cannot be deleted.
+    """
+    for path in list(folder.iterdir()):
+        if not is_remote(folder):
+            if re.match(r"\d+\.orbax-checkpoint-tmp", path.name):
+                shutil.rmtree(path, ignore_errors=True)
+        elif path.name.isdecimal() and not any((path / name).exists() for name in ("commit_success.txt", DIGESTS_FILE)):
+            path.rmtree()
 
 
 class _Digested:

@@ -182,13 +182,27 @@ def rows_of_process(mesh: Mesh, rows: int) -> np.ndarray:
 
 
 def check_parts(mesh: Mesh | AbstractMesh, rows: int, micro_batches: int) -> None:
-    """Raise CromeError where a step's rows do not give every device an equal share of each micro-batch."""
+    """Check that a step's rows give every device an equal share of each micro-batch.
+
+    Raises:
+        CromeError: where they do not, naming what does, with these rows too: a run that goes on keeps them.
+    """
     shards = row_shards(mesh)
-    if rows % (shards * micro_batches):
-        raise CromeError(
-            f"rows_per_step is {rows}, in {micro_batches} micro-batches over replica x data x fsdp = {shards} devices; "
-            f"take a multiple of {shards * micro_batches}"
-        )
+    if rows % (shards * micro_batches) == 0:
+        return
+    fits = []
+    if rows % shards == 0:
+        fits.append(f"micro_batches at one of {divisors(rows // shards)}")
+    if rows % micro_batches == 0:
+        at_once = rows // micro_batches
+        sizes = [size for size in divisors(mesh.size) if at_once % (mesh.size // size) == 0]
+        fewer = max(parts for parts in divisors(at_once) if parts < shards)
+        fits += [f"make_mesh.tensor at one of {sizes}", f"{fewer * mesh.shape['tensor']} devices"]
+    instead = f"; with these rows, which a run that goes on keeps, {', or '.join(fits)}" if fits else ""
+    raise CromeError(
+        f"rows_per_step is {rows}, in {micro_batches} micro-batches over replica x data x fsdp = {shards} devices; "
+        f"take a multiple of {shards * micro_batches}{instead}"
+    )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,16 @@ from crome_jax.weights.runs import MODEL_FILE
 
 MAKINGS_FILE = "data_cards.json"
 """How the training data were made, where their cards say it."""
+
+MAY_CHANGE = re.compile(
+    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|validation|keep_best|skip_bad|cache_frozen"
+    r"|max_skipped|replay|trace_steps|attention|remat|micro_batches)"
+    r"|OUT|STEPS|DATA|make_mesh\..*"
+)
+"""Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum.
+
+Fewer devices need more micro-batches: that changes the rounding of sums, and of adapters which activations are dropped.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +129,8 @@ def write_card(run: Path, card: ModelCard) -> None:
 
 
 def _flat(card: dict) -> dict:
-    settings = card.pop("settings")
+    # A card may be of a time when more settings had to stay.
+    settings = {name: value for name, value in card.pop("settings").items() if not MAY_CHANGE.fullmatch(name)}
     return card | settings
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import re
 import sys
 import time
 import types
@@ -50,19 +49,12 @@ from crome_jax.training.processes import first_goes_ahead, is_first
 from crome_jax.training.progress import Progress
 from crome_jax.training.replay import replay as replay_step
 from crome_jax.training.replay import run_up_to
-from crome_jax.training.run_cards import ModelCard, read_card, write_card, write_makings
+from crome_jax.training.run_cards import MAY_CHANGE, ModelCard, read_card, write_card, write_makings
 from crome_jax.training.settings import check_settings
 from crome_jax.training.step import init_state, make_train_step
 from crome_jax.training.trace import Trace
 from crome_jax.training.validation import SIGN, make_validation, rank
 from crome_jax.weights.backbones import Backbone, check_backbone, load_backbone
-
-MAY_CHANGE = re.compile(
-    r"(train\.)?(out|steps|data|log_every|checkpoint_every|keep_checkpoints|validation|keep_best|skip_bad|cache_frozen"
-    r"|max_skipped|replay|trace_steps|attention|remat)"
-    r"|OUT|STEPS|DATA|make_mesh\..*"
-)
-"""Settings that may differ when a run is resumed: where it is, how long, on what machine; the rows have a checksum."""
 
 
 def train(
@@ -178,6 +170,8 @@ def train(
         raise CromeError(f"data is {data}; give a path, or paths with a positive weight each")
     for source in sources if is_first() else ():  # Of several processes the others do not read it.
         check_shards(source)
+    if validation is not None and replay is None:
+        check_shards(validation)
     check_writable(run)
     devices = mesh()
     how = execution_on(devices, attention, remat)
@@ -186,8 +180,8 @@ def train(
         raise CromeError("cache_frozen keeps all rows in one process; leave it out where there are several")
     base = load_backbone(backbone, trainable, layers, new_head=new_head).with_adapters(lora)
     trained, frozen = place_params(base, trainable, devices, method.head, seed=seed)
-    # Open until the card is written: a refused folder keeps the list of its own run.
-    aside = list_beside(run) if skip_bad and is_first() else None
+    # Open until the card is written: a refused folder keeps the list of its own run. A replay reads no validation.
+    aside = list_beside(run) if skip_bad and is_first() and replay is None else None
     several = jax.process_count() > 1
     packed = run / "rows"
     inputs = [*sources, *([validation] if validation is not None else [])]
@@ -230,7 +224,7 @@ def train(
             "pairwise model cannot be exported; here it is measured and scored as any other",
             file=sys.stderr,
         )
-    if quarantine.count and is_first():
+    if quarantine.count and aside:
         print(f"{quarantine.count} records set aside in {quarantine.path}", file=sys.stderr)
     ranked = functools.partial(rank, keep_best) if keep_best else None
     state = init_state(trained, optimizer(steps=steps))

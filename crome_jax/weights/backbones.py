@@ -173,7 +173,7 @@ def _load_run(name: str, run: Path, trainable: Trainable, layers: int | None) ->
     declared = declare(card.config, card.trainable, card.head)
     names = trained_names(card.trainable, card.config.lora is not None)
     trained = {k: w for k, w in declared.items() if k in names}
-    read_trained, step = Checkpoints(run).open_trained(trained)
+    read_trained, step = Checkpoints(run, read_only=True).open_trained(trained)
     cfg = _cut(base.cfg, layers, trainable, name)
     heads = {k: read_trained(k) for k in trained if k in HEADS} if cfg.layers == base.cfg.layers else _new_head(cfg)
     source = RunSource(base.source, read_trained, card.trainable, card.config)

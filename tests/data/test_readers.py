@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from crome_jax.data.features import encode_group
 from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.readers import check_shards, read_groups, read_prompt_responses, read_scorable
 from crome_jax.data.records import parse_json
@@ -154,17 +155,24 @@ def test_only_the_shards_of_the_split_that_is_read_must_be_there(tmp_path):
             check_shards(wrong)
 
 
+def _corrupt(folder, groups, bad, **written):
+    """Flip a bit of a record that is in a folder's first shard; return that shard."""
+    other = folder.with_name("other")
+    write_groups(other, [dataclasses.replace(g, id="x") if g is groups[bad] else g for g in groups], **written)
+    shard, changed = (min(path.glob("*.array_record*")) for path in (folder, other))
+    content = bytearray(shard.read_bytes())
+    # The first byte in which the two differ is in the header of this record's chunk; past that come its bytes.
+    first = next(at for at, (a, b) in enumerate(zip(content, changed.read_bytes(), strict=False)) if a != b)
+    content[first + 60] ^= 1
+    shard.write_bytes(content)
+    return shard
+
+
 @pytest.mark.parametrize("bad", [0, 5, 11])
 def test_a_corrupt_record_of_a_shard_is_set_aside_with_its_file_and_number(tmp_path, bad):
     groups = list(read_groups(_file(tmp_path, _lines(*[GOOD | {"id": f"only-{n}-here"} for n in range(12)]))))
     write_groups(tmp_path / "set", groups)
-    write_groups(tmp_path / "other", [dataclasses.replace(g, id="x") if g is groups[bad] else g for g in groups])
-    shard, other = (next((tmp_path / name).glob("*.array_record*")) for name in ("set", "other"))
-    content = bytearray(shard.read_bytes())
-    # The first byte in which the two differ is in the header of this record's chunk; past that come its bytes.
-    first = next(at for at, (a, b) in enumerate(zip(content, other.read_bytes(), strict=False)) if a != b)
-    content[first + 60] ^= 1
-    shard.write_bytes(content)
+    shard = _corrupt(tmp_path / "set", groups, bad)
     error = _error(tmp_path / "set")
     assert (error.file, error.record) == (str(shard), bad + 1)
     assert error.problem.startswith("is damaged (")
@@ -174,6 +182,24 @@ def test_a_corrupt_record_of_a_shard_is_set_aside_with_its_file_and_number(tmp_p
     assert quarantine.count == 1
     line = json.loads((tmp_path / "bad.jsonl").read_text())
     assert (line["file"], line["record"]) == (str(shard), bad + 1)
+
+
+@pytest.mark.parametrize("corrupt", [False, True])
+def test_a_record_of_a_shard_has_one_name_whatever_its_neighbours_are(tmp_path, corrupt, monkeypatch):
+    groups = list(read_groups(_file(tmp_path, _lines(*[GOOD | {"id": f"only-{n}"} for n in range(7)]))))
+    spoilt = lambda group: encode_group(group) | ({"id": ""} if group is groups[4] else {})  # noqa: E731
+    monkeypatch.setattr("crome_jax.data.writers.encode_group", spoilt)
+    write_groups(tmp_path / "set", groups, groups_per_shard=3)
+    shards = sorted((tmp_path / "set").glob("*.array_record*"))
+    if corrupt:
+        _corrupt(tmp_path / "set", groups, 0, groups_per_shard=3)
+    places = {}
+    with Quarantine(tmp_path / "bad.jsonl") as quarantine:
+        read = list(read_groups(tmp_path / "set", quarantine=quarantine, places=places))
+    bad = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [(line["file"], line["record"]) for line in bad][corrupt:] == [(str(shards[1]), 2)]
+    assert read == [group for group in groups if group is not groups[4]][corrupt:]
+    assert (places["only-3"], places["only-6"]) == ((str(shards[1]), 1), (str(shards[2]), 1))
 
 
 def test_marks_and_blank_lines_are_passed_over(tmp_path):

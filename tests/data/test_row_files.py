@@ -143,6 +143,8 @@ def test_what_is_kept_is_what_was_packed_and_is_not_packed_again(tmp_path, monke
     with Quarantine() as quarantine:
         assert not isinstance(read(tmp_path, kept=folder, quarantine=quarantine).rows, RowFiles)
     flip(shards(folder)[0], 600)
+    (folder.parent / ".rows.killed12.partial" / "finished").mkdir(parents=True)
     mended = read(tmp_path, kept=folder).kept_in(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["rows"]
     assert mended.rows.is_whole()
     assert mended.fingerprint == json.loads((folder / INDEX_FILE).read_text())["facts"]["fingerprint"]

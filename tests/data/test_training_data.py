@@ -17,19 +17,16 @@ from crome_jax.groups import Message, to_json
 def test_what_fits_no_row_is_set_aside_with_its_file_and_number(tmp_path):
     groups = text_groups(5)
     groups[3] = dataclasses.replace(groups[3], prompt=(Message("user", "word " * 200),))
-    places = {
-        str(tmp_path / "lines.jsonl"): 5,  # The second line is empty.
-        str(tmp_path / "table.parquet"): 4,
-        str(tmp_path / "records"): 4,
-    }
-    lines, table, records = places
+    lines, table, records = sources = [str(tmp_path / name) for name in ("lines.jsonl", "table.parquet", "records")]
     with open(lines, "w") as file:
         file.write("\n".join([to_json(groups[0]), "", *map(to_json, groups[1:])]))
     pq.write_table(pa.Table.from_pylist([json.loads(to_json(group)) for group in groups]), table)
-    write_groups(records, groups)
+    write_groups(records, groups, groups_per_shard=3)
+    shard = max((tmp_path / "records").glob("*.array_record*"))
+    places = {lines: 5, table: 4, str(shard): 1}  # The second line is empty.
     with Quarantine(tmp_path / "bad.jsonl") as quarantine:
         read = read_training_data(
-            dict.fromkeys(places, 1.0), ("human",), ("original",), WordTokenizer(), RowShape(128, 8, 8),
+            dict.fromkeys(sources, 1.0), ("human",), ("original",), WordTokenizer(), RowShape(128, 8, 8),
             quarantine=quarantine,
         )  # fmt: skip
     assert len(read.mixture) == 3

@@ -145,6 +145,21 @@ def test_orbax_is_told_the_place_as_it_is(bucket, monkeypatch):
     assert issubclass(checkpoints.DigestedPath, ocp.path.atomicity.AtomicRenameTemporaryPath)
 
 
+def test_only_what_was_left_unfinished_there_is_removed_and_by_one_process(bucket, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_Manager", lambda *_, **__: None)
+    folder = epath.Path(RUN) / "checkpoints"
+    whole = ["3/commit_success.txt", "3/state/d/0", "4/digests.json", "4/state/d/0", "notes/0"]  # 4 was copied there.
+    for name in (*whole, "5/state/d/0"):
+        (folder / name).write_text(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "is_first", lambda: False)
+        Checkpoints(RUN)
+    Checkpoints(RUN, read_only=True)
+    assert (folder / "5/state/d/0").exists()
+    Checkpoints(RUN)
+    assert sorted(contents(bucket / "checkpoints")) == whole
+
+
 def test_where_what_reads_buckets_is_not_installed_the_command_is_told(bucket, monkeypatch):
     def fail(name):
         raise ImportError("Please install gcsfs")
@@ -163,6 +178,7 @@ def test_a_run_goes_on_from_what_it_saved_there(bucket, tmp_path, monkeypatch, c
     with serve(tmp_path / "cloud") as (url, requests):
         monkeypatch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
         train_toy(RUN, 3)
+        epath.Path(f"{RUN}/checkpoints/5/state/d/0").write_text("of a killed save, at a step that is not saved again")
         assert_bit_equal(train_toy(RUN, 6), whole)
         assert sorted(path.name for path in (bucket / "checkpoints").iterdir()) == ["3", "6"]
         assert (bucket / "checkpoints" / "6" / "commit_success.txt").exists()

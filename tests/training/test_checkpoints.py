@@ -418,10 +418,13 @@ def test_where_every_checkpoint_is_damaged_the_run_does_not_start_over(damaged):
         train(damaged, 6)
 
 
-def test_what_a_killed_save_left_is_passed_over(saved, damaged):
-    shutil.copytree(damaged / "checkpoints" / "6", damaged / "checkpoints" / "9.orbax-checkpoint-tmp")
-    delete(damaged / "checkpoints" / "9.orbax-checkpoint-tmp" / "state" / "manifest.ocdbt")
-    assert Checkpoints(damaged).latest == 6
+def test_what_a_killed_save_left_is_passed_over_and_removed_by_whoever_saves(saved, damaged):
+    left = [damaged / "checkpoints" / f"{step}.orbax-checkpoint-tmp" for step in (8, 9)]  # Step 8 is not saved again.
+    for folder in left:
+        shutil.copytree(damaged / "checkpoints" / "6", folder)
+        delete(folder / "state" / "manifest.ocdbt")
+    assert Checkpoints(damaged, read_only=True).latest == 6
+    assert all(folder.is_dir() for folder in left)
     after = train(damaged, 9)
     assert Checkpoints(damaged).latest == 9
     assert_bit_equal(Checkpoints(damaged).restore(start(mesh_of(*ONE))[0])[0], after)
@@ -498,6 +501,12 @@ def test_a_run_under_other_settings_is_another_run(tmp_path, settings):
     write_card(tmp_path, CARD)
     with pytest.raises(CromeError, match=r"holds another run \((seed|adamw\.beta1) was "):
         write_card(tmp_path, dataclasses.replace(CARD, settings=settings))
+
+
+def test_a_run_goes_on_in_other_micro_batches_whatever_its_card_says_of_them(tmp_path):
+    write_card(tmp_path, dataclasses.replace(CARD, settings=CARD.settings | {"train.micro_batches": "1"}))
+    write_card(tmp_path, dataclasses.replace(CARD, settings=CARD.settings | {"train.micro_batches": "2"}))
+    write_card(tmp_path, CARD)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
-"""What a run was still to measure when it was asked to end is measured, and told, once."""
+"""What a run is measured on is found before it begins; what is owed at its end is measured, and told, once."""
 
 import pytest
 from toy import AsksAt, text_groups
 from words_run import train_words
 
-from crome_jax.errors import Preempted
+from crome_jax.errors import CromeError, Preempted
 from crome_jax.groups import to_json
 from crome_jax.training.checkpoints import Checkpoints
 from crome_jax.training.metrics import read_curve
+from crome_jax.training.train import train
 
 
 def test_killed_before_what_it_measured_is_kept_a_run_measures_it_again_and_tells_it_once(tmp_path, monkeypatch):
@@ -32,3 +33,14 @@ def test_killed_before_what_it_measured_is_kept_a_run_measures_it_again_and_tell
     measured = ["step", "validation/accuracy", "validation/loss"]
     assert live() == [["step"], ["step"], measured]
     assert live() == [["step"], ["step"], measured]  # Nothing is owed any more.
+
+
+def test_shards_that_it_is_measured_on_and_lacks_are_told_before_a_model_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("crome_jax.training.train.load_backbone", lambda *_, **__: pytest.fail("read"))
+    line = to_json(text_groups(1)[0])
+    (tmp_path / "toy.jsonl").write_text(line)
+    held_out = tmp_path / "held_out"
+    held_out.mkdir()
+    (held_out / "p-00001-of-00002.jsonl").write_text(line)
+    with pytest.raises(CromeError, match=f"{held_out}: lacks 1 of its 2 shards: p-00000-of-00002.jsonl"):
+        train(data=str(tmp_path / "toy.jsonl"), out=str(tmp_path / "run"), validation=str(held_out))

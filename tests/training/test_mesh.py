@@ -9,7 +9,14 @@ from crome_jax.errors import CromeError
 from crome_jax.models.config import tiny
 from crome_jax.models.presets import PRESETS
 from crome_jax.models.weights import declare
-from crome_jax.training.mesh import batch_sharding, make_mesh, row_shards, rows_of_process, weight_shardings
+from crome_jax.training.mesh import (
+    batch_sharding,
+    check_parts,
+    make_mesh,
+    row_shards,
+    rows_of_process,
+    weight_shardings,
+)
 
 
 def test_what_other_axes_leave_is_for_data():
@@ -60,6 +67,27 @@ def test_rows_that_do_not_divide_over_the_devices_are_an_error():
         CromeError, match="8 rows do not divide over replica x data x fsdp = 6 devices; take a multiple of 6"
     ):
         batch(mesh_of(3, 2, 1))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "micro_batches", "fits", "works"),
+    [
+        ((2, 3, 1), 2, "make_mesh.tensor at one of [3, 6], or 4 devices", [((1, 2, 3), 2), ((2, 2, 1), 2)]),
+        (
+            (4, 1, 2),
+            4,
+            "micro_batches at one of [1, 2], or make_mesh.tensor at one of [4, 8], or 4 devices",
+            [((4, 1, 2), 2), ((2, 1, 4), 4), ((1, 1, 8), 4), ((2, 1, 2), 4)],
+        ),
+        ((3, 1, 1), 3, None, []),
+    ],
+)
+def test_rows_that_stay_are_told_the_devices_and_micro_batches_that_they_divide_over(sizes, micro_batches, fits, works):
+    with pytest.raises(CromeError, match=r"rows_per_step is 8, .*; take a multiple of") as told:
+        check_parts(mesh_of(*sizes), 8, micro_batches)
+    assert str(told.value).partition("a run that goes on keeps, ")[2] == (fits or "")
+    for sizes, micro_batches in works:
+        check_parts(mesh_of(*sizes), 8, micro_batches)
 
 
 @pytest.mark.parametrize("sizes", [(8, 1, 1), (2, 2, 2), (1, 4, 2), (1, 2, 2, 2), (1, 1, 4, 2)])

@@ -54,25 +54,26 @@ def test_the_records_that_spoil_a_step_are_named_and_found_by_a_replay(tmp_path,
 def test_a_replay_computes_as_the_run_did_and_changes_nothing(tmp_path, monkeypatch, capsys):
     base = load_backbone("tiny", 1)
     monkeypatch.setattr("crome_jax.training.train.load_backbone", lambda *_, **__: base)
-    (tmp_path / "toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(24)))
-    run = tmp_path / "run"
+    (tmp_path / "toy.jsonl").write_text("".join(to_json(group) + "\n" for group in text_groups(24)) + "{}\n")
+    run, bad = tmp_path / "run", tmp_path / "run.bad.jsonl"
     ask = lambda **settings: train(  # noqa: E731
         data=str(tmp_path / "toy.jsonl"), out=str(run), backbone="tiny", trainable=1, row_shape=RowShape(96, 6, 6),
         steps=6, rows_per_step=4, micro_batches=2, remat="full", attention="dense", dtype="bfloat16", log_every=1,
-        mesh=lambda: mesh_of(*ONE), checkpoint_every=2, **settings,
+        mesh=lambda: mesh_of(*ONE), checkpoint_every=2, skip_bad=True, **settings,
     )  # fmt: skip
     with pytest.raises(CromeError, match=r"run: no model.json"):
         ask(replay=6)
     assert not run.exists()
     ask()
     curve = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    there = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    bad.write_text(bad.read_text() * 2)  # The second line is as of train.validation, which a replay does not read.
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capsys.readouterr()
     ask(replay=6)
     told = json.loads(capsys.readouterr().out)
     assert told["loss"] == pytest.approx(curve[5]["loss"], rel=1e-6)
     assert told["grad_norm"] == pytest.approx(curve[5]["grad_norm"], rel=1e-6)
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == there
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == there
 
 
 def test_a_finished_run_whose_last_checkpoint_was_damaged_is_finished_again(tmp_path, monkeypatch, capsys):

@@ -14,9 +14,11 @@ from toy import text_groups
 from words_run import train_words
 
 from crome_jax.cli import make_parser
+from crome_jax.errors import CromeError
 from crome_jax.groups import to_json
 from crome_jax.training import processes
 from crome_jax.training.checkpoints import Checkpoints
+from crome_jax.verbs import evaluate
 from crome_jax.verbs.distributed import joined
 
 PROGRAM = Path(__file__).parent / "words_run.py"
@@ -40,19 +42,22 @@ def test_two_processes_go_on_from_what_one_saved(tmp_path, where):
     alone, together = tmp_path / "alone", tmp_path / "together"
     data = tmp_path / "toy.jsonl"
     data.write_text("".join(to_json(group) + "\n" for group in text_groups(24)))
-    train_words(data, alone, 4)
+    train_words(data, alone, 4, validation=str(data), keep_best="loss")
     shutil.copytree(alone, together)
-    shutil.rmtree(together / "checkpoints" / "4")
+    (array,) = (together / "checkpoints" / "4" / "state" / "d").iterdir()
+    array.write_bytes(array.read_bytes()[:-1])
     (together / "trace.request").write_text("1")
     started, port = [], free_port()
     for index in range(2):
         address, environment = who(where, port, index)
-        # Process 0 packs the data; the other reads its rows, and would not find the data.
-        command = [sys.executable, PROGRAM, (data, "not/here.jsonl")[index], together, "4", *address]
+        # Process 0 packs the data; the other reads its rows, and would not find the data. What is measured on all read.
+        command = [sys.executable, PROGRAM, (data, "not/here.jsonl")[index], together, "4", data, *address]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=os.environ | SETTINGS | environment, **pipes))
     said = finish_all(*started)
     assert all("resumed at step 2" in err for _, err in said)
+    assert ["checkpoints/4: damaged (state/d/" in err for _, err in said] == [True, False]
+    assert [path.name.partition("-")[0] for path in (together / "damaged").iterdir()] == ["4"]
     assert [re.search(r"process (\d) of 2: read \d+ packed rows", err)[1] for _, err in said] == ["0", "1"]
     # One of them read the request, and both recorded the step after that.
     assert sorted(path.name for path in (together / "trace" / "steps-3-3").iterdir()) == ["process-0", "process-1"]
@@ -61,7 +66,10 @@ def test_two_processes_go_on_from_what_one_saved(tmp_path, where):
     for step, loss in theirs.items():
         # Sums of float32 in another order, through two steps of Adam.
         assert ours[step] == pytest.approx(loss, rel=1e-4)
-    assert Checkpoints(together, read_only=True).is_whole(4)
+    ours, theirs = (Checkpoints(run, read_only=True) for run in (together, alone))
+    assert ours.is_whole(4)
+    assert ours.measured(4) == pytest.approx(theirs.measured(4), rel=1e-4)
+    assert "the best loss, " in said[0][1]
 
 
 @pytest.fixture
@@ -100,3 +108,10 @@ def test_whoever_starts_the_processes_says_how_long_they_wait_for_each_other(ask
     # JAX's own wait is the longer one: it aborts the process, and ours says what to look at.
     assert asked["initialization_timeout"] == 3600
     assert (asked["heartbeat_timeout_seconds"], asked["shutdown_timeout_seconds"]) == (20, 20)
+
+
+def test_several_that_evaluate_do_not_begin_where_bad_records_are_to_be_listed(asked):
+    words = ["evaluate", "--checkpoint=x", "--data=y", "--distributed=tpu", "--skip-bad"]
+    with pytest.raises(CromeError, match="--skip-bad lists bad records from one process; evaluate with one"):
+        evaluate.run(make_parser().parse_args(words))
+    assert not asked

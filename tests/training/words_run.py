@@ -1,6 +1,6 @@
 """A run of a toy model that reads words: a real vocabulary takes seconds. As a program it is one of two processes:
 
-python words_run.py DATA RUN STEPS [HOST:PORT I]
+python words_run.py DATA RUN STEPS HELD_OUT [HOST:PORT I]
 
 Without an address SLURM's environment says who takes part.
 """
@@ -37,11 +37,11 @@ if __name__ == "__main__":
     sys.path[:0] = [str(TESTS.parent), str(TESTS)]
     from crome_jax.training.processes import Cluster, ends_with_the_others, join, wait_for_all
 
-    data, run, last, *address = sys.argv[1:]
+    data, run, last, held_out, *address = sys.argv[1:]
     if address:
         join("flags", cluster=Cluster(address[0], 2, int(address[1])))
     else:
         join("slurm")
     with ends_with_the_others():
-        train_words(data, run, int(last))
+        train_words(data, run, int(last), validation=held_out, keep_best="loss")
         wait_for_all("done")
