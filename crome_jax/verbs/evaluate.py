@@ -29,8 +29,7 @@ from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
     from crome_jax.data.quarantine import Places, Quarantine
-    from crome_jax.data.tokenizers import Tokenizer
-    from crome_jax.evaluation.scoring import Scores
+    from crome_jax.evaluation.scoring import RewardModel, Scores
 
 
 BENCHMARK_NAMES = ("rewardbench", "rewardbench2", "rm_bench", "rewordbench", "judgebench", "llmbar", "pairs")
@@ -270,7 +269,7 @@ def _measure(args: argparse.Namespace) -> None:
                 )
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
-                packing.append(_packing_facts(method, name, some, scores, seconds, found.model.tokenizer))
+                packing.append(_packing_facts(method, name, some, scores, seconds, found.model))
                 if journal and journal.known:
                     packing[-1]["batches found done"] = journal.known
             del found
@@ -490,8 +489,11 @@ def _data_facts(data: DataSet, groups: Sequence[PreferenceGroup]) -> dict[str, A
 
 
 def _packing_facts(
-    method: str, name: str, groups: Sequence[PreferenceGroup], scores: "Scores", seconds: float, tokenizer: "Tokenizer"
+    method: str, name: str, groups: Sequence[PreferenceGroup], scores: "Scores", seconds: float, model: "RewardModel"
 ) -> dict[str, Any]:
+    from crome_jax.evaluation.pair_scoring import tokens_alone
+
+    alone = tokens_alone(groups, model.tokenizer, model.shape, pairwise=model.pairwise)
     comparisons = sum(len(group.comparisons) for group in groups)
     return {
         "method": method,
@@ -501,17 +503,7 @@ def _packing_facts(
         "tokens encoded": scores.tokens,
         "tokens of padding": scores.padding,
         "tokens encoded for each comparison": round(scores.tokens / max(comparisons, 1), 1),
-        "if every pair were encoded by itself": round(_tokens_alone(groups, tokenizer) / max(comparisons, 1), 1),
+        "if every pair were encoded by itself": round(alone / max(comparisons, 1), 1),
         "seconds, compilation included": round(seconds, 2),
         "tokens/s": round(scores.tokens / seconds),
     }
-
-
-def _tokens_alone(groups: Sequence[PreferenceGroup], tokenizer: "Tokenizer") -> int:
-    """Count the tokens that encoding both sides of every comparison with its own prompt would take."""
-    total = 0
-    for group in groups:
-        prompt = len(tokenizer.encode_prompt(group.prompt))
-        lengths = [len(ids) for ids in tokenizer.encode_responses(r.text for r in group.responses)]
-        total += sum(2 * prompt + lengths[c.left] + lengths[c.right] for c in group.comparisons)
-    return total
