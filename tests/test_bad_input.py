@@ -276,6 +276,41 @@ def test_a_prompt_longer_than_the_row_is_named_by_file_and_record(place, tmp_pat
     assert run(*(str(part).replace("ROW_TOKENS=256", "ROW_TOKENS=512") for part in command)) == 0
 
 
+@pytest.fixture
+def unscored(monkeypatch):
+    """Where this stands, nothing may be scored."""
+
+    def score(*_, **__):
+        raise AssertionError("something was scored")
+
+    monkeypatch.setattr("crome_jax.evaluation.scoring.score_packed", score)
+
+
+@pytest.mark.usefixtures("unscored")
+def test_a_prompt_too_long_in_later_data_is_found_before_anything_is_scored(place, tmp_path, capfd):
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join([*GOOD[:2], pair(prompt="word " * 400)]))
+    command = ["evaluate", "--checkpoint", place / "whole", "--out", tmp_path / "out", "--data", place / "good.jsonl"]
+    line = refused(capfd, *command, f"later={data}")
+    assert line.startswith(f"record 3 of {data}: 'prompt' takes 43")
+    data.write_text(pair(prompt="word " * 400))
+    line = refused(capfd, *command, f"later={data}", "--skip-bad")
+    assert line == "later: no prompt leaves room in a row of 256 tokens; raise --row-tokens, or leave it out"
+
+
+@pytest.mark.usefixtures("unscored")
+def test_a_prompt_too_long_for_a_later_model_is_found_before_anything_is_scored(place, tmp_path, capfd):
+    data = tmp_path / "data.jsonl"
+    data.write_text("\n".join([pair(), pair(prompt="word " * 50)]))
+    small = shutil.copytree(place / "whole", tmp_path / "small")
+    card = json.loads((small / "model.json").read_text())
+    (small / "model.json").write_text(json.dumps(card | {"row_tokens": 80}))
+    models = ["--checkpoint", place / "whole", small]
+    line = refused(capfd, "evaluate", *models, "--data", data, "--out", tmp_path / "out")
+    assert line.startswith(f"record 2 of {data}: 'prompt' takes 8")
+    assert "; a row has 80 and its responses need 32" in line
+
+
 @pytest.mark.parametrize(
     ("record", "said"), [("{nope", "is not JSON"), (pair(prompt="word " * 400), "'prompt' takes 43")]
 )
@@ -340,6 +375,33 @@ def test_an_output_below_a_file_is_refused(place, tmp_path, capfd, verb):
     assert "cannot be written (" in line
     assert "a part of the path is a file; write elsewhere" in line
     assert contents(tmp_path) == {"file": 4}
+
+
+INTO_FOLDERS = ["train", "evaluate", "study"]
+"""Those that put files into a folder which may be there already; the others replace it whole, and only if told to."""
+
+
+@pytest.mark.parametrize("verb", INTO_FOLDERS)
+@pytest.mark.usefixtures("unscored")
+def test_a_file_in_the_place_of_an_output_folder_is_refused(place, tmp_path, capfd, verb):
+    (tmp_path / "out").write_text("text")
+    line = refused(capfd, *commands(verb, place, place / "good.jsonl", tmp_path / "out"))
+    said = "cannot be written (Not a directory); a part of the path is a file; write elsewhere"
+    assert line == f"{tmp_path / 'out'}: {said}"
+    assert contents(tmp_path) == {"out": 4}
+
+
+@pytest.mark.parametrize("verb", INTO_FOLDERS)
+@pytest.mark.usefixtures("unscored")
+def test_an_output_folder_without_permission_is_refused(place, tmp_path, capfd, monkeypatch, verb):
+    out, access = tmp_path / "out", os.access
+    out.mkdir()
+    # Root, as whom tests may run, is allowed everything.
+    monkeypatch.setattr(os, "access", lambda path, mode: os.fspath(path) != str(out) and access(path, mode))
+    line = refused(capfd, *commands(verb, place, place / "good.jsonl", out))
+    assert line == f"{out}: cannot be written (Permission denied); check the permissions or write elsewhere"
+    assert os.listdir(tmp_path) == ["out"]
+    assert not os.listdir(out)
 
 
 @pytest.mark.parametrize("verb", WRITERS)

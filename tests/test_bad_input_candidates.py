@@ -54,6 +54,15 @@ def test_a_record_without_the_difficulty_that_others_have_is_named_before_scorin
     assert os.listdir(tmp_path) == ["c.jsonl"]
 
 
+@pytest.mark.parametrize("verb", ["best_of_n", "diagnose"])
+def test_a_file_in_the_place_of_the_report_s_folder_is_named_before_any_work(place, tmp_path, capfd, verb):  # noqa: F811
+    out = tmp_path / "out"
+    out.write_text("text")
+    line = refused(capfd, *commands(verb, place, out))
+    assert line == f"{out}: cannot be written (Not a directory); a part of the path is a file; write elsewhere"
+    assert (os.listdir(tmp_path), out.read_text()) == (["out"], "text")
+
+
 FILES = {
     "absent": (None, "does not exist; check the path"),
     "empty": (b"", "is empty; check how it was made"),

@@ -66,7 +66,7 @@ def render(
         _records_table(figures["facts"]["search"]),
         "## Tokens",
         "Tokens encoded for each comparison, the prompt of a group once and each distinct response once, against "
-        "encoding both sides of every comparison by itself, uncut. Tokens/s is of the frozen layers; "
+        "encoding both sides of every comparison by itself, cut alike. Tokens/s is of the frozen layers; "
         "what another method trains on, too, was encoded once.",
         _token_table(figures, alone),
         "## Data",

@@ -12,6 +12,7 @@ from crome_jax.data.quarantine import Quarantine
 from crome_jax.data.readers import read_groups
 from crome_jax.data.tokenizers import Tokenizer
 from crome_jax.errors import CromeError
+from crome_jax.evaluation.pair_scoring import tokens_alone
 from crome_jax.groups import Comparison, PreferenceGroup, build_group, prompt_text
 
 TRAIN = "train/alpaca_eval_groups.jsonl.gz"
@@ -229,8 +230,8 @@ def prepare(
 
 
 def count_alone(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape) -> float:
-    """Return the tokens for each comparison, if both its sides were encoded with a prompt of their own."""
-    return pack_groups(groups, tokenizer, shape).unpacked_tokens / sum(len(group.comparisons) for group in groups)
+    """Return the tokens for each comparison, if both its sides were scored with a prompt of their own."""
+    return tokens_alone(groups, tokenizer, shape) / sum(len(group.comparisons) for group in groups)
 
 
 def steps_of_a_pass(

@@ -97,7 +97,8 @@ class Rows:
         truncated: responses that were cut to fit.
         equal: comparisons whose answers are equal once cut, which are left out.
         real_tokens: tokens that are not padding.
-        unpacked_tokens: what encoding both sides of every comparison with its own prompt would take.
+        unpacked_tokens: what encoding both sides of every comparison with its own prompt would take, each cut as it is
+            here.
         attributes: names of the attributes that comparisons move, however many.
     """
 
@@ -332,7 +333,6 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
         (tuple(int(r) for r in sides if r >= 0), (c,))
         for c, sides in enumerate(zip(group.left, group.right, strict=True))
     ]
-    tallies["unpacked"] += sum(len(group.prompt) + len(group.responses[r]) for sides, _ in units for r in sides)
     tallies["truncated"] += group.cut
     tallies["equal"] += group.equal
     if every_response:
@@ -350,6 +350,9 @@ def _pieces(group: TokenizedGroup, shape: RowShape, every_response: bool, tallie
             if not part and not every_response:
                 continue
         comparisons = tuple(c for _, compared in part for c in compared)
+        # Cut as they are here: what is cut is no saving.
+        alone = [r for sides, compared in part if compared for r in sides]
+        tallies["unpacked"] += sum(len(group.prompt) + lengths[r] for r in alone)
         yield _Piece(group, tuple(lengths), comparisons, tuple(lengths.values()), tallies["pieces"])
         tallies["pieces"] += 1
 

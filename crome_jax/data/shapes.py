@@ -1,5 +1,6 @@
 """The shapes in which data sets write a comparison, each read into a group."""
 
+import dataclasses
 import itertools
 import math
 import re
@@ -55,6 +56,10 @@ _SIDE = re.compile(r"(response|output|answer|completion)[ _-]?([12ab])", re.IGNO
 _LABEL = re.compile(r"\s*(?:1|A)\s*([<>=])\s*(?:2|B)\s*|\s*(?:2|B)\s*([<>=])\s*(?:1|A)\s*", re.IGNORECASE)
 _TARGETS = {">": 1.0, "=": 0.5, "<": 0.0}
 
+_OWN_FIELDS = {field.name for field in dataclasses.fields(PreferenceGroup)}
+_OWN_FACTS = ("origin", "parent", "edit")
+"""What only groups of ours say of a response."""
+
 
 def group_from_record(record: Any, default_id: str) -> PreferenceGroup:
     """Read a record of any known shape into a group.
@@ -73,7 +78,7 @@ def group_from_record(record: Any, default_id: str) -> PreferenceGroup:
         raise no_object(record)
     record = {name: value for name, value in record.items() if value is not None}
     try:
-        if "comparisons" in record and is_messages(record.get("prompt")):
+        if _is_own(record):
             return from_dict(record)
         group_id = _id(record, default_id)
         for fits, read in _READERS:
@@ -98,6 +103,18 @@ def no_object(record: Any) -> DataError:
 def is_preference(record: Mapping[str, Any]) -> bool:
     """Tell whether a record has the fields of one of the shapes, be they right or not."""
     return any(fits(record) for fits, _ in _READERS)
+
+
+def _is_own(record: Mapping[str, Any]) -> bool:
+    """Tell a group of ours, which may be damaged, from comparisons that another data set made between responses."""
+    if "comparisons" not in record or not is_messages(record.get("prompt")):
+        return False
+    responses = record.get("responses", [])
+    objects = [r for r in responses if isinstance(r, dict)] if isinstance(responses, list) else []
+    # Read as anything else, edits would pass for answers that people compared.
+    if any(response.get(fact) is not None for response in objects for fact in _OWN_FACTS):
+        return True
+    return isinstance(record.get("id"), str) and record.keys() <= _OWN_FIELDS and responses == objects
 
 
 def _id(record: Mapping[str, Any], default: str) -> str:

@@ -123,6 +123,24 @@ def score_pairs(
     return Scores(log_odds, cut, *count_tokens(model, packed, rows_at_once), equal, distinct.spread(flags))
 
 
+def tokens_alone(
+    groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape, *, pairwise: bool = False
+) -> int:
+    """Count the tokens that scoring both sides of every comparison with its own prompt would take.
+
+    They are cut as scoring cuts them, and what no row has room for counts nothing: neither is a saving.
+
+    Args:
+        pairwise: count both answers together, in either order, as a pairwise model reads them.
+    """
+    total, pairs = 0, BOTH if pairwise else None
+    for item in tokenize_groups(groups, tokenizer, shape, pairs=pairs, on_bad=lambda group, error: None):
+        lengths = [min(len(ids), shape.tokens - len(item.prompt)) for ids in item.responses]
+        sides = [*item.left, *(r for r in item.right if r >= 0)]
+        total += sum(len(item.prompt) + lengths[r] for r in sides)
+    return total
+
+
 def pack_pairs(groups: Sequence[PreferenceGroup], tokenizer: Tokenizer, shape: RowShape, *, name: str) -> Rows:
     """Pack the comparisons of groups in either order, each two responses once; `gather_pairs` reads what comes of it.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from crome_jax.data.chat_templates import CHATML, GEMMA, LLAMA3, PLAIN
 from crome_jax.data.packing import RowShape
-from crome_jax.data.tokenizers import Tokenizer
+from crome_jax.data.tokenizers import Tokenizer, load_tokenizer
 from crome_jax.data.vocabularies import read_folder_vocabulary
 from crome_jax.errors import CromeError
 from crome_jax.evaluation.scoring import RewardModel
@@ -20,7 +20,7 @@ from crome_jax.training.metrics import read_curve
 from crome_jax.training.placing import place_params
 from crome_jax.training.run_cards import read_card
 from crome_jax.training.train import load_run
-from crome_jax.weights.backbones import backbone_path, check_here, context_length, load_backbone
+from crome_jax.weights.backbones import backbone_path, check_here, context_length, load_backbone, original_backbone
 from crome_jax.weights.folder_configs import FolderConfig, read_folder_config
 from crome_jax.weights.runs import MODEL_FILE, fingerprint_run
 from crome_jax.weights.safetensors_files import TensorFiles, check_tensors
@@ -51,6 +51,21 @@ class Measured:
     key: str
     curve: list[dict[str, Any]]
     fingerprint: Callable[[], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class TextForm:
+    """How a reward model takes its text.
+
+    Args:
+        tokenizer: with its chat template.
+        shape: of a packed row.
+        pairwise: whether it reads two answers at a time.
+    """
+
+    tokenizer: Tokenizer
+    shape: RowShape
+    pairwise: bool
 
 
 def is_run(path: Path) -> bool:
@@ -94,6 +109,28 @@ def check_reward_model(path: Path, *, chat_template: str | None = None) -> bool:
     check_tensors(TensorFiles(path), path, config.decoder, config.classifier)
     _tokenizer(path, chat_template, config)
     return config.pairwise
+
+
+def text_form(path: Path, *, chat_template: str | None = None, row_tokens: int | None = None) -> TextForm:
+    """Return how a reward model takes its text, without reading its weights.
+
+    Args:
+        path, chat_template, row_tokens: as of open_reward_model.
+
+    Raises:
+        CromeError: as check_reward_model does, or where its tokenizer cannot be read.
+    """
+    if is_run(path):
+        card = read_card(path)
+        try:
+            tokenizer = _backbone_tokenizer(backbone_path(original_backbone(card.backbone)))
+        except CromeError as e:
+            raise CromeError(f"{path}: its backbone cannot be loaded: {e}") from None
+        shape = RowShape(card.row_tokens) if row_tokens is None else _shape(row_tokens, card.backbone)
+        return TextForm(tokenizer, shape, card.head == "pairwise")
+    config = _classifier_config(path)
+    shape = _shape(row_tokens or ROW_TOKENS, str(path))
+    return TextForm(_tokenizer(path, chat_template, config), shape, config.pairwise)
 
 
 def open_reward_model(path: Path, *, chat_template: str | None = None, row_tokens: int | None = None) -> Measured:
@@ -184,6 +221,11 @@ def _tokenizer(path: Path, chat_template: str | None, config: FolderConfig) -> T
     except (OSError, UnicodeDecodeError) as e:
         raise CromeError(f"{chat_template}: cannot be read ({e}); --chat-template takes a file or a name") from None
     return Tokenizer(vocabulary, source, **ending)
+
+
+@functools.lru_cache(maxsize=1)  # Runs that are compared mostly have one backbone, whose vocabulary takes seconds.
+def _backbone_tokenizer(path: Path) -> Tokenizer:
+    return load_tokenizer(path)
 
 
 def _key(path: Path, *parts: Any) -> str:

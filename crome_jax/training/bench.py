@@ -198,9 +198,10 @@ class Bench:
         rows_per_step: int,
         seed: int,
     ) -> Trial:
-        """Train once, and measure on the validation split's human comparisons.
+        """Train once, and measure on the validation split's comparisons that prefer a side.
 
         Args:
+            validation: the split's human comparisons alone, of which some prefer one.
             optimizer, step: from tunable and make_train_step: compiled once for all trials of a method.
 
         Raises:

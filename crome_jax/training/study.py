@@ -17,7 +17,7 @@ import optax
 from jax.sharding import Mesh
 
 from crome_jax.augment.card_files import read_making
-from crome_jax.data.loading import count_comparisons, fingerprint_groups
+from crome_jax.data.loading import count_comparisons, fingerprint_groups, select_kinds
 from crome_jax.data.merging import merge_prompts
 from crome_jax.data.packing import RowShape, packing_facts
 from crome_jax.data.quarantine import Quarantine
@@ -37,6 +37,7 @@ from crome_jax.training.optimizer import adamw, tunable
 from crome_jax.training.settings import check_settings
 from crome_jax.training.step import make_train_step
 from crome_jax.training.train import passes
+from crome_jax.training.validation import check_decided
 from crome_jax.weights.runs import MODEL_FILE
 
 
@@ -134,7 +135,10 @@ def study(
     store = None
     if hidden_cache is not None:
         store = HiddenStore(hidden_cache, bench.base, trainable, bench.dtype, hidden_cache_bytes)
-    held_out = read(data, validation_split)
+    # Methods differ in which other comparisons they train on: those of people are what all of them are chosen by.
+    held_out = select_kinds(read(data, validation_split), ("human",), complete=False)
+    fix = "give study.validation_split another split"
+    check_decided(held_out, f"{data}, split {validation_split!r}", "human comparison", fix=fix)
     # What is wrong with the data, for any method, shows before anything is encoded or compiled.
     chosen_for = {
         method.name: bench.pack_training(training_groups, groups, method, steps, rows_per_step, seed)

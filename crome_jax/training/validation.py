@@ -1,6 +1,6 @@
 """Held-out comparisons that a run is measured on whenever it is saved: what its best checkpoint is the best at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from crome_jax.errors import CromeError
 from crome_jax.evaluation.accuracy import pairwise_outcomes
 from crome_jax.evaluation.pair_scoring import BOTH, gather_pairs, pack_pairs
 from crome_jax.evaluation.scoring import RewardModel, gather_rewards, make_scorer, pack_for_scoring, score_rows
+from crome_jax.groups import PreferenceGroup
 from crome_jax.models.weights import Params
 from crome_jax.training.mesh import Attention
 from crome_jax.training.progress import Progress
@@ -42,8 +43,7 @@ def make_validation(
     groups = list(read_groups(path, quarantine=quarantine, places=places))
     form = BOTH if model.pairwise else None
     groups = fitting_groups(groups, model.tokenizer, model.shape, quarantine, forms=[form], places=places)
-    if not any(comparison.target != 0.5 for group in groups for comparison in group.comparisons):
-        raise CromeError(f"{path}: holds no comparison with a preferred side; give train.validation other data")
+    check_decided(groups, path, fix="give train.validation other data")
     pack, gather = (pack_pairs, gather_pairs) if model.pairwise else (pack_for_scoring, gather_rewards)
     rows = pack(groups, model.tokenizer, model.shape, name=path)
     scorer = make_scorer(model.cfg, model.mesh, model.dtype, attention)
@@ -59,6 +59,12 @@ def make_validation(
         return {"accuracy": float(outcomes.correct.mean()), "loss": float(loss)}
 
     return measure, fingerprint_groups(groups)
+
+
+def check_decided(groups: Iterable[PreferenceGroup], name: str, what: str = "comparison", *, fix: str) -> None:
+    """Raise CromeError, calling the data `name` and its comparisons `what`, where none prefers a side."""
+    if not any(comparison.target != 0.5 for group in groups for comparison in group.comparisons):
+        raise CromeError(f"{name}: holds no {what} with a preferred side; {fix}")
 
 
 class _GivenUp(Exception):

@@ -96,9 +96,10 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import journal_beside
-    from crome_jax.files import whole_output
+    from crome_jax.files import check_writable, whole_output
 
     name = model_name(args.model)
+    check_writable(args.out)
     if args.endpoint and args.most and args.most > args.samples:
         raise CromeError(f"--most {args.most} needs as many candidates; give --samples {args.most} or a smaller N")
     own = load_judge(args.judge_by) if args.judge_by else None

@@ -81,10 +81,11 @@ def run(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.report import plain_json
     from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
-    from crome_jax.files import absolute, whole_output
+    from crome_jax.files import absolute, check_writable, whole_output
 
     out = args.out or args.model / "diagnosis"
     name, asking = model_name(args.model), absolute(out / "diagnosis.json")
+    check_writable(out)
     chosen = None if args.oracle == NONE else configured(args)
     causal, spurious = _attributes(args.attributes, chosen and chosen.oracle)
     aside = set_aside(out, args.skip_bad, inputs=[args.data.path], overwrite=True)

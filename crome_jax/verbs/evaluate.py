@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import folder_here, is_remote, place
+from crome_jax.files import check_writable, folder_here, is_remote, place
 from crome_jax.groups import Origin, PreferenceGroup, to_json
 from crome_jax.verbs.distributed import add_distributed, joined
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -29,8 +29,7 @@ from crome_jax.verbs.terms import say_terms
 
 if TYPE_CHECKING:
     from crome_jax.data.quarantine import Places, Quarantine
-    from crome_jax.data.tokenizers import Tokenizer
-    from crome_jax.evaluation.scoring import Scores
+    from crome_jax.evaluation.scoring import RewardModel, Scores
 
 
 BENCHMARK_NAMES = ("rewardbench", "rewardbench2", "rm_bench", "rewordbench", "judgebench", "llmbar", "pairs")
@@ -213,7 +212,8 @@ def _measure(args: argparse.Namespace) -> None:
     from crome_jax.evaluation.part_files import write_parts
     from crome_jax.evaluation.printed_tables import accuracy_table, benchmark_table
     from crome_jax.evaluation.report import build_report, write_report
-    from crome_jax.evaluation.reward_models import is_run, model_name, open_reward_model
+    from crome_jax.evaluation.reward_models import model_name, open_reward_model, text_form
+    from crome_jax.evaluation.room import check_texts
     from crome_jax.evaluation.score_journal import ScoreJournal, journal_beside
     from crome_jax.evaluation.trivial_scorers import score_constant
     from crome_jax.training.processes import is_first
@@ -229,6 +229,7 @@ def _measure(args: argparse.Namespace) -> None:
     if args.ensemble and len(args.checkpoint) < 2:
         raise CromeError("--ensemble takes several runs; give more than one --checkpoint")
     methods = _method_names({folder: model_name(folder) for folder in args.checkpoint})
+    check_writable(out)
     # A report replaces an earlier one, and so does its list of bad records; it appears after the report.
     folders = manual_folders(args.benchmark, args.manual_dir)
     inputs = [data.path for data in args.data] + [folder for folder in folders.values() if folder]
@@ -245,15 +246,13 @@ def _measure(args: argparse.Namespace) -> None:
         measured = [*args.data, *(DataSet(name, at or args.data_dir, None) for name, at in folders.items())]
         refuse = {data.name: _refuse(data.path, groups[data.name], quarantine, places[data.name]) for data in measured}
         data = [_data_facts(data, groups[data.name]) for data in measured]
+        if len(methods) * len(groups) > 1:  # Of one, scoring looks at everything before it begins.
+            check_texts(groups, (text_form(folder, **_reading(folder, args)) for folder in methods), refuse)
         scored: dict[str, dict[str, Scores]] = {}
         runs, packing, curves = [], [], {}
         several = jax.process_count() > 1  # Which go through the same batches together.
         for folder, method in methods.items():
-            found = open_reward_model(
-                folder,
-                chat_template=None if is_run(folder) else args.chat_template,
-                row_tokens=args.row_tokens,
-            )
+            found = open_reward_model(folder, **_reading(folder, args))
             template = found.model.tokenizer.chat_template
             told = {"chat template": template, "model sha256": found.fingerprint()}
             runs.append({"method": method, **found.facts, **told})
@@ -273,7 +272,7 @@ def _measure(args: argparse.Namespace) -> None:
                 )
                 seconds = time.monotonic() - started
                 scored[method][name] = scores
-                packing.append(_packing_facts(method, name, some, scores, seconds, found.model.tokenizer))
+                packing.append(_packing_facts(method, name, some, scores, seconds, found.model))
                 if journal and journal.known:
                     packing[-1]["batches found done"] = journal.known
             del found
@@ -359,6 +358,13 @@ def _no_pairwise(args: argparse.Namespace) -> str | None:
     if args.ensemble:
         return "--ensemble is of rewards, and a pairwise model gives none; leave it out"
     return next((why for name in args.benchmark if (why := BENCHMARKS[name].no_pairwise)), None)
+
+
+def _reading(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the flags say of how a model takes its text; a run says itself which chat template is its own."""
+    from crome_jax.evaluation.reward_models import is_run
+
+    return {"chat_template": None if is_run(folder) else args.chat_template, "row_tokens": args.row_tokens}
 
 
 def check_distinct(names: Sequence[str], what: str, fix: str) -> None:
@@ -489,8 +495,11 @@ def _data_facts(data: DataSet, groups: Sequence[PreferenceGroup]) -> dict[str, A
 
 
 def _packing_facts(
-    method: str, name: str, groups: Sequence[PreferenceGroup], scores: "Scores", seconds: float, tokenizer: "Tokenizer"
+    method: str, name: str, groups: Sequence[PreferenceGroup], scores: "Scores", seconds: float, model: "RewardModel"
 ) -> dict[str, Any]:
+    from crome_jax.evaluation.pair_scoring import tokens_alone
+
+    alone = tokens_alone(groups, model.tokenizer, model.shape, pairwise=model.pairwise)
     comparisons = sum(len(group.comparisons) for group in groups)
     return {
         "method": method,
@@ -500,17 +509,7 @@ def _packing_facts(
         "tokens encoded": scores.tokens,
         "tokens of padding": scores.padding,
         "tokens encoded for each comparison": round(scores.tokens / max(comparisons, 1), 1),
-        "if every pair were encoded by itself": round(_tokens_alone(groups, tokenizer) / max(comparisons, 1), 1),
+        "if every pair were encoded by itself": round(alone / max(comparisons, 1), 1),
         "seconds, compilation included": round(seconds, 2),
         "tokens/s": round(scores.tokens / seconds),
     }
-
-
-def _tokens_alone(groups: Sequence[PreferenceGroup], tokenizer: "Tokenizer") -> int:
-    """Count the tokens that encoding both sides of every comparison with its own prompt would take."""
-    total = 0
-    for group in groups:
-        prompt = len(tokenizer.encode_prompt(group.prompt))
-        lengths = [len(ids) for ids in tokenizer.encode_responses(r.text for r in group.responses)]
-        total += sum(2 * prompt + lengths[c.left] + lengths[c.right] for c in group.comparisons)
-    return total

@@ -405,6 +405,8 @@ def test_a_pair_too_long_is_cut_with_its_end_kept_and_counted():
     own = rows.batch.tokens[0][rows.batch.response_ids[0] == 1].tolist()
     assert own == [*range(1, 44), 100]
     assert rows.batch.tokens[0][rows.batch.response_ids[0] == 2].tolist() == long[1]
+    # By itself the pair has two prompts; what was cut is cut there as well.
+    assert (rows.real_tokens, rows.unpacked_tokens) == (10 + 44 + 10, 10 + 44 + 10 + 10)
 
 
 @pytest.mark.parametrize("tokens", [64, 65])

@@ -224,7 +224,10 @@ def test_marks_and_blank_lines_are_passed_over(tmp_path):
         (LINE.replace(b"good", rb"a\u0000b"), "NUL"),
         (LINE.replace(b"good", b"bad"), "is identical to 'chosen'"),
         (LINE.replace(b"good", b""), "is empty"),
-        (b'{"id": "a", "prompt": [{}], "comparisons": [], "responses": [], "\\ud800": 1}\n', "is no field of a group"),
+        (
+            b'{"id": "a", "prompt": [{}], "comparisons": [], "responses": [{"edit": "x"}], "\\ud800": 1}\n',
+            "is no field of a group",
+        ),
         (LINE.replace(b"good", b"x" * 10_000_000), "is 10,000,052 bytes long, over the limit of 4,194,304"),
         (_lines(GOOD | {"id": "prefs-1"}), "is 'prefs-1', the id of an earlier record"),
     ],

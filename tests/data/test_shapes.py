@@ -144,6 +144,10 @@ TALKS = tuple(f"\n\nHuman: Why?\n\nAssistant: {answer}" for answer in ("good", "
             {"prompt": "Why?", "responses": ["bad", {"text": "good"}], "comparisons": [{"left": 1, "right": 0}]},
             (USER,),
         ),
+        (
+            {"prompt": _dicts(TURNS), "responses": ["bad", "good"], "comparisons": [{"left": 1, "right": 0}]},
+            TURNS,
+        ),
         ({"prompt": "Why?", "chosen": ["good"], "rejected": ["bad"]}, (USER,)),
     ],
 )
@@ -159,6 +163,40 @@ def test_a_preference_is_read_from_every_shape(record, prompt):
 @given(groups())
 def test_own_groups_are_read_as_they_are(group):
     assert _read(to_dict(group)) == group
+
+
+@pytest.mark.parametrize("extra", [{}, {"id": "a"}, {"category": "chat"}, {"id": 7}, {"id": "a", "weight": 2}])
+@pytest.mark.parametrize("responses", [["bad", "good"], [{"text": "bad"}, {"text": "good"}]])
+def test_comparisons_of_another_data_set_are_no_group_of_ours(extra, responses):
+    record = {"prompt": _dicts(TURNS), "responses": responses, "comparisons": [{"left": 1, "right": 0}]} | extra
+    group = _read(record)
+    assert (group.id, group.prompt) == (str(extra.get("id", "file-1")), TURNS)
+    assert [response.text for response in group.responses] == ["bad", "good"]
+    assert group.metadata == {name: value for name, value in extra.items() if name == "category"}
+
+
+OWN = {
+    "id": "a",
+    "prompt": _dicts([USER]),
+    "responses": [{"text": "good"}, {"text": "bad", "origin": "degraded", "parent": 0}],
+    "comparisons": [{"left": 0, "right": 1, "kind": "causal"}],
+}
+DAMAGED = [
+    ({"id": None}, "id", "is missing"),
+    ({"responses": None}, "responses", "is missing"),
+    ({"weight": 2}, "weight", "is no field of a group"),
+    ({"responses": ["x", OWN["responses"][1]]}, "responses[0]", "is str, not an object"),
+    ({"responses": [{"text": "x", "origin": "found"}]}, "responses[0].origin", "is 'found'"),
+    ({"responses": [{"text": "x", "orign": "edit"}]}, "responses[0].orign", "is no field of"),
+]
+
+
+@pytest.mark.parametrize(("change", "field", "problem"), DAMAGED)
+def test_a_damaged_group_of_ours_is_refused_as_one(change, field, problem):
+    with pytest.raises(DataError) as caught:
+        _read(OWN | change)
+    assert caught.value.field == field
+    assert problem in caught.value.problem
 
 
 @given(full_texts, st.lists(st.tuples(full_texts, st.integers(0, 3)), min_size=2, max_size=5, unique_by=lambda r: r[0]))

@@ -28,6 +28,7 @@ from crome_jax.evaluation.pair_scoring import (
     pack_pairs,
     score_candidates,
     score_pairs,
+    tokens_alone,
 )
 from crome_jax.evaluation.reward_length import measure_reward_length
 from crome_jax.evaluation.rewards_files import read_rewards, write_rewards
@@ -134,6 +135,16 @@ def test_answers_that_were_cut_are_counted():
     group = PreferenceGroup("long", (Message("user", "Go on"),), tuple(map(Response, words)), (Comparison(0, 1),))
     assert score_pairs(model(), [group]).truncated == 2
     assert score_pairs(model(), [group], every_pair=True).truncated == 6
+
+
+def test_pairs_by_themselves_are_counted_cut_as_they_are_scored():
+    words = [" ".join(f"{side}{n}" for n in range(90)) for side in "ab"]
+    group = PreferenceGroup("long", (Message("user", "Go on"),), tuple(map(Response, words)), (Comparison(0, 1),))
+    refused = dataclasses.replace(group, id="refused", prompt=(Message("user", "word " * 120),))
+    shape = RowShape(64, 8, 8)
+    # Each answer, with a prompt of its own, fills a row; and so do both together, in either order.
+    assert tokens_alone([group, refused], WordTokenizer(), shape) == 2 * 64
+    assert tokens_alone([group, refused], WordTokenizer(), shape, pairwise=True) == 2 * 64
 
 
 def test_a_model_of_the_other_kind_is_refused():

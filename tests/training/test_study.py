@@ -1,5 +1,6 @@
 """The study's search: trials as long as the run are the run; shorter ones find its learning rate."""
 
+import dataclasses
 import functools
 import json
 import types
@@ -10,7 +11,7 @@ from toy import text_groups
 from crome_jax.data.packing import RowShape
 from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, Diverged
-from crome_jax.groups import Comparison, Message, PreferenceGroup, Response
+from crome_jax.groups import Comparison, Kind, Message, PreferenceGroup, Response
 from crome_jax.objectives.crome import crome
 from crome_jax.training import bench
 from crome_jax.training import study as room
@@ -33,6 +34,11 @@ def run(tmp_path_factory):
     for split in ("train", "validation", "test", "harder"):
         further = [LONG] if split == "harder" else []
         write_groups(folder / "data" / f"{split}.jsonl", [*text_groups(40), *further], description="toy")
+    human, causal = Comparison(0, 1), Comparison(1, 0, kind=Kind.CAUSAL)
+    tie = Comparison(0, 1, target=0.5)
+    for split, comparisons in (("contrary", (human, causal)), ("undecided", (tie, causal))):
+        groups = [dataclasses.replace(group, comparisons=comparisons) for group in text_groups(40)]
+        write_groups(folder / "data" / f"{split}.jsonl", groups, description="toy")
     base = load_backbone("tiny", 1)  # Reading its tokenizer takes seconds.
 
     def run(methods=ONE, test_splits=("test",), learning_rates=(1e-3, 1e-2), further_tests=None, **settings):
@@ -74,6 +80,24 @@ def test_with_fewer_search_steps_the_best_rate_is_trained_anew(run):
     # The same rate and steps as the whole-length trial of the other study: the same run.
     (same,) = (trial for trial in run()["facts"]["search"] if trial["learning rate"] == kept["learning rate"])
     assert kept["validation loss, nats"] == same["validation loss, nats"]
+
+
+def test_trials_are_measured_on_human_comparisons_alone(run):
+    # Causal comparisons that say the contrary of each human one would make every accuracy 50%.
+    (contrary,) = run(learning_rates=(1e-3,), validation_split="contrary")["facts"]["search"]
+    own = run()["facts"]["search"][0]
+    for figure in ("learning rate", "validation accuracy", "validation loss, nats"):
+        assert contrary[figure] == own[figure]
+
+
+def test_a_validation_split_that_decides_nothing_is_refused_before_anything_is_encoded(run, monkeypatch):
+    def encode(*_, **__):
+        raise AssertionError("the frozen layers ran first")
+
+    monkeypatch.setattr(bench, "compute_hidden", encode)
+    said = r"data, split 'undecided': holds no human comparison with a preferred side; give study\.validation_split"
+    with pytest.raises(CromeError, match=said):
+        run(validation_split="undecided")
 
 
 def test_peak_memory_is_told_in_billions_of_bytes(run, monkeypatch):
