@@ -273,12 +273,13 @@ def _read_compared(record: Mapping[str, Any], group_id: str) -> PreferenceGroup:
         id=group_id,
         prompt=_prompt(record),
         responses=[response for response, _ in _responses(record["responses"], "responses")],
-        comparisons=[_comparison(c, f"comparisons[{i}]") for i, c in enumerate(comparisons)],
+        comparisons=[_comparison(c, f"comparisons[{i}]", record) for i, c in enumerate(comparisons)],
         metadata=_metadata(record, ()),
     )
 
 
-def _comparison(value: Any, field: str) -> Comparison:
+def _comparison(value: Any, field: str, record: Mapping[str, Any]) -> Comparison:
+    """Read a comparison; a weight or margin of the record is that of those which say none."""
     if not isinstance(value, dict):
         raise DataError(f"is {type(value).__name__}, not an object", field=field)
     for side in ("left", "right"):
@@ -293,8 +294,8 @@ def _comparison(value: Any, field: str) -> Comparison:
         right=value["right"],
         target=_number(value, "target", 1.0, f"{field}.target"),
         kind=Kind[kind.upper()],
-        weight=_number(value, "weight", 1.0, f"{field}.weight"),
-        margin=_number(value, "margin", 0.0, f"{field}.margin"),
+        weight=_number(value, "weight", _number(record, "weight", 1.0), f"{field}.weight"),
+        margin=_number(value, "margin", _number(record, "margin", 0.0), f"{field}.margin"),
         attribute=None if attribute is None else checked_text(attribute, f"{field}.attribute"),
     )
 

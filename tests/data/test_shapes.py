@@ -392,6 +392,14 @@ def test_an_unknown_shape_is_answered_with_those_known():
         _read({"text": "what is this?"})
 
 
+def test_a_weight_of_a_record_is_of_the_comparisons_that_say_none():
+    comparisons = [{"left": 0, "right": 1}, {"left": 1, "right": 0, "weight": 3, "margin": 0}]
+    group = _read(COMPARED | {"comparisons": comparisons, "weight": 0.5, "margin": 2})
+    assert [(c.weight, c.margin) for c in group.comparisons] == [(0.5, 2.0), (3.0, 0.0)]
+    with pytest.raises(DataError, match="'weight' is str"):
+        _read(COMPARED | {"weight": "much"})
+
+
 SHAPES = [PAIR, SCORED, LABELLED, COMPARED, {"chosen": [_said("user", "x"), YES], "rejected": [_said("user", "x"), NO]}]
 NAMES = sorted({name for shape in SHAPES for name in shape} | {"id", "system", "history", "conversations", "metadata"})
 
