@@ -1,4 +1,4 @@
-"""AlpacaEval 2's win rate against a baseline, plain and length-controlled (Dubois et al. 2024, arXiv 2404.04475).
+"""AlpacaEval 2's length-controlled win rate against a baseline (Dubois et al. 2024, arXiv 2404.04475).
 
 The preference of each instruction (the probability that the model's output is better) is fitted by a logistic
 regression without intercept on
@@ -25,16 +25,6 @@ from crome_jax.evaluation.bootstrap import Bootstrap
 RIDGE = 1e-3
 _STEPS = 100
 _REFITS = 400
-
-
-def win_rate(preferences: Float[np.ndarray, "N"], bootstrap: Bootstrap) -> dict[str, Any]:
-    """Return the plain win rate, the mean preference, with its interval.
-
-    Args:
-        preferences: of each instruction the probability that the model's output is the better one; 0.5 is a draw.
-    """
-    interval = bootstrap.mean_interval(preferences, np.arange(len(preferences)))
-    return {"win_rate": float(np.mean(preferences)), "interval": list(interval) if interval else None}
 
 
 def length_controlled_win_rate(

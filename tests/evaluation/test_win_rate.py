@@ -12,7 +12,7 @@ from crome_jax.evaluation.best_of_n_panels import best_of_n_panels
 from crome_jax.evaluation.bootstrap import Bootstrap
 from crome_jax.evaluation.candidates import Candidates, read_difficulty
 from crome_jax.evaluation.page import interval
-from crome_jax.evaluation.win_rate import length_controlled_win_rate, win_rate
+from crome_jax.evaluation.win_rate import length_controlled_win_rate
 from crome_jax.groups import Message
 
 BOOTSTRAP = Bootstrap(resamples=50)
@@ -30,7 +30,7 @@ def test_length_control_of_a_judge_that_likes_length():
     lengths = 1000 + 300 * difference
     x = np.tanh((lengths - 1000) / (lengths - 1000).std(ddof=1))
     preferences = 1 / (1 + np.exp(-(2.0 * x - 0.4)))
-    plain = win_rate(preferences, BOOTSTRAP)["win_rate"]
+    plain = np.mean(preferences)
     found = length_controlled_win_rate(preferences, lengths, np.full(3000, 1000.0), BOOTSTRAP)
     assert found["weights"]["length"] == pytest.approx(2.0, abs=0.02)
     assert found["win_rate"] == pytest.approx(1 / (1 + np.exp(0.4)), abs=0.005)  # What the model itself is worth.
@@ -86,7 +86,7 @@ def test_equal_lengths_leave_the_win_rate_as_it_is():
 
 def test_the_interval_of_equal_lengths_is_the_plain_win_rates():
     preferences = np.random.default_rng(0).random(40)
-    plain = win_rate(preferences, BOOTSTRAP)["interval"]
+    plain = BOOTSTRAP.mean_interval(preferences, np.arange(len(preferences)))
     found = length_controlled_win_rate(preferences, np.full(40, 10.0), np.full(40, 10.0), BOOTSTRAP)["interval"]
     assert found == pytest.approx(plain, abs=1e-3)  # The ridge pulls a little.
     alone = length_controlled_win_rate(preferences[:1], np.ones(1), np.ones(1), BOOTSTRAP)
