@@ -94,7 +94,7 @@ def make_scorer(
     cfg: DecoderConfig, mesh: Mesh, dtype: DTypeLike = jnp.float32, attention: Attention = "auto"
 ) -> Callable:
     """Build the jitted (params, batch) -> rewards [B, R], computed as the mesh does."""
-    how = execution_on(mesh, attention)
+    how = execution_on(mesh, attention, gradient=False)
     return jax.jit(lambda params, batch: rewards(params, batch, cfg, dtype, how))
 
 

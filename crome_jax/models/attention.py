@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from crome_jax.models.masks import Places, mask_to_bias, may_attend
+from crome_jax.models.masks import Places, mask_to_bias, may_attend, may_meet
 from crome_jax.models.precision import multiply
 
-Implementation = Literal["xla", "dense", "blocks", "tpu", "gpu"]
+Implementation = Literal["xla", "dense", "blocks", "cpu", "tpu", "gpu"]
 """How every token attends; the result is the same, to rounding.
 
 dense: what lies ahead of 128 queries is left out, the rest computed whole; fastest on a CPU for rows of quickstart's
     length. Memory grows with T squared.
 blocks: the same in a scan that keeps nothing of the logits: memory grows with T.
 xla: dense up to 2048 tokens, blocks beyond.
+cpu: the same for one CPU device; of rows up to 2048 tokens what lies before the groups of 128 queries is left out, too,
+    as it is found while it runs. A gradient would keep the logits of every length that there might have been.
 tpu: a Pallas kernel; blocks of keys that no token of a block of queries may see are skipped. Memory grows with T.
 gpu: the same for a GPU, by Triton. It is tested step by step on a CPU and lowered for CUDA, but has not run on a GPU.
 """
@@ -28,6 +30,9 @@ KERNELS = ("tpu", "gpu")
 
 _BLOCK = 128
 """Tokens whose queries are answered together: fewer skip more of what lies ahead, but make smaller products."""
+_NEAR = (2, 4, 8)
+"""Blocks of keys, the queries' own the last, that `cpu` chooses from, each compiled for every block of queries. The
+row's first, where its head is, comes besides."""
 _SCANNED_BLOCK = 512
 """The same in a scan: more tokens make a shorter scan, and more logits at a time."""
 _SCANNED_KEYS = 8192
@@ -60,7 +65,9 @@ def attend_all(
     """
     if is_dense(implementation, q.shape[1]):
         bias = mask_to_bias(may_attend(places, places, window)) if bias is None else bias
-        return attend_backwards(q, k, v, bias, cap)
+        return (
+            attend_near(q, k, v, bias, places, cap) if implementation == "cpu" else attend_backwards(q, k, v, bias, cap)
+        )
     if implementation == "tpu":
         from crome_jax.models.attention_tpu import attend_tpu  # Here, as Pallas takes half a second to import.
 
@@ -74,7 +81,7 @@ def attend_all(
 
 def is_dense(implementation: Implementation, tokens: int) -> bool:
     """Return whether rows of so many tokens are computed with a bias of every pair of tokens."""
-    return implementation == "dense" or (implementation == "xla" and tokens <= LONGEST_DENSE)
+    return implementation == "dense" or (implementation in ("xla", "cpu") and tokens <= LONGEST_DENSE)
 
 
 def attend(
@@ -117,6 +124,41 @@ def attend_backwards(
     t = q.shape[1]
     blocks = [(start, min(start + _BLOCK, t)) for start in range(0, t, _BLOCK)]
     parts = [attend(q[:, a:b], k[:, :b], v[:, :b], bias[:, a:b, :b], cap) for a, b in blocks]
+    return jnp.concatenate(parts, axis=1)
+
+
+def attend_near(
+    q: Float[Array, "B T H E"],
+    k: Float[Array, "B T K E"],
+    v: Float[Array, "B T K E"],
+    bias: Float[Array, "B T T"],
+    places: Places,
+    cap: float | None = None,
+) -> Float[Array, "B T H E"]:
+    """Attend as `attend_backwards`; what lies before the groups of a block's tokens is not computed either.
+
+    How much that is the data say: one of few lengths is chosen while it runs, the same for all rows.
+    """
+    t = q.shape[1]
+    fill = [(0, 0), (0, -t % _BLOCK)]
+    meet = may_meet(Places(*(jnp.pad(ids, fill) for ids in places)), _BLOCK).any(0)
+    first = 1 + jnp.argmax(meet[:, 1:], axis=-1)  # Block that is met, the row's first apart.
+    parts = []
+    for i, start in enumerate(range(0, t, _BLOCK)):
+        end = min(start + _BLOCK, t)
+
+        def of(seen: list[slice], asked: slice = slice(start, end)) -> Float[Array, "B Q H E"]:
+            keys, values, biases = (
+                jnp.concatenate([x[:, part] for part in seen], axis=1)
+                for x in (k, v, bias[:, asked].transpose(0, 2, 1))
+            )
+            return attend(q[:, asked], keys, values, biases.transpose(0, 2, 1), cap)
+
+        lengths = [n for n in _NEAR if n < i]  # With the first block they are fewer than all.
+        spans = [[slice(0, _BLOCK), slice((i + 1 - n) * _BLOCK, end)] for n in lengths]
+        choice = sum(((i + 1 - first[i] > n).astype(jnp.int32) for n in lengths), jnp.int32(0))
+        ways = [functools.partial(of, seen) for seen in [*spans, [slice(0, end)]]]
+        parts.append(jax.lax.switch(choice, ways) if lengths else ways[0]())
     return jnp.concatenate(parts, axis=1)
 
 

@@ -32,7 +32,7 @@ def make_trunk(
     cfg: DecoderConfig, mesh: Mesh, dtype: DTypeLike = jnp.float32, attention: Attention = "auto"
 ) -> Callable:
     """Build the jitted (frozen, batch) -> hidden states [B, T, D], computed as the mesh does."""
-    how = execution_on(mesh, attention)
+    how = execution_on(mesh, attention, gradient=False)
     return jax.jit(lambda frozen, batch: trunk(frozen, batch, cfg, dtype, how))
 
 

@@ -131,8 +131,13 @@ def row_shards(mesh: Mesh | AbstractMesh) -> int:
     return math.prod(mesh.shape[axis] for axis in SHARDING["batch"])
 
 
-def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none") -> Execution:
+def execution_on(
+    mesh: Mesh, attention: Attention = "auto", remat: Remat = "none", *, gradient: bool = True
+) -> Execution:
     """Return how a mesh runs the decoder.
+
+    Args:
+        gradient: whether one is taken.
 
     Raises:
         CromeError: where a name is unknown, or a kernel is not for the mesh's devices.
@@ -142,7 +147,8 @@ def execution_on(mesh: Mesh, attention: Attention = "auto", remat: Remat = "none
             raise CromeError(f"{name} is {given!r}; give one of {', '.join(known)}")
     platform = mesh.devices.flat[0].platform
     if attention == "auto":
-        attention = "tpu" if platform == "tpu" else "xla"
+        alone = platform == "cpu" and mesh.size == 1 and not gradient
+        attention = "tpu" if platform == "tpu" else "cpu" if alone else "xla"
     if attention == "tpu" != platform:
         raise CromeError(
             f"attention is 'tpu', but the devices are {platform}, for which that kernel does not compile; give 'auto' "

@@ -111,7 +111,7 @@ def train(
         optimizer: called with `steps`.
         mesh: called without arguments.
         dtype: of activations: "float32" or "bfloat16".
-        attention: "xla", "dense", "blocks", "tpu" or "gpu" (see `models.attention`); "auto" goes by the device.
+        attention: "xla", "dense", "blocks", "cpu", "tpu" or "gpu" (see `models.attention`); "auto" goes by the device.
         remat: "none", "projections", "attention" or "full": what is kept for the gradient (see `models.execution`).
         cache_frozen: compute the frozen layers once for all rows (4 x D bytes of disk for each token) instead of at
             every step.

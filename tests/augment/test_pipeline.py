@@ -37,6 +37,7 @@ from crome_jax.data.writers import write_groups
 from crome_jax.errors import CromeError, DataError
 from crome_jax.files import locked
 from crome_jax.groups import Comparison, build_group, from_json, to_json
+from crome_jax.training.digests import write_digests
 from crome_jax.training.run_cards import ModelCard, write_card
 
 TOPICS = ("whales sing", "bread rises", "stars shine", "glaciers move", "clocks tick", "bridges hold", "rivers bend")
@@ -187,12 +188,13 @@ def test_a_baseline_is_loaded_once_a_process_and_drops_what_it_is_sure_of_range_
     with pytest.raises(CromeError, match="differs from this one in baseline; run that one"):
         run_pipeline(dataclasses.replace(again, chosen=dataclasses.replace(chosen, baseline=trained["y"])))
     # The same folder, trained once more.
-    (tmp_path / "x" / "checkpoints" / "7" / "state" / "head").write_text("other weights")
+    shutil.rmtree(tmp_path / "x")
+    trained_run(tmp_path / "x", "other weights")
     with pytest.raises(CromeError, match="differs from this one in contents of the baseline; run that one"):
         run_pipeline(again)
 
 
-def trained_run(folder):
+def trained_run(folder, weights="weights"):
     """Write what tells a run from every other: its card, and a checkpoint."""
     decoder = dataclasses.asdict(CFG)
     rows = {"row_tokens": 48, "row_responses": 8, "row_comparisons": 8}
@@ -201,7 +203,8 @@ def trained_run(folder):
     write_card(folder, ModelCard(backbone="tiny", decoder=decoder, trainable=1, **rows, **prints, **said))
     state = folder / "checkpoints" / "7" / "state"
     state.mkdir(parents=True)
-    (state / "head").write_text("weights")
+    (state / "head").write_text(weights)
+    write_digests(state.parent)
     return str(folder)
 
 

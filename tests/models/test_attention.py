@@ -44,6 +44,7 @@ PLACES = draw_places(np.random.default_rng(0), 2, TOKENS, 70, heads=(30,))
 WAYS = {
     "dense": functools.partial(attend_all, implementation="dense"),
     "blocks": functools.partial(attend_in_blocks, block=64),
+    "cpu": functools.partial(attend_all, implementation="cpu"),
     "tpu": functools.partial(attend_tpu, block=128, interpret=True),
     "gpu": functools.partial(attend_gpu, block=32, interpret=True),
 }
@@ -87,6 +88,38 @@ def test_every_way_gives_what_the_whole_mask_gives(way, shape):
     for ours, theirs in zip(result(shape, WAYS[way]), expected(shape), strict=True):
         # float32, sums over at most 300 keys in another order; measured 7e-7.
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * float(jnp.abs(theirs).max()))
+
+
+LONG = 1100  # Nine blocks of a CPU's, the last not whole.
+LONG_PLACES = draw_places(np.random.default_rng(3), 3, LONG, 60, heads=(30, 200))  # A head longer than a block, too.
+
+
+@pytest.mark.parametrize("rows", [slice(0, 1), slice(1, 2), slice(2, 3), slice(0, 3)])
+def test_a_cpu_that_leaves_out_what_lies_before_its_groups_gives_what_the_whole_mask_gives(rows):
+    q, k, v = (jnp.asarray(np.random.default_rng(4).normal(size=(3, LONG, n, 8)), jnp.float32)[rows] for n in (2, 1, 1))
+    places = Places(*(ids[rows] for ids in LONG_PLACES))
+    ours = jax.jit(functools.partial(attend_all, implementation="cpu"))(q, k, v, places)
+    theirs = attend(q, k, v, mask_to_bias(may_attend(places, places)))
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6 * float(jnp.abs(theirs).max()))
+
+
+def test_a_cpu_does_not_read_what_lies_before_the_groups_of_its_queries():
+    group = jnp.repeat(jnp.arange(1, 9, dtype=jnp.int32), 128)[None]  # A group in each of eight blocks.
+    place = jnp.arange(1024, dtype=jnp.int32)[None]
+    places = Places(place, place % 128, group, jnp.zeros_like(group))
+    q = jnp.ones((1, 1024, 1, 8))
+    k = q.at[:, 128:512].set(jnp.nan)  # Of the second to the fourth block.
+    y = jax.jit(functools.partial(attend_all, implementation="cpu"))(q, k, q, places)
+    assert jnp.isnan(y[:, 128:512]).all()
+    np.testing.assert_allclose(y[:, 640:], 1.0, rtol=1e-6)  # Two blocks are read: the fifth has the fourth before it.
+    assert jnp.isnan(attend_all(q, k, q, places, implementation="dense")[:, 640:]).all()
+
+
+def test_one_cpu_that_takes_no_gradient_leaves_out_what_it_can():
+    one, several = make_mesh(devices=jax.devices()[:1]), make_mesh(devices=jax.devices()[:2])
+    assert execution_on(one, gradient=False).attention == "cpu"
+    assert execution_on(one).attention == execution_on(several, gradient=False).attention == "xla"
+    assert execution_on(one, "dense", gradient=False).attention == "dense"
 
 
 @pytest.mark.parametrize("shape", SHAPES)

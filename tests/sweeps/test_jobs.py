@@ -10,6 +10,7 @@ from crome_jax.errors import CromeError
 from crome_jax.sweeps import jobs as room
 from crome_jax.sweeps.jobs import digest_files, prepare_job
 from crome_jax.sweeps.plan import Job
+from crome_jax.training.digests import DIGESTS_FILE, write_digests
 from crome_jax.training.train import train
 from crome_jax.weights.runs import MODEL_FILE
 
@@ -80,6 +81,8 @@ def test_what_a_run_starts_from_and_is_measured_on_decides_by_its_contents(prepa
     def fingerprints():
         for cached in (digest_files, room._digest_backbone):
             cached.cache_clear()
+        (run / "checkpoints" / "3" / DIGESTS_FILE).unlink(missing_ok=True)
+        write_digests(run / "checkpoints" / "3")
         of_files = [prepare({}, ("BACKBONE", repr(str(path)))).fingerprint for path in (folder, run)]
         return [prepare({}, ("train.validation", repr(str(held_out)))).fingerprint, *of_files]
 
