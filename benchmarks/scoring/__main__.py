@@ -363,8 +363,8 @@ def bounds(ours: Timing, theirs: Timing, work: Work, most: float, shared: float)
     padding = ours.padding / (ours.tokens + ours.padding)
     return (
         f"crome_jax computes {whole / 1e12:.2f} TFLOP, {work.attention / whole:.0%} of them in attention, which takes "
-        "every token with all that is before it in its row (counted so; on one CPU most of what lies before its group is "
-        "left out): "
+        "every token with all that is before it in its row (counted so; on one CPU most of what lies before its group "
+        "is left out): "
         f"{whole / ours.seconds / 1e9:.0f} GFLOP/s ({work.weights / ours.seconds / 1e9:.0f} without attention) of the "
         f"{most / 1e9:.0f} that a product of two large matrices reaches on these cores. It encodes "
         f"{(ours.tokens + ours.padding) / ours.seconds:.0f} tokens/s with the padding, transformers "

@@ -140,6 +140,8 @@ def attend_near(
     How much that is the data say: one of few lengths is chosen while it runs, the same for all rows.
     """
     t = q.shape[1]
+    if t <= _BLOCK * (_NEAR[0] + 1):  # Nothing is long enough to be left out.
+        return attend_backwards(q, k, v, bias, cap)
     fill = [(0, 0), (0, -t % _BLOCK)]
     meet = may_meet(Places(*(jnp.pad(ids, fill) for ids in places)), _BLOCK).any(0)
     first = 1 + jnp.argmax(meet[:, 1:], axis=-1)  # Block that is met, the row's first apart.
