@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import gzip
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from crome_jax.errors import CromeError
 
@@ -271,6 +272,13 @@ def check_not_read(path: str | os.PathLike, inputs: Iterable[str | os.PathLike])
         places = (source.resolve(), *source.resolve().parents)
         if path.resolve() in places or os.path.samefile(source, path.parent):
             raise CromeError(f"{path}: is read, so it is not replaced; choose another output")
+
+
+@contextlib.contextmanager
+def gzipped(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to be written packed; neither name nor time stand in it: equal contents make equal files."""
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+        yield packed
 
 
 def check_absent(path: Path, overwrite: bool) -> None:

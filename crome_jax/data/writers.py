@@ -1,7 +1,6 @@
 """Groups written to disk: a TFDS folder of ArrayRecord files, or JSON lines. Whole, in order, or not at all."""
 
 import contextlib
-import gzip
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 from crome_jax.data.features import encode_group, group_features, same_bytes
 from crome_jax.data.records import MAX_RECORD_BYTES
 from crome_jax.errors import CromeError
-from crome_jax.files import check_no_folder, place, stamp, whole_output
+from crome_jax.files import check_no_folder, gzipped, place, stamp, whole_output
 from crome_jax.groups import PreferenceGroup, to_json
 
 DESCRIPTION = "dataset_info.json"
@@ -76,10 +75,7 @@ def _check_replaceable(path: Path) -> None:
 
 def _write_jsonl(partial: Path, path: Path, groups: Iterable[PreferenceGroup]) -> int:
     written = 0
-    with contextlib.ExitStack() as stack:
-        out = stack.enter_context(partial.open("wb"))
-        if path.name.endswith(".gz"):  # Neither name nor time in the header: equal groups make equal files.
-            out = stack.enter_context(gzip.GzipFile("", "wb", fileobj=out, mtime=0))
+    with gzipped(partial) if path.name.endswith(".gz") else partial.open("wb") as out:
         for group in groups:
             line = to_json(group).encode()
             if len(line) > MAX_RECORD_BYTES:  # It may have been read smaller, and grown by what was added to it.

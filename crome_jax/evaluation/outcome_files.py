@@ -12,7 +12,7 @@ import numpy as np
 
 from crome_jax.errors import CromeError, DataError
 from crome_jax.evaluation.leads import sides
-from crome_jax.files import whole_output
+from crome_jax.files import gzipped, whole_output
 from crome_jax.groups import PreferenceGroup, prompt_text
 
 OUTCOMES = "outcomes.jsonl.gz"
@@ -46,8 +46,7 @@ def write_outcomes(
     splits = list(dict.fromkeys(split for by_split in evaluations.values() for split in by_split))
     with (
         whole_output(path, overwrite=True) as partial,
-        partial.open("wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
+        gzipped(partial) as packed,
         io.TextIOWrapper(packed, "ascii") as out,
     ):
         for split in splits:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from crome_jax.data.datasets.benchmarks.groups import CHOSEN, REJECTED
 from crome_jax.errors import CromeError, DataError
-from crome_jax.files import whole_output
+from crome_jax.files import gzipped, whole_output
 from crome_jax.groups import PreferenceGroup
 
 PARTS = "parts.json.gz"
@@ -78,11 +78,7 @@ def write_parts(
         }
         for name, (groups, by_method) in benchmarks.items()
     }
-    with (
-        whole_output(folder / PARTS, overwrite=True) as partial,
-        partial.open("wb") as raw,
-        gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed,
-    ):
+    with whole_output(folder / PARTS, overwrite=True) as partial, gzipped(partial) as packed:
         packed.write(json.dumps({"schema": SCHEMA, "benchmarks": content}).encode("ascii"))
     return folder / PARTS
 

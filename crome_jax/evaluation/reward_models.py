@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Measured:
         facts: of the report's table of runs.
         key: changes when its rewards would: of two loadings with equal keys the rewards are equal.
         curve: metrics of its training, none where it was trained elsewhere.
-        fingerprint: reads the model's files, and returns a SHA-256 of them that is the same wherever they are.
+        fingerprint: a SHA-256 of the model's files that is the same wherever they are.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Measured:
     facts: Mapping[str, Any]
     key: str
     curve: list[dict[str, Any]]
-    fingerprint: Callable[[], str]
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +165,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
             "scored token": model.tokenizer.scored_token,
         }
         key = _key(path, (path / MODEL_FILE).read_text(), step, model.shape)
-        fingerprint = functools.partial(fingerprint_run, path, step)
-        return Measured(card.method, model, facts, key, read_curve(path), fingerprint)
+        return Measured(card.method, model, facts, key, read_curve(path), fingerprint_run(path, step))
     config = _classifier_config(path)
     tokenizer = _tokenizer(path, chat_template, config)
     base = load_backbone(str(path), "head")
@@ -185,7 +184,7 @@ def open_reward_model(path: Path, *, chat_template: str | None = None, row_token
     }
     model = RewardModel({**frozen, **trained}, base.cfg, tokenizer, shape, mesh)
     key = _key(path, base.fingerprint, tokenizer.fingerprint, shape)
-    return Measured(resolved(path).name, model, facts, key, [], functools.partial(str, base.fingerprint))
+    return Measured(resolved(path).name, model, facts, key, [], base.fingerprint)
 
 
 def _check_no_template(run: Path, chat_template: str | None) -> None:

@@ -1,7 +1,6 @@
 """Scored records on their way to a file: kept chunk by chunk, so that a killed run goes on where it was."""
 
 import contextlib
-import gzip
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crome_jax.errors import CromeError
-from crome_jax.files import spoken_for, unwritable, whole_output
+from crome_jax.files import gzipped, spoken_for, unwritable, whole_output
 
 _LINES, _STATE = "scored.jsonl", "state.json"
 
@@ -117,6 +116,5 @@ def scored_output(out: Path, *, overwrite: bool, resumable: bool) -> Iterator[Pa
 
 
 def _pack(lines: Path, target: Path) -> None:
-    # Neither name nor time in the header: equal lines make equal files.
-    with lines.open("rb") as source, target.open("wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed:
+    with lines.open("rb") as source, gzipped(target) as packed:
         shutil.copyfileobj(source, packed, 16 << 20)

@@ -65,9 +65,9 @@ def attend_all(
     """
     if is_dense(implementation, q.shape[1]):
         bias = mask_to_bias(may_attend(places, places, window)) if bias is None else bias
-        return (
-            attend_near(q, k, v, bias, places, cap) if implementation == "cpu" else attend_backwards(q, k, v, bias, cap)
-        )
+        if implementation == "cpu":
+            return attend_near(q, k, v, bias, places, cap)
+        return attend_backwards(q, k, v, bias, cap)
     if implementation == "tpu":
         from crome_jax.models.attention_tpu import attend_tpu  # Here, as Pallas takes half a second to import.
 
@@ -150,11 +150,9 @@ def attend_near(
         end = min(start + _BLOCK, t)
 
         def of(seen: list[slice], asked: slice = slice(start, end)) -> Float[Array, "B Q H E"]:
-            keys, values, biases = (
-                jnp.concatenate([x[:, part] for part in seen], axis=1)
-                for x in (k, v, bias[:, asked].transpose(0, 2, 1))
-            )
-            return attend(q[:, asked], keys, values, biases.transpose(0, 2, 1), cap)
+            keys, values = (jnp.concatenate([x[:, part] for part in seen], axis=1) for x in (k, v))
+            biases = jnp.concatenate([bias[:, asked, part] for part in seen], axis=2)
+            return attend(q[:, asked], keys, values, biases, cap)
 
         lengths = [n for n in _NEAR if n < i]  # With the first block they are fewer than all.
         spans = [[slice(0, _BLOCK), slice((i + 1 - n) * _BLOCK, end)] for n in lengths]

@@ -131,7 +131,7 @@ def run(args: argparse.Namespace) -> None:
                 "cut": cut,
                 "facts": {
                     "model": str(args.model),
-                    "model sha256": found.fingerprint(),
+                    "model sha256": found.fingerprint,
                     "candidates": str(path),
                     "sha256": _fingerprint([item.to_group() for item in items]),
                     "judged by": args.judge_by or f"the rule or the records' fields ({args.judge})",

@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> None:
             asked = {"oracle": NONE} if oracle is None else oracle_facts(oracle)
         facts = {
             "model": str(args.model),
-            "model sha256": found.fingerprint(),
+            "model sha256": found.fingerprint,
             "data": str(args.data.path),
             "data sha256": fingerprint_groups(groups),
             "prompts": len({group.prompt for group in groups}),

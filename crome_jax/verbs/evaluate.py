@@ -254,7 +254,7 @@ def _measure(args: argparse.Namespace) -> None:
         for folder, method in methods.items():
             found = open_reward_model(folder, **_reading(folder, args))
             template = found.model.tokenizer.chat_template
-            told = {"chat template": template, "model sha256": found.fingerprint()}
+            told = {"chat template": template, "model sha256": found.fingerprint}
             runs.append({"method": method, **found.facts, **told})
             curves[method] = found.curve
             scored[method] = {}
