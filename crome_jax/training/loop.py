@@ -60,12 +60,12 @@ class _Pending:
         self.sums = {name: np.asarray(self.sums.get(name, 0.0)) + value for name, value in values.items()}
         self.steps += 1
 
-    def state(self, again: int) -> dict[str, Any]:
-        """Return it as JSON values, for a checkpoint; `again` of the skipped steps come after that."""
-        if not self.steps and self.skipped == again:
+    def state(self) -> dict[str, Any]:
+        """Return it as JSON values, for a checkpoint."""
+        if not self.steps and not self.skipped:
             return {}
         sums = {name: np.asarray(value).tolist() for name, value in self.sums.items()}
-        return {UNLOGGED: {"sums": sums, "steps": self.steps, "skipped": self.skipped - again}}
+        return {UNLOGGED: {"sums": sums, "steps": self.steps, "skipped": self.skipped}}
 
 
 def fit(
@@ -125,6 +125,7 @@ def fit(
     incidents = incidents or Incidents()
     progress, spikes = Progress(name, steps, done=done, silent=not is_first()), SpikeDetector()
     pending = _Pending(**unlogged or {})
+    untold = dataclasses.replace(pending)  # After the last step that was not skipped, as `good` is.
     in_a_row = 0
     started = time.monotonic()
     goodput, preempted = goodput or Goodput(), preempted or Preemption()
@@ -143,7 +144,7 @@ def fit(
         return measured
 
     def take(at: int, metrics: dict[str, Any], dispatched: float, finished: Future[float]) -> None:
-        nonlocal pending, in_a_row, started
+        nonlocal pending, untold, in_a_row, started
         values = {k: v if np.ndim(v) else float(v) for k, v in jax.device_get(metrics).items()}
         loss, grad_norm, bad = values["loss"], values["grad_norm"], values.pop("skipped", 0.0)
         if at == done + 1:
@@ -169,6 +170,8 @@ def fit(
             told = {"skipped": pending.skipped} if pending.skipped else {}
             log(at, {**summarize(pending.sums, pending.steps, attributes), **told, **rates, **goodput.figures()})
             pending = _Pending()
+        if not bad:
+            untold = dataclasses.replace(pending)
 
     if validate is not None and checkpoints is not None and checkpoints.latest == done and checkpoints.owes(done):
         measured = measure(done)
@@ -208,7 +211,7 @@ def fit(
                 progress.close()
                 first = number - in_a_row + 1
                 before_save()
-                _save_before(first, state, good | pending.state(in_a_row), checkpoints)
+                _save_before(first, state, good | untold.state(), checkpoints)
                 raise Diverged(_too_many(first, number, metrics, incidents))
             if not in_a_row:
                 good = iterator.get_state()
@@ -216,13 +219,13 @@ def fit(
             measured = measure(number) if validate is not None and not stop else None
             before_save()
             owed = validate is not None and scheduled and measured is None
-            checkpoints.save(state, iterator.get_state() | pending.state(in_a_row), measured or None, owed=owed)
+            checkpoints.save(state, iterator.get_state() | pending.state(), measured or None, owed=owed)
             due = False
             stop = stop or owed or (number < steps and preempted())  # Once more: measuring takes long.
         if stop:
             if in_a_row:
                 before_save()
-                _save_before(number - in_a_row + 1, state, good | pending.state(in_a_row), checkpoints)
+                _save_before(number - in_a_row + 1, state, good | untold.state(), checkpoints)
             checkpoints.wait()
             progress.close()
             raise _saved(checkpoints, preempted)
