@@ -95,15 +95,13 @@ def _doubtful(text: str, direction: Direction, attribute: str, parent: int, grow
         return "refused to rewrite"
     if _in_another_language(source, text):
         return "another language"
-    mine = None
     for sibling in growth.responses[len(growth.group.responses) :]:
         other = spoken(sibling.text)
         if words == other:
             return "near-duplicate of another answer"
         # Paraphrases change every word; of what is rewritten along one attribute the same change is the same edit.
         if sibling.parent == parent and direction is not Direction.PARAPHRASE:
-            mine = _changes(spoken(source), words) if mine is None else mine
-            theirs = _changes(spoken(source), other)
+            mine, theirs = _changes(source, text), _changes(source, sibling.text)
             if mine and theirs and len(mine & theirs) >= SAME_EDIT * len(mine | theirs):
                 return "near-duplicate of another answer"
     return None
@@ -123,9 +121,11 @@ def _in_another_language(source: str, text: str) -> bool:
     return None not in (languages := {language(source), language(text)}) and len(languages) == 2
 
 
-def _changes(before: Sequence[str], after: Sequence[str]) -> set[tuple[str, str, str]]:
-    pairs = [set(zip(("", *words), (*words, ""), strict=True)) for words in (before, after)]
-    return {("-", *pair) for pair in pairs[0] - pairs[1]} | {("+", *pair) for pair in pairs[1] - pairs[0]}
+@functools.lru_cache(maxsize=2048)
+def _changes(before: str, after: str) -> frozenset[tuple[str, str, str]]:
+    """Return the pairs of neighbouring words that went and that came."""
+    gone, come = (set(zip(("", *words), (*words, ""), strict=True)) for words in (spoken(before), spoken(after)))
+    return frozenset([("-", *pair) for pair in gone - come] + [("+", *pair) for pair in come - gone])
 
 
 @functools.lru_cache(maxsize=2048)
