@@ -65,7 +65,7 @@ def test_an_exported_run_scores_as_the_run_does(place, tmp_path, capsys):
     ]
     for side in ("left", "right"):
         classify.tokenizer.padding_side = side
-        for size in range(1, 9):
+        for size in (1, 3, 8):
             found = [result["score"] for result in classify(texts, add_special_tokens=False, batch_size=size)]
             np.testing.assert_allclose(found, [record["reward"] for record in scored], atol=1e-4)
     before = reference("qwen2", 0, TOKENS)[0]

@@ -104,6 +104,7 @@ def _join(parts: Any) -> Any:
 
 def _add_up(function: Any, parts: Any) -> tuple[Any, Any]:
     """Take a function of each part, one after the other: sum the first of what it gives, and stack the second."""
+    function = jax.jit(function, inline=True)  # Traced once, for the shapes and for the sum.
     summed, _ = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), summed)
 
