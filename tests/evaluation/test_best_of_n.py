@@ -140,6 +140,12 @@ def test_sizes_and_their_limits():
         ("The answer is 12 - which is 3 * 4 = 12 or 6 * 2 - 0 = 2 * 6.", "12", 1),
         ("The answer is 5-10 minutes.", "5", 1),
         ("The answer is 12 (as 4 = 2 * 2, not 3 = 1).", "12", 1),
+        ("The answer is 2(3+4) = 14.", "14", 1),
+        ("The answer is 3/4.", "3", 0),
+        ("The answer is 3/4.", "0.75", 1),
+        ("The answer is 36 / 3 dollars", "12", 1),
+        ("The answer is 5/0", "5", 1),
+        ("The answer is 12 (3 dozen = 36).", "12", 1),
     ],
 )
 def test_numbers_are_extracted_and_compared(text, answer, right):
