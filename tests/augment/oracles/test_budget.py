@@ -47,6 +47,16 @@ def test_what_one_process_spends_or_sets_aside_another_cannot(tmp_path):
     assert asyncio.run(wait_for_the_other()) is not None
 
 
+def test_what_is_given_back_twice_is_nobody_elses(tmp_path):
+    one = budget(tmp_path)
+    held = reserve(one, 300, 200)
+    one.count(held, answered=1, prompt=1, reply=1)
+    assert reserve(one, 500, 400) is not None  # In the place of the first.
+    one.release(held)  # As whoever held it does at its end.
+    with pytest.raises(TimeoutError):
+        asyncio.run(asyncio.wait_for(one.reserve(200, 0), 0.1))
+
+
 def test_the_next_life_of_a_run_knows_what_was_spent_and_a_run_after_it_begins_anew(tmp_path):
     budget(tmp_path).count(answered=1, prompt=600, reply=300)
     budget(tmp_path).count(failed="HTTP 503")

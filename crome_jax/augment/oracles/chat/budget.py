@@ -139,9 +139,8 @@ class Budget:
         [(under_way, *reserved)] = connection.execute(sums, (self.run,))
         if self._fits(spent[0] + reserved[0] + prompt, spent[1] + reserved[1] + reply):
             row = (self.run, prompt, reply, time.time() + self._settings.timeout_s + _LOST_S)
-            return connection.execute(
-                "insert into reserved (run, prompt_tokens, reply_tokens, until) values (?, ?, ?, ?)", row
-            ).lastrowid
+            # A number that nobody had before: who gives back what was counted already gives back nothing of another's.
+            return connection.execute("insert into reserved values (random(), ?, ?, ?, ?)", row).lastrowid
         if under_way and self._fits(spent[0] + prompt, spent[1] + reply):
             return None
         said = f"{sum(spent):,} tokens"
