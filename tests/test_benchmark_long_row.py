@@ -25,6 +25,9 @@ def test_a_step_says_what_it_took():
     assert taken["tokens"] == 960
     assert taken["peak"] > taken["temporary"] > 0
     assert min(taken["compiling"], taken["step"], taken["loss"]) > 0
+    compiled = measure(1024, 1, "none", backbone="tiny", run=False)
+    assert compiled.keys() == {"compiling", "temporary", "peak"}
+    assert compiled["temporary"] == taken["temporary"]
 
 
 def test_the_page_has_every_figure():
@@ -32,3 +35,6 @@ def test_the_page_has_every_figure():
     page = long_row._render({"date": "today"}, [(8192, 4, "full", taken), (32768, "all", "full", taken)])
     assert "| 8,192 | the last 4 layers | full | **3.21** |  | 2.00 | 61 | 100 | 50 |" in page
     assert "| 32,768 | all | full | **3.21** | below 8 | 2.00 | 61 | 100 | 50 |" in page
+    compiled = {name: taken[name] for name in ("compiling", "peak", "temporary")}
+    page = long_row._render({"date": "today"}, [(32768, 4, "full", compiled)])
+    assert "| 32,768 | the last 4 layers | full | **5.21** | below 8 | 2.00 | 61 | – | – |" in page

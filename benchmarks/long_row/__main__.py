@@ -4,6 +4,7 @@
 
 SmolLM2-135M, every layer run, float32, on the CPU: one step on one row of each length, in a process of its own each.
 Needs Linux (memory is read from /proc) and 8 GB of it; hours on two cores, nearly all of them for the longest rows.
+With --compile the steps are compiled only, in minutes: the memory is what XLA says that they take.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -37,10 +39,10 @@ def run(argv: Sequence[str]) -> None:
     """Measure all, and write the page."""
     args = _make_parser().parse_args(argv)
     started, load = time.monotonic(), os.getloadavg()[0]
-    found = [(tokens, *way, _step(tokens, *way)) for way in WAYS for tokens in args.row_tokens]
+    found = [(tokens, *way, _step(tokens, *way, run=not args.compile)) for way in WAYS for tokens in args.row_tokens]
     facts = {
         "date": datetime.date.today().isoformat(),
-        "command": "`python -m benchmarks.long_row`",
+        "command": f"`{shlex.join(['python', '-m', 'benchmarks.long_row', *argv])}`",
         "minutes, all of it": f"{(time.monotonic() - started) / 60:.0f}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load when it began": f"{load:.1f} processes waiting or running, others' included",
@@ -51,10 +53,11 @@ def run(argv: Sequence[str]) -> None:
     print(f"{args.table}: written", file=sys.stderr)
 
 
-def _step(tokens: int, trainable: Trainable, remat: Remat) -> dict[str, Any]:
-    """Take a step in a process of its own."""
+def _step(tokens: int, trainable: Trainable, remat: Remat, *, run: bool = True) -> dict[str, Any]:
+    """Take a step in a process of its own, or compile it."""
     print(f"+ step {tokens} {trainable} {remat}", file=sys.stderr)
     command = [sys.executable, "-m", "benchmarks.long_row.step", str(tokens), str(trainable), remat]
+    command += [] if run else ["--compile"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment["JAX_PLATFORMS"] = "cpu"
     taken = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, cwd=FOLDER.parents[1])
@@ -68,7 +71,8 @@ def _render(facts: dict[str, str], found: Sequence[tuple[int, Trainable, Remat, 
         "benchmarks.long_row`; what it does is in [README.md](README.md).",
         table(("", ""), facts.items()),
         "The peak is of the whole process, Python, weights and optimizer included; what the step takes beside weights, "
-        "optimizer and batch is XLA's own count. Compiling is not among the seconds of the step.",
+        "optimizer and batch is XLA's own count. Compiling is not among the seconds of the step. Of a step that was "
+        "compiled only, the peak is the sum of what the process held before it and XLA's count: a run holds more.",
         table(
             ("tokens of the row", "trains", "remat", "peak, GB", "wanted", "beside the weights, GB", "compiling, s",
              "step, s", "tokens/s"),
@@ -77,12 +81,11 @@ def _render(facts: dict[str, str], found: Sequence[tuple[int, Trainable, Remat, 
                     f"{tokens:,}",
                     "all" if trainable == "all" else f"the last {trainable} layers",
                     remat,
-                    f"**{taken['peak'] / 1e9:.2f}**",
+                    f"**{(taken['peak'] + ('step' not in taken) * taken['temporary']) / 1e9:.2f}**",
                     f"below {WANTED[tokens]}" if tokens in WANTED else "",
                     f"{taken['temporary'] / 1e9:.2f}",
                     f"{taken['compiling']:.0f}",
-                    f"{taken['step']:.0f}",
-                    f"{taken['tokens'] / taken['step']:.0f}",
+                    *((f"{taken['step']:.0f}", f"{taken['tokens'] / taken['step']:.0f}") if "step" in taken else "––"),
                 )
                 for tokens, trainable, remat, taken in found
             ],
@@ -96,6 +99,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add, lengths = parser.add_argument, [8192, 16384, 32768]
     help_ = "tokens of the row (default: 8192 16384 32768)"
     add("--row-tokens", nargs="+", type=at_least(1024), default=lengths, metavar="N", help=help_)
+    add("--compile", action="store_true", help="compile the steps, and run none (default: run them)")
     page = FOLDER.with_suffix(".md")
     add("--table", type=Path, default=page, metavar="FILE", help="the page to write (default: benchmarks/long_row.md)")
     return parser

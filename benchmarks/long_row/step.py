@@ -1,6 +1,6 @@
 """Take one training step on one row in a process of its own, and print what it took as JSON.
 
-python -m benchmarks.long_row.step TOKENS TRAINABLE REMAT
+python -m benchmarks.long_row.step TOKENS TRAINABLE REMAT [--compile]
 """
 
 import argparse
@@ -8,6 +8,7 @@ import json
 import time
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks.imports.memory import peak
@@ -28,15 +29,21 @@ _PART = 192
 _ANSWERS = 4
 
 
-def measure(tokens: int, trainable: Trainable, remat: Remat, backbone: str = "smollm2-135m") -> dict[str, Any]:
+def measure(
+    tokens: int, trainable: Trainable, remat: Remat, backbone: str = "smollm2-135m", *, run: bool = True
+) -> dict[str, Any]:
     """Train on one row of so many tokens for one step, in float32.
+
+    Args:
+        run: False compiles it only.
 
     Returns:
         Seconds of compiling and of the step, the step's loss in nats, the row's real tokens, the most bytes that the
-        process held, and those that XLA says the step takes beside what is given and returned.
+        process held, and those that XLA says the step takes beside what is given and returned. What only a run tells is
+        left out where it is not run: the most bytes are then those before the step.
     """
     base = load_backbone(backbone, trainable)
-    mesh = make_mesh()
+    mesh = make_mesh(devices=jax.devices()[:1])
     trained, frozen = place_params(base, trainable, mesh)
     optimizer = adamw(steps=10)
     state = init_state(trained, optimizer)
@@ -46,16 +53,11 @@ def measure(tokens: int, trainable: Trainable, remat: Remat, backbone: str = "sm
     step = make_train_step(base.cfg, crome, optimizer, mesh, remat=remat)
     compiled = step.compiled(state).lower(state, frozen, batch, {}).compile()
     begun = time.monotonic()
-    state, metrics = compiled(state, frozen, batch, {})
-    loss = float(metrics["loss"])
-    return {
-        "compiling": begun - started,
-        "step": time.monotonic() - begun,
-        "loss": loss,
-        "tokens": float(metrics["tokens"]),
-        "peak": peak(),
-        "temporary": compiled.memory_analysis().temp_size_in_bytes,
-    }
+    taken = {"compiling": begun - started, "temporary": compiled.memory_analysis().temp_size_in_bytes}
+    if run:
+        state, metrics = compiled(state, frozen, batch, {})
+        taken |= {"loss": float(metrics["loss"]), "tokens": float(metrics["tokens"]), "step": time.monotonic() - begun}
+    return taken | {"peak": peak()}
 
 
 def fill_row(tokens: int, vocab_size: int) -> Rows:
@@ -86,5 +88,6 @@ if __name__ == "__main__":
     parser.add_argument("tokens", type=int)
     parser.add_argument("trainable", type=lambda text: int(text) if text.isdigit() else text)
     parser.add_argument("remat")
+    parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    print(json.dumps(measure(args.tokens, args.trainable, args.remat)))
+    print(json.dumps(measure(args.tokens, args.trainable, args.remat, run=not args.compile)))
