@@ -135,7 +135,7 @@ def run(argv: Sequence[str]) -> None:
         "data of Crome": "by the offline editor: of each human comparison one answer lowered and one raised, an "
         "aligned tie and what it implies (as in the quickstart, not in the paper), and of each group one tie under "
         "another prompt; not filtered",
-        "data of Crome, the paper's recipe": "gin/augment/crome.gin by the offline editor: up to five lowered and five "
+        "data of Crome as in the paper": "gin/augment/crome.gin by the offline editor: up to five lowered and five "
         "raised, nothing aligned or implied, four ties under another prompt, filtered by the first Bradley-Terry run",
         "data of RRM": "gin/augment/rrm.gin, filtered by the same run",
         "jobs": f"{len(done)} of {len(prepared)} done" + (f"; missing: {'; '.join(missing)}" if missing else ""),

@@ -14,7 +14,7 @@ Rankings = Mapping[str, Mapping[str, Any]]
 
 HARDEST = "reversed"
 """The split whose categories have columns of their own: where style misleads."""
-LABELS = METHOD_LABELS | {"crome_paper": "Crome, the paper's recipe"}
+LABELS = METHOD_LABELS | {"crome_paper": "Crome as in the paper"}
 
 
 def render(rankings: Rankings, evidence: Evidence, facts: Mapping[str, str], figure: str) -> str:
