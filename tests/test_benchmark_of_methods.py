@@ -103,7 +103,7 @@ def test_the_page_holds_what_the_sweep_found_and_nothing_is_done_twice(tmp_path)
             by_title[titles[0], titles[1]] = {row[0]: dict(zip(titles, row, strict=True)) for row in rows}
     table = by_title["method", "seeds"]
     assert next(iter(table)) == "Bradley-Terry"  # The baseline comes first.
-    labels = ("Bradley-Terry", "ODIN", "RRM", "Crome, the paper's recipe")
+    labels = ("Bradley-Terry", "ODIN", "RRM", "Crome as in the paper")
     assert table.keys() == {*labels} | {f"{one}, {how} of 2 seeds" for one in labels for how in ("mean", "worst")}
     assert all(table[label]["seeds"] == "2" for label in labels)
     for label, name in (("Bradley-Terry", "bradley_terry"), ("ODIN", "odin")):
@@ -117,8 +117,8 @@ def test_the_page_holds_what_the_sweep_found_and_nothing_is_done_twice(tmp_path)
     assert given["RRM"]["causal and neutral"] != "0" == given["ODIN"]["causal and neutral"]
     assert by_title["method", "long (told of)"].keys() == {*labels}
     assert by_title["expected", "difference"].keys() == {
-        "Crome, the paper's recipe above RRM",
-        "Crome, the paper's recipe above Bradley-Terry",
+        "Crome as in the paper above RRM",
+        "Crome as in the paper above Bradley-Terry",
         "RRM above Bradley-Terry",
         "ODIN likes length less than the baseline does",
         "ODIN likes the other styles as much, in the mean",
