@@ -127,6 +127,7 @@ def test_the_page_holds_what_the_sweep_found_and_nothing_is_done_twice(tmp_path)
 
 def test_a_difference_that_is_sure_is_marked():
     place = {"seeds": 3, "accuracy": 0.5, "interval": [0.25, 0.75], "difference": None, "adjusted": None}
+    place |= {"lowest": 0.375, "highest": 0.625}
     ranked = [
         {**place, "name": "crome", "accuracy": 0.875, "difference": 0.375, "adjusted": 0.04},
         {**place, "name": "rrm", "seeds": 1, "accuracy": 0.625, "difference": 0.125, "adjusted": 0.06},
@@ -142,8 +143,8 @@ def test_a_difference_that_is_sure_is_marked():
     assert lines == [
         "| method | seeds | reversed | reversed: chat |",
         "| --- | --- | --- | --- |",
-        "| Bradley-Terry | 3 | 50.0 [25.0, 75.0] | – |",
-        "| Crome | 3 | 87.5* [25.0, 75.0] | 87.5* [25.0, 75.0] |",
+        "| Bradley-Terry | 3 | 50.0 [25.0, 75.0] (37.5–62.5) | – |",
+        "| Crome | 3 | 87.5* [25.0, 75.0] (37.5–62.5) | 87.5* [25.0, 75.0] (37.5–62.5) |",
         "| RRM | 1 | 62.5 [25.0, 75.0] | – |",
         "| expected | difference | chance |",
         "| --- | --- | --- |",

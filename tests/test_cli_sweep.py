@@ -264,6 +264,7 @@ def test_jobs_are_submitted_one_by_one_by_a_script_of_ones_own(place, tmp_path, 
         (["--gin_file=gin/runs/quickstart.gin"], "configures both train and study"),
         (["--job=nothing"], "--job 'nothing': the sweep has no such job"),
         (["--gin.DATA='nowhere.jsonl'"], "nowhere.jsonl: does not exist"),
+        (["--gin.OUT='gs://bucket/x'"], "train.out is gs://bucket/x: a sweep keeps logs and locks"),
     ],
 )
 def test_bad_input_is_told_before_any_job_runs(place, tmp_path, here, capsys, flags, problem):

@@ -125,13 +125,15 @@ def run(argv: Sequence[str]) -> None:
         "versions": ", ".join(f"{package} {version(package)}" for package in ("crome_jax", "jax", "optax", "numpy")),
         "code": ", ".join(f"{digest} ({count} jobs)" for digest, count in code.items())
         + (" (sha256 of the modules that the jobs were run by)"),
-        "pairs": f"{args.train} to train on, {args.validation} to search with, {args.test} a test split; questions of "
-        f"seed {args.seed}",
+        "pairs": f"{args.train} to train on, {args.validation} to measure a rate with, {args.test} a test split, of "
+        f"`absent` half as many; questions of seed {args.seed}",
         "backbone": f"{settings['backbone']}, {settings['layers'] or 'all'} layers, of which {settings['trainable']} "
         "train",
         "steps": f"{settings['steps']} of {settings['rows_per_step']} rows of {settings['row_shape'].tokens} tokens; "
-        f"the search tries the rates {', '.join(f'{rate:g}' for rate in settings['learning_rates'])} for "
-        f"{settings['search_steps'] or settings['steps']} steps each; no weight of a loss is searched",
+        + _search(settings)
+        + "; no weight of a loss is searched; steps and rates were chosen with Bradley-Terry and Crome on questions of "
+        "another seed",
+        "MMD": "two bins of length (gin/sweeps/methods.gin), of the responses of a step",
         "data of Crome": "by the offline editor: of each human comparison one answer lowered and one raised, an "
         "aligned tie and what it implies (as in the quickstart, not in the paper), and of each group one tie under "
         "another prompt; not filtered",
@@ -148,6 +150,12 @@ def run(argv: Sequence[str]) -> None:
     print(f"table: {args.table}\nfigure: {figure}")
     if status:
         raise SystemExit(status)
+
+
+def _search(settings: Mapping[str, Any]) -> str:
+    rates, steps = settings["learning_rates"], settings["search_steps"] or settings["steps"]
+    said = ", ".join(f"{rate:g}" for rate in rates)
+    return f"the learning rate {said} for all" if len(rates) == 1 else f"a search tries {said} for {steps} steps each"
 
 
 def _gather(

@@ -31,9 +31,11 @@ def render(rankings: Rankings, evidence: Evidence, facts: Mapping[str, str], fig
             "# Every method on the causal testbed",
             "",
             "Pairwise accuracy in percent: the mean over seeds, with its bootstrap 95% interval over prompts. Every "
-            "method starts from the same backbone, and has the same human comparisons, steps, and search for a "
-            "learning rate. `*` marks a difference from the first line that a paired bootstrap test, corrected for all "
-            "methods of the column (Holm), gives a chance below 0.05.",
+            "method starts from the same backbone, and has the same human comparisons to draw from, the same steps of "
+            "rows of the same size, and the same learning rates to choose from. In round brackets are the lowest "
+            "and the highest seed: intervals and tests say what other questions would change, not what other seeds "
+            "would. `*` marks a difference from the first line that a paired bootstrap test, corrected for all methods "
+            "of the column, and for ensembles of seeds apart from them (Holm), gives a chance below 0.05.",
             "",
             f"![Accuracy by split and method]({figure})",
             "",
@@ -57,7 +59,9 @@ def render(rankings: Rankings, evidence: Evidence, facts: Mapping[str, str], fig
             "## What each was given",
             "",
             "All have the same number of steps of rows of the same size. A method that trains on more comparisons sees "
-            "each of them less often, human ones as well. Tokens are those of all steps without padding.",
+            "each of them less often, human ones as well: below one pass some it never sees, and what it lacks by that "
+            "cannot be told from what its recipe does. Tokens are those of all steps without padding. The "
+            "first job also encodes what all share, so that its minutes are not its method's.",
             "",
             *_given(evidence),
             "",
@@ -82,7 +86,7 @@ def _accuracies(rankings: Rankings) -> list[str]:
 def _expectations(evidence: Evidence) -> list[str]:
     rows = []
     for ahead, behind, difference, interval, chance in evidence.compared:
-        at = "–" if chance is None else f"{chance:.3f}"
+        at = "–" if chance is None else f"{chance:.3f}" if chance >= 0.001 else "<0.001"
         rows.append([f"{_label(ahead)} above {_label(behind)}", _points(difference, interval), at])
     for name, (told, others) in evidence.pulls.told.items():
         rows.append([f"{_label(name)} likes length less than the baseline does", _points(*told), ""])
@@ -150,7 +154,8 @@ def _cell(place: Mapping[str, Any] | None) -> str:
         return "–"
     low, high = place["interval"]
     sure = "*" if place["adjusted"] is not None and place["adjusted"] < 0.05 else ""
-    return f"{100 * place['accuracy']:.1f}{sure} [{100 * low:.1f}, {100 * high:.1f}]"
+    said = f"{100 * place['accuracy']:.1f}{sure} [{100 * low:.1f}, {100 * high:.1f}]"
+    return said if place["seeds"] == 1 else f"{said} ({100 * place['lowest']:.1f}–{100 * place['highest']:.1f})"
 
 
 def _points(value: float, interval: Interval | None) -> str:

@@ -34,7 +34,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 _ELSEWHERE = re.compile(
     r"OUT|DATA|GROUPS|(train|study)\.(out|data|groups|log_every|checkpoint_every|keep_checkpoints|skip_bad|mesh"
-    r"|cache_frozen|rows_at_once|hidden_cache|hidden_cache_bytes|further_tests)|make_mesh\..*|sweep\..*"
+    r"|cache_frozen|rows_at_once|hidden_cache|hidden_cache_bytes|test_splits|further_tests)|make_mesh\..*|sweep\..*"
 )
 """Settings that do not decide what is learned: where things are, which machine; the data have a checksum instead."""
 

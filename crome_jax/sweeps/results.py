@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,6 +172,7 @@ def rank(
     bootstrap: Bootstrap,
     *,
     category: str | None = None,
+    ensembles: Collection[str] = (),
 ) -> list[Ranked]:
     """Rank contenders by accuracy on one data set, each tested against the first on the same comparisons.
 
@@ -182,6 +183,8 @@ def rank(
         groups: of the data set.
         rewards: contender -> for each of its seeds, one array [R] for each group; the first is the baseline.
         category: of the groups that count; None counts all.
+        ensembles: contenders that are others taken together: their tests are corrected for each other alone, and those
+            of the others do not pay for them.
 
     Returns:
         The highest accuracy first; nothing where no comparison prefers a side.
@@ -194,7 +197,9 @@ def rank(
     if not len(clusters):
         return []
     chances = {name: bootstrap.paired_chance(mean[name], mean[baseline], clusters) for name in others}
-    adjusted = holm({name: chance for name, chance in chances.items() if chance is not None})
+    tested = {name: chance for name, chance in chances.items() if chance is not None}
+    apart, together = ({n: c for n, c in tested.items() if (n in ensembles) == joint} for joint in (False, True))
+    adjusted = holm(apart) | holm(together)
     ranked = []
     for name, seeds in right.items():
         alone = [float(one.mean()) for one in seeds]

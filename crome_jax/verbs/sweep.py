@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crome_jax.errors import CromeError
+from crome_jax.files import is_remote
 from crome_jax.verbs.evaluate import DataSet, check_distinct, data_set
 from crome_jax.verbs.gin_flags import Binding, add_gin_flags
 from crome_jax.verbs.numbers import add_rows_at_once, at_least
@@ -100,6 +101,11 @@ def run(args: argparse.Namespace) -> None:
         _check_apart(prepared)
     own = list(jobs[0].values.items())
     arguments = configure(verb, args.gin_file, args.bindings, overriding=own, shared=True).keywords
+    if is_remote(arguments["out"]):
+        raise CromeError(
+            f"{verb.__name__}.out is {arguments['out']}: a sweep keeps logs and locks of its jobs on a file system; "
+            "set OUT to a folder, such as one of a disk that is mounted"
+        )
     data = args.data
     if not data and verb is study:
         data = [DataSet(split, Path(arguments["data"]), split) for split in arguments["test_splits"]]
@@ -248,9 +254,12 @@ def _gather(
     rankings, by_category = {}, {}
     for name, groups in tests.items():
         rewards = with_ensembles(runs, name, ensembles)
-        rankings[name] = rank(groups, rewards, bootstrap)
+        ensembled = rewards.keys() - runs.keys()
+        rankings[name] = rank(groups, rewards, bootstrap, ensembles=ensembled)
         categories = sorted({str(group.metadata["category"]) for group in groups if "category" in group.metadata})
-        by_category[name] = {one: rank(groups, rewards, bootstrap, category=one) for one in categories}
+        by_category[name] = {
+            one: rank(groups, rewards, bootstrap, category=one, ensembles=ensembled) for one in categories
+        }
     if not tested:
         rankings = {name: untested(ranked) for name, ranked in rankings.items()}
         by_category = {

@@ -180,7 +180,8 @@ def test_a_study_is_a_job_of_several_runs(tmp_path):
     ]
     one = prepare_job(Job("x", "x", {}, 0), study, ["gin/runs/quickstart.gin"], bindings)
     assert one.runs == {name: one.folder / "run" / name for name in ("bradley_terry", "crome")}
-    measured = {"study.further_tests": "{'edited': 'nowhere'}"}  # What else is measured decides nothing.
+    # What is measured decides nothing.
+    measured = {"study.further_tests": "{'edited': 'nowhere'}", "study.test_splits": "('unseen', 'absent')"}
     further = prepare_job(Job("x", "x", measured, 0), study, ["gin/runs/quickstart.gin"], bindings)
     assert further.fingerprint == one.fingerprint
     twice = {"study.methods": "[@crome/Method(), @crome/Method()]"}

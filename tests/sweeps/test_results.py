@@ -119,6 +119,17 @@ def test_a_ranking_takes_the_mean_of_seeds_and_pairs_comparisons():
     assert 0 <= low < 0.5 < high <= 1
 
 
+def test_ensembles_are_corrected_for_by_themselves():
+    base, rival = [rewards([0])], [rewards([0, 1, 2, 3, 4])]
+    given = {"base": base, "rival": rival, "mean": rival, "worst": rival}
+    together = {place.name: place for place in rank(GROUPS, given, BOOTSTRAP)}
+    apart = {place.name: place for place in rank(GROUPS, given, BOOTSTRAP, ensembles=("mean", "worst"))}
+    chance = together["rival"].chance
+    assert {together[name].adjusted for name in given if name != "base"} == {3 * chance}
+    assert apart["rival"].adjusted == chance
+    assert apart["mean"].adjusted == apart["worst"].adjusted == 2 * chance
+
+
 def test_equal_contenders_are_not_told_apart():
     _, same = rank(GROUPS, {"base": [rewards([0, 3])], "same": [rewards([0, 3])]}, BOOTSTRAP)
     assert (same.difference, same.chance) == (0.0, 1.0)
