@@ -133,7 +133,7 @@ def run(argv: Sequence[str]) -> None:
         + _search(settings)
         + "; no weight of a loss is searched; steps and rates were chosen with Bradley-Terry and Crome on questions of "
         "another seed",
-        "MMD": "two bins of length (gin/sweeps/methods.gin), of the responses of a step",
+        "MMD": "bins of length of the responses of a step, as many as mmd.bins says (gin/sweeps/methods.gin)",
         "data of Crome": "by the offline editor: of each human comparison one answer lowered and one raised, an "
         "aligned tie and what it implies (as in the quickstart, not in the paper), and of each group one tie under "
         "another prompt; not filtered",

@@ -125,7 +125,7 @@ def fit(
     incidents = incidents or Incidents()
     progress, spikes = Progress(name, steps, done=done, silent=not is_first()), SpikeDetector()
     pending = _Pending(**unlogged or {})
-    untold = dataclasses.replace(pending)  # After the last step that was not skipped, as `good` is.
+    untold = pending  # As it was before the first of the steps that are being skipped.
     in_a_row = 0
     started = time.monotonic()
     goodput, preempted = goodput or Goodput(), preempted or Preemption()
@@ -151,6 +151,7 @@ def fit(
             started = time.monotonic()
         goodput.take(dispatched, finished.result(), counts=not bad and at > done + 1)  # The first step compiles.
         if bad:
+            untold = untold if in_a_row else dataclasses.replace(pending)
             pending.skipped, in_a_row = pending.skipped + 1, in_a_row + 1
             progress.close()
             incidents.add(at, "skipped", loss, grad_norm)
@@ -170,8 +171,6 @@ def fit(
             told = {"skipped": pending.skipped} if pending.skipped else {}
             log(at, {**summarize(pending.sums, pending.steps, attributes), **told, **rates, **goodput.figures()})
             pending = _Pending()
-        if not bad:
-            untold = dataclasses.replace(pending)
 
     if validate is not None and checkpoints is not None and checkpoints.latest == done and checkpoints.owes(done):
         measured = measure(done)
